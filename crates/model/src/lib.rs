@@ -1,0 +1,20 @@
+//! The nouns of Stead: what every other crate speaks about. Values, their parsing and their byte shapes; no input or
+//! output, no clock.
+//!
+//! Byte formats are little-endian, and records are read in place, so the crate refuses big-endian machines.
+
+mod attr;
+pub mod handle;
+mod ids;
+pub mod plan;
+pub mod record;
+mod rules;
+pub mod status;
+
+pub use attr::{Attr, AttrMask, FileType, Stamp, Time};
+pub use ids::{BadName, Epoch, FileId, Incarnation, NodeName, Position, Sequence, SetName, VolumeId};
+pub use record::{Kind, Record, RecordBuf, RecordError};
+pub use rules::{BadRule, Rules, RulesSpec};
+
+const _: () =
+    assert!(cfg!(target_endian = "little"), "Stead's byte formats are read in place: little-endian machines only");

@@ -1,0 +1,1 @@
+//! What is: the state of sets and connections as `stead status` shows it.
