@@ -11,8 +11,9 @@ fn time(sec: i64) -> Time {
 }
 
 fn attr() -> Attr {
-    let mut attr =
-        Attr { size: 9, rdev: 0, mode: 0o100_640, uid: 33, gid: 34, nlink: 2, flags: 0x10, ..Attr::default() };
+    let mut attr = Attr::default();
+    (attr.size, attr.mode, attr.uid, attr.gid) = (9, 0o100_640, 33, 34);
+    (attr.nlink, attr.flags) = (2, 0x10);
     attr.set_atime(time(1));
     attr.set_mtime(time(2));
     attr.set_ctime(time(-3));
