@@ -1,1 +1,21 @@
-//! .
+//! What the command line and the daemon say to each other, over the daemon's Unix socket (`<state>/api.sock`).
+//!
+//! One connection is one request: the client writes an [`Envelope`] as one line of JSON, the daemon answers with lines
+//! of [`Event`], the last of which is [`Event::Done`] or [`Event::Failed`]. A client that goes away ends its request,
+//! except for what was already decided (a `protect` that has begun its mirror goes on).
+
+mod event;
+mod failure;
+mod request;
+mod wire;
+
+pub use event::{Answer, CheckFinding, Event, NodeInfo};
+pub use failure::{Failure, FailureKind};
+pub use request::{MapArg, Protect, Request};
+pub use wire::{Client, Envelope, LINE_BYTES_MAX, read_line, write_line};
+
+/// Version of the protocol; the daemon refuses any other.
+pub const VERSION: u32 = 1;
+
+/// File name of the socket in the state directory.
+pub const SOCKET: &str = "api.sock";

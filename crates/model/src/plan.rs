@@ -1,1 +1,389 @@
-//! The plan: what the operator wants, as TOML.
+//! The plan: what the operator wants, as TOML. Unknown fields are refused. Edits make a new plan; the old one stays as
+//! it was.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BadRule, NodeName, Rules, RulesSpec, SetName};
+
+pub use volume::BadVolume;
+
+mod volume;
+
+/// Version of the plan's format that this build writes and reads.
+pub const VERSION: u32 = 1;
+
+/// Everything that is to be protected, as far as this node takes part in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Version of the format.
+    pub version: u32,
+    /// What is protected.
+    #[serde(default, rename = "set", skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<SetPlan>,
+    /// Where to.
+    #[serde(default, rename = "connection", skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<ConnectionPlan>,
+}
+
+/// A replication set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetPlan {
+    /// Its name, unique among all nodes that trust each other.
+    pub name: SetName,
+    /// The node whose files they are.
+    pub source: NodeName,
+    /// Which driver captures the changes.
+    #[serde(default)]
+    pub capture: CaptureChoice,
+    /// Which order is promised.
+    #[serde(default)]
+    pub order: Order,
+    /// Which names beneath the paths belong to it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rules: RulesSpec,
+    /// The protected directories and files. Their places in this list are the root numbers of the stream.
+    #[serde(rename = "path")]
+    pub paths: Vec<PathPlan>,
+}
+
+/// One protected directory or file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathPlan {
+    /// Absolute, without `.`, `..` or symlinks.
+    pub path: PathBuf,
+    /// The file system that it was on when it was protected (`UUID` or `UUID/SUBVOLUME`): another one under the same
+    /// path is not the set.
+    pub volume: String,
+}
+
+/// How changes are captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaptureChoice {
+    /// The best driver that works here.
+    #[default]
+    Auto,
+    /// The FUSE mount.
+    Mount,
+    /// The eBPF probe.
+    Probe,
+}
+
+/// Which order of writes the replica keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Every write in the order in which it was made.
+    #[default]
+    Strict,
+    /// What a power cut of the source itself would leave.
+    Flush,
+}
+
+/// A set and one of its targets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionPlan {
+    /// The set.
+    pub set: SetName,
+    /// The node that keeps the replica.
+    pub target: NodeName,
+    /// The route: `ADDRESS:PORT` of the target to use; none: any that it listens on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<std::net::SocketAddr>,
+    /// When a write of the application returns.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What the target's file system cannot hold and the operator agreed to go without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<Feature>,
+    /// Paused on request.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub paused: bool,
+    /// Where each path of the set goes.
+    pub mapping: Vec<Mapping>,
+}
+
+/// Asynchronous or synchronous.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The application never waits for the network.
+    #[default]
+    Async,
+    /// fsync and its like return when the target has everything before them durable.
+    Sync,
+}
+
+/// Something that a file system may be unable to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Feature {
+    /// Extended attributes (`user.*`).
+    Xattrs,
+    /// POSIX access control lists.
+    Acls,
+}
+
+/// Where one path of the set goes on the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mapping {
+    /// A path of the set.
+    pub from: PathBuf,
+    /// The replica's path on the target.
+    pub to: PathBuf,
+}
+
+/// Why a plan cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum PlanError {
+    #[error("the plan is not well-formed: {0}")]
+    Syntax(String),
+    #[error("the plan has version {0}, and this build reads version {VERSION}; use a newer build of Stead")]
+    Version(u32),
+    #[error("set {0} is in the plan twice")]
+    DuplicateSet(SetName),
+    #[error("set {0} names no path")]
+    NoPath(SetName),
+    #[error("set {set}: {path} {why}", path = path.display())]
+    Path { set: SetName, path: PathBuf, why: &'static str },
+    #[error("{path} of set {set} is already protected as {other_path} of set {other}", path = path.display(),
+        other_path = other_path.display())]
+    Overlap { set: SetName, path: PathBuf, other: SetName, other_path: PathBuf },
+    #[error("set {set}: {error}")]
+    Rule { set: SetName, error: BadRule },
+    #[error("set {set}: {error}")]
+    Volume { set: SetName, error: BadVolume },
+    #[error("there is no set {0} in the plan")]
+    UnknownSet(SetName),
+    #[error("set {0} has two connections to {1}")]
+    DuplicateConnection(SetName, NodeName),
+    #[error("set {0} is connected to its own source {1}")]
+    Loop(SetName, NodeName),
+    #[error("set {set} → {target}: the mapping does not say where {path} goes", path = path.display())]
+    Unmapped { set: SetName, target: NodeName, path: PathBuf },
+    #[error("set {set} → {target}: the mapping names {path}, which is no path of the set", path = path.display())]
+    MappedUnknown { set: SetName, target: NodeName, path: PathBuf },
+    #[error("on {target}, {path} of set {set} and {other_path} of set {other} would be inside each other",
+        path = path.display(), other_path = other_path.display())]
+    ReplicaOverlap { target: NodeName, set: SetName, path: PathBuf, other: SetName, other_path: PathBuf },
+    #[error("set {set}: {mode} mode needs capture by mount")]
+    SyncNeedsMount { set: SetName, mode: &'static str },
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Plan { version: VERSION, sets: Vec::new(), connections: Vec::new() }
+    }
+}
+
+impl Plan {
+    /// Reads and checks a plan.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it, with its line where the TOML is malformed or a field is unknown.
+    pub fn parse(text: &str) -> Result<Plan, PlanError> {
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        let syntax = |e: toml::de::Error| PlanError::Syntax(e.to_string().trim_end().to_string());
+        let head: Head = toml::from_str(text).map_err(syntax)?;
+        if head.version != VERSION {
+            return Err(PlanError::Version(head.version));
+        }
+        let plan: Plan = toml::from_str(text).map_err(syntax)?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// The plan as TOML; [`Plan::parse`] gives it back.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("plans hold nothing that TOML cannot")
+    }
+
+    /// The set of that name.
+    pub fn set(&self, name: &SetName) -> Option<&SetPlan> {
+        self.sets.iter().find(|set| set.name == *name)
+    }
+
+    /// The connections of that set.
+    pub fn connections_of<'a>(&'a self, set: &'a SetName) -> impl Iterator<Item = &'a ConnectionPlan> {
+        self.connections.iter().filter(move |connection| connection.set == *set)
+    }
+
+    /// The plan with that set and its connections added.
+    ///
+    /// # Errors
+    /// What would be wrong with it then.
+    pub fn with_set(&self, set: SetPlan, connections: Vec<ConnectionPlan>) -> Result<Plan, PlanError> {
+        let mut plan = self.clone();
+        plan.sets.push(set);
+        plan.connections.extend(connections);
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// The plan without that set and its connections.
+    ///
+    /// # Errors
+    /// Where there is no such set.
+    pub fn without_set(&self, name: &SetName) -> Result<Plan, PlanError> {
+        self.set(name).ok_or_else(|| PlanError::UnknownSet(name.clone()))?;
+        let mut plan = self.clone();
+        plan.sets.retain(|set| set.name != *name);
+        plan.connections.retain(|connection| connection.set != *name);
+        Ok(plan)
+    }
+
+    /// The plan with all connections of that set paused or going on.
+    ///
+    /// # Errors
+    /// Where there is no such set.
+    pub fn with_paused(&self, name: &SetName, paused: bool) -> Result<Plan, PlanError> {
+        self.set(name).ok_or_else(|| PlanError::UnknownSet(name.clone()))?;
+        let mut plan = self.clone();
+        plan.connections.iter_mut().filter(|c| c.set == *name).for_each(|c| c.paused = paused);
+        Ok(plan)
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        let mut names = BTreeSet::new();
+        for set in &self.sets {
+            if !names.insert(&set.name) {
+                return Err(PlanError::DuplicateSet(set.name.clone()));
+            }
+            set.check()?;
+        }
+        self.check_roots()?;
+        self.check_connections()?;
+        self.check_replicas()
+    }
+
+    /// A root inside another one of the same source is right only where it is another file system mounted there.
+    fn check_roots(&self) -> Result<(), PlanError> {
+        let roots: Vec<_> = self.sets.iter().flat_map(|set| set.paths.iter().map(move |path| (set, path))).collect();
+        for (at, (set, path)) in roots.iter().enumerate() {
+            for (other, other_path) in &roots[..at] {
+                let apart = set.source != other.source || !overlap(&path.path, &other_path.path);
+                let nested_mount = path.path != other_path.path && path.volume != other_path.volume;
+                if !apart && !nested_mount {
+                    return Err(PlanError::Overlap {
+                        set: set.name.clone(),
+                        path: path.path.clone(),
+                        other: other.name.clone(),
+                        other_path: other_path.path.clone(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_connections(&self) -> Result<(), PlanError> {
+        let mut seen = BTreeSet::new();
+        for connection in &self.connections {
+            let set = self.set(&connection.set).ok_or_else(|| PlanError::UnknownSet(connection.set.clone()))?;
+            if !seen.insert((&connection.set, &connection.target)) {
+                return Err(PlanError::DuplicateConnection(connection.set.clone(), connection.target.clone()));
+            }
+            connection.check(set)?;
+        }
+        Ok(())
+    }
+
+    fn check_replicas(&self) -> Result<(), PlanError> {
+        let replicas: Vec<_> =
+            self.connections.iter().flat_map(|c| c.mapping.iter().map(move |m| (c, &m.to))).collect();
+        for (at, (connection, path)) in replicas.iter().enumerate() {
+            for (other, other_path) in &replicas[..at] {
+                if connection.target == other.target && overlap(path, other_path) {
+                    return Err(PlanError::ReplicaOverlap {
+                        target: connection.target.clone(),
+                        set: connection.set.clone(),
+                        path: path.to_path_buf(),
+                        other: other.set.clone(),
+                        other_path: other_path.to_path_buf(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SetPlan {
+    fn check(&self) -> Result<(), PlanError> {
+        if self.paths.is_empty() {
+            return Err(PlanError::NoPath(self.name.clone()));
+        }
+        for path in &self.paths {
+            check_path(&self.name, &path.path)?;
+            path.volume_id().map_err(|error| PlanError::Volume { set: self.name.clone(), error })?;
+        }
+        Rules::new(&self.rules).map_err(|error| PlanError::Rule { set: self.name.clone(), error })?;
+        Ok(())
+    }
+}
+
+impl ConnectionPlan {
+    /// Where that path of the set goes.
+    pub fn replica_of(&self, path: &Path) -> Option<&Path> {
+        self.mapping.iter().find(|m| m.from == path).map(|m| m.to.as_path())
+    }
+
+    fn check(&self, set: &SetPlan) -> Result<(), PlanError> {
+        if self.target == set.source {
+            return Err(PlanError::Loop(self.set.clone(), self.target.clone()));
+        }
+        if self.mode == Mode::Sync && set.capture == CaptureChoice::Probe {
+            return Err(PlanError::SyncNeedsMount { set: self.set.clone(), mode: "sync" });
+        }
+        for path in &set.paths {
+            if self.replica_of(&path.path).is_none() {
+                let (set, target) = (self.set.clone(), self.target.clone());
+                return Err(PlanError::Unmapped { set, target, path: path.path.clone() });
+            }
+        }
+        for Mapping { from, to } in &self.mapping {
+            check_path(&self.set, to)?;
+            if !set.paths.iter().any(|path| path.path == *from) {
+                let (set, target) = (self.set.clone(), self.target.clone());
+                return Err(PlanError::MappedUnknown { set, target, path: from.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Is one of the paths the other, or inside it?
+pub fn overlap(a: &Path, b: &Path) -> bool {
+    a.starts_with(b) || b.starts_with(a)
+}
+
+fn check_path(set: &SetName, path: &Path) -> Result<(), PlanError> {
+    let bad = |why| Err(PlanError::Path { set: set.clone(), path: path.into(), why });
+    let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    if !path.is_absolute() {
+        return bad("is not absolute");
+    }
+    if !plain || path.as_os_str().len() != path.components().collect::<PathBuf>().as_os_str().len() {
+        return bad("holds '.', '..' or a doubled or trailing '/'");
+    }
+    if path.parent().is_none() { bad("is the root directory, which cannot be protected as a whole") } else { Ok(()) }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! What can be asked of a daemon.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use stead_model::plan::{CaptureChoice, Feature, Mode, Order};
+use stead_model::{NodeName, RulesSpec, SetName};
+
+/// A request. Durations are milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// Make an invitation. Answer: `Invite`.
+    Invite,
+    /// Accept an invitation. Answer: `Joined`.
+    Join {
+        /// The line that `invite` printed on the other node.
+        line: String,
+    },
+    /// The nodes that this one trusts. Answer: `Nodes`.
+    Nodes,
+    /// Protect paths. Notices, status while the mirror runs; answer: `Protected`.
+    Protect(Protect),
+    /// End the protection of a set; the replica stays as it is. Answer: `Done`.
+    Unprotect {
+        /// The set.
+        set: SetName,
+        /// Also where the target cannot be told.
+        force: bool,
+    },
+    /// Wait until everything written before is applied on every target. Answer: `Done`.
+    Wait {
+        /// The set.
+        set: SetName,
+        /// How long; none: without end.
+        timeout_ms: Option<u64>,
+    },
+    /// The state of everything. Answer: `Status`; when watching, one status event after the other without end.
+    Status {
+        /// Go on telling.
+        watch: bool,
+    },
+    /// Run a difference mirror. Status while it runs; answer: `Done`.
+    Mirror {
+        /// The set.
+        set: SetName,
+    },
+    /// Compare replicas with the source. Status while it runs; answer: `Verified`.
+    Verify {
+        /// The set.
+        set: SetName,
+        /// Put right what differs.
+        repair: bool,
+    },
+    /// Stop sending; what changes is remembered. Answer: `Done`.
+    Pause {
+        /// The set.
+        set: SetName,
+    },
+    /// Go on after a pause. Answer: `Done`.
+    Resume {
+        /// The set.
+        set: SetName,
+    },
+    /// The plan as TOML. Answer: `Plan`.
+    PlanShow,
+    /// Does the plan still fit the machines? Answer: `Checked`.
+    PlanCheck,
+    /// Make the plan this one. Answer: `Done`.
+    PlanApply {
+        /// The plan as TOML.
+        text: String,
+    },
+    /// End the daemon. Answer: `Done`.
+    Shutdown,
+}
+
+/// All options of `stead protect`. Paths are absolute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Protect {
+    /// What to protect.
+    pub paths: Vec<PathBuf>,
+    /// The node that is to keep the replica.
+    pub on: NodeName,
+    /// Name of the set; none: after the first path.
+    pub set: Option<SetName>,
+    /// Which names beneath the paths.
+    pub rules: RulesSpec,
+    /// Where paths go that do not go to the same path.
+    pub map: Vec<MapArg>,
+    /// Asynchronous or synchronous.
+    pub mode: Mode,
+    /// The capture driver.
+    pub capture: CaptureChoice,
+    /// Which order is promised.
+    pub order: Order,
+    /// The target's address to use.
+    pub route: Option<std::net::SocketAddr>,
+    /// What to go without where the target's file system cannot hold it.
+    pub without: Vec<Feature>,
+    /// The replica may go into a directory that is not empty.
+    pub into_non_empty: bool,
+    /// What would be deleted there was seen and agreed to.
+    pub yes: bool,
+    /// Return once it runs, not once the mirror is done.
+    pub no_wait: bool,
+}
+
+/// `--map SRC=DST`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapArg {
+    /// A path of the set.
+    pub from: PathBuf,
+    /// Its path on the target.
+    pub to: PathBuf,
+}

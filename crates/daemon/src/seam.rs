@@ -1,0 +1,223 @@
+//! The seam between control (this crate's loop, trust, orchestration) and the data path (`data/`): sessions that move
+//! the data of the sets.
+//!
+//! Rules of the seam:
+//! 1. The loop owns the [`DataPlane`] and calls it from one thread. Every call returns soon (no network, no waiting for
+//!    a thread of the data path); mounting the capture of a set is allowed to take its second.
+//! 2. Sessions run on threads of their own with blocking streams. What they have to tell goes through [`Events`].
+//! 3. [`Events::send`] may wait while the loop is busy, so no `DataPlane` call may wait for a thread that could be in it.
+//! 4. The source dials ([`Dialer::dial`]); the target is handed the accepted stream by [`DataPlane::incoming`]. Dialing
+//!    again after a lost session is the data path's business: [`Backoff`] says when, one attempt per target at a time.
+//! 5. Trust is settled before the data path sees a stream: the peer's certificate is pinned and its name known. Whether
+//!    the peer may speak for the set is settled too: `incoming` is only called for a set whose plan names that source.
+//! 6. At start of the daemon everything in the plan is started again with `fresh = false`; what the data path needs to
+//!    go on lies in the `state_dir` that it alone writes.
+
+use std::path::PathBuf;
+
+pub use stead_api::{Failure, FailureKind};
+use stead_model::plan::{CaptureChoice, Feature, Mode, Order};
+pub use stead_model::status::{ConnectionStatus, VerifyReport};
+use stead_model::{Epoch, NodeName, RulesSpec, SetName, VolumeId};
+
+pub use crate::peer::{Backoff, DialError, Dialer, PeerReader, PeerStream, PeerWriter};
+
+/// Implemented by `data/`: starts and steers the sessions of this node.
+pub trait DataPlane: Send {
+    /// Attaches capture to the set's roots and begins to send to its targets: a mirror where a target is `fresh`, else
+    /// whatever the state demands. Returns once capture is attached.
+    ///
+    /// # Errors
+    /// Nothing is left attached then.
+    fn start_source(&mut self, spec: SourceSpec) -> Result<(), Failure>;
+
+    /// Ends the set's sessions.
+    ///
+    /// # Errors
+    /// Where capture cannot be detached (a busy mount names who holds it); the set goes on then.
+    fn stop_source(&mut self, set: &SetName, how: Stop) -> Result<(), Failure>;
+
+    /// Gets ready to receive the set: opens the replica's roots (they exist), sets the guard, applies what the journal
+    /// still holds.
+    ///
+    /// # Errors
+    /// Nothing is left open then.
+    fn start_target(&mut self, spec: TargetSpec) -> Result<(), Failure>;
+
+    /// Ends the receiving of the set; with [`Stop::Unprotect`] after applying what is journaled, and lifting the guard.
+    ///
+    /// # Errors
+    /// Where it cannot be ended.
+    fn stop_target(&mut self, set: &SetName, how: Stop) -> Result<(), Failure>;
+
+    /// A session that a source opened; it replaces an older one of the same set. `Purpose::Data` was read and answered;
+    /// the next byte is the data path's own.
+    fn incoming(&mut self, set: &SetName, source: &NodeName, stream: PeerStream);
+
+    /// Begins to do that; the end is told by [`DataEvent::CommandDone`] with the same id, exactly once, also when the
+    /// set is stopped meanwhile. Only for sets whose source this node is.
+    fn command(&mut self, set: &SetName, id: CommandId, command: Command);
+
+    /// The requester is gone: the result of that command is not awaited any more (a mirror or verify may go on).
+    fn forget(&mut self, id: CommandId);
+
+    /// The connections of which this node is source or target, as this node sees them.
+    fn status(&self) -> Vec<ConnectionStatus>;
+}
+
+/// A set whose source this node is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceSpec {
+    /// Its name.
+    pub set: SetName,
+    /// This node.
+    pub node: NodeName,
+    /// What is protected; places are the root numbers of the stream.
+    pub roots: Vec<SourceRoot>,
+    /// Which names beneath the roots.
+    pub rules: RulesSpec,
+    /// Which driver.
+    pub capture: CaptureChoice,
+    /// Which order is promised.
+    pub order: Order,
+    /// Under which epoch the set is written.
+    pub epoch: Epoch,
+    /// `sets/NAME/source`, which exists: incarnation, capture's sockets and shared memory, dirty map, queue segments.
+    pub state_dir: PathBuf,
+    /// Where to.
+    pub targets: Vec<TargetLink>,
+}
+
+/// One protected directory or file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceRoot {
+    /// Absolute path.
+    pub path: PathBuf,
+    /// The file system that must be there; another one halts the set.
+    pub volume: VolumeId,
+    /// A directory (else a single file).
+    pub is_dir: bool,
+}
+
+/// One target of a set, as its source sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetLink {
+    /// Its name, for [`Dialer::dial`].
+    pub node: NodeName,
+    /// The address to use; none: any that the target listens on. For [`Dialer::dial`].
+    pub route: Option<std::net::SocketAddr>,
+    /// When a write of the application returns.
+    pub mode: Mode,
+    /// It was just made: the replica is empty, or to be made equal from nothing.
+    pub fresh: bool,
+    /// Paused by the plan.
+    pub paused: bool,
+}
+
+/// A set whose replica this node keeps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetSpec {
+    /// Its name.
+    pub set: SetName,
+    /// This node.
+    pub node: NodeName,
+    /// Who sends it.
+    pub source: NodeName,
+    /// The highest epoch known here; frames of an older one are refused.
+    pub epoch: Epoch,
+    /// Where the replica is, one for each root of the source, in the same order.
+    pub roots: Vec<TargetRoot>,
+    /// Which names beneath the roots belong to the set: others are left alone.
+    pub rules: RulesSpec,
+    /// What the file system here cannot hold and is left out.
+    pub without: Vec<Feature>,
+    /// `sets/NAME/target`, which exists: journal, file-id map, proven-equal state.
+    pub state_dir: PathBuf,
+}
+
+/// One root of a replica.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetRoot {
+    /// Absolute path; a directory that exists, or a file whose directory exists.
+    pub path: PathBuf,
+    /// A directory (else a single file).
+    pub is_dir: bool,
+}
+
+/// Why sessions end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The daemon ends: capture stays attached and remembers, the replica stays guarded.
+    Daemon,
+    /// The set is no longer protected: capture is detached, the guard lifted, nothing runs on.
+    Unprotect,
+}
+
+/// Number of a command, unique while the daemon runs.
+pub type CommandId = u64;
+
+/// What can be asked of the source of a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Done when everything executed before now is applied on every target. Flushes order `flush` first. Fails at once
+    /// where a connection is halted or paused (with the reason); waits through `disconnected`.
+    Wait,
+    /// A difference mirror of the whole set; done at its end.
+    Mirror,
+    /// Compare every replica with the source; done with [`Outcome::Verified`].
+    Verify {
+        /// Send what differs.
+        repair: bool,
+    },
+    /// Stop sending; done at once. Going on follows as [`Command::Resume`].
+    Pause,
+    /// Go on sending; done at once.
+    Resume,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// It was done, and this was found on all targets together.
+    Verified(VerifyReport),
+}
+
+/// What the data path tells the loop.
+#[derive(Debug)]
+pub enum DataEvent {
+    /// A command ended.
+    CommandDone {
+        /// Which.
+        id: CommandId,
+        /// How.
+        result: Result<Outcome, Failure>,
+    },
+    /// The state word of a connection is another one now: whoever waits for it looks again.
+    StateChanged(SetName),
+    /// The source's plan for the set was refused by the stream itself (a higher epoch was met): for the log.
+    EpochSeen(SetName, Epoch),
+}
+
+/// The data path's way to the loop. Cheap to clone.
+#[derive(Clone)]
+pub struct Events(pub(crate) std::sync::mpsc::SyncSender<crate::event::Event>);
+
+impl Events {
+    /// Tells the loop. Waits where it is busy; returns at once when the daemon is ending.
+    pub fn send(&self, event: DataEvent) {
+        let _ = self.0.send(crate::event::Event::Data(event));
+    }
+}
+
+/// What the data path gets from control when it is made: `data::new(Context) -> Box<dyn DataPlane>`.
+#[derive(Clone)]
+pub struct Context {
+    /// Opens sessions to peers.
+    pub dialer: Dialer,
+    /// The way to the loop.
+    pub events: Events,
+    /// The program that `stead capture …` is called with.
+    pub executable: PathBuf,
+}
