@@ -1,1 +1,19 @@
-//! .
+//! What the system tests and `cargo xtask` share: test hosts made of network namespaces, Stead nodes on them, loads
+//! with an invariant, trees to protect and a full comparison of two trees.
+//!
+//! Everything that a run makes carries the run's name, so that one sweep removes it: processes by an environment
+//! variable, mounts and files by their directory, network namespaces by their name.
+
+pub mod apt;
+pub mod command;
+pub mod compare;
+pub mod host;
+pub mod load;
+pub mod matrix;
+pub mod node;
+pub mod postgres;
+pub mod random;
+pub mod rng;
+pub mod run;
+mod sys;
+pub mod tree;

@@ -1,0 +1,277 @@
+//! A Stead node on a test host: its daemon, and the command line against it.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::command::{output, run, shown, text, until};
+use crate::host::Host;
+use crate::run::{kill_marked, signal};
+
+/// Port that a host's first daemon listens on.
+pub const PORT: u16 = 7130;
+/// Longest time that any one command of a test may take, in seconds.
+const COMMAND_SECONDS_MAX: &str = "300";
+
+/// A daemon and its state directory.
+pub struct Node {
+    host: Host,
+    name: String,
+    port: u16,
+    state: PathBuf,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// Starts a daemon named like its host and waits until it answers.
+    ///
+    /// # Errors
+    /// Where it does not answer; what it printed is named.
+    pub fn start(host: &Host) -> Result<Node> {
+        Node::start_as(host, host.name(), PORT)
+    }
+
+    /// Starts a daemon of another name and port, so that a host can have several.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub fn start_as(host: &Host, name: &str, port: u16) -> Result<Node> {
+        let state = host.dir().join(format!("state-{name}"));
+        let mut node = Node { host: host.clone(), name: name.into(), port, state, child: None };
+        node.launch()?;
+        Ok(node)
+    }
+
+    /// Starts the daemon again, after it was killed or stopped.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub fn launch(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = self.host.command(stead()?);
+        command.args(["daemon", "--name", &self.name, "--listen", &self.listen(), "--state"]).arg(&self.state);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        self.child = Some(command.spawn().with_context(|| format!("cannot start {}", shown(&command)))?);
+        until("the daemon answers", Duration::from_secs(10), || {
+            if let Some(status) = self.child.as_mut().expect("just started").try_wait()? {
+                bail!("the daemon of {} ended with {status}: {}", self.name, self.log());
+            }
+            Ok(self.output(["status", "--json"])?.status.success())
+        })
+        .with_context(|| format!("log of {}: {}", self.name, self.log()))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Where it listens.
+    pub fn listen(&self) -> String {
+        format!("{}:{}", self.host.address(), self.port)
+    }
+
+    /// Its state directory.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Pid of the daemon.
+    pub fn pid(&self) -> i32 {
+        self.child.as_ref().map_or(0, |child| child.id() as i32)
+    }
+
+    /// The last of what the daemon printed.
+    pub fn log(&self) -> String {
+        let log = text(&fs::read(self.log_path()).unwrap_or_default());
+        let skip = log.lines().count().saturating_sub(40);
+        log.lines().skip(skip).collect::<Vec<_>>().join("\n")
+    }
+
+    /// A command line against this daemon, run on its host.
+    ///
+    /// # Errors
+    /// Where the binary is missing.
+    pub fn command<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<Command> {
+        let mut command = self.host.command("timeout");
+        command.args(["--kill-after=5", COMMAND_SECONDS_MAX]).arg(stead()?).args(args).env("STEAD_STATE", &self.state);
+        Ok(command)
+    }
+
+    /// Runs a command line; only what it prints counts.
+    ///
+    /// # Errors
+    /// Where it exits with anything but 0; the daemon's log is named.
+    pub fn cli<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<String> {
+        run(&mut self.command(args)?).with_context(|| format!("log of {}:\n{}\n", self.name, self.log()))
+    }
+
+    /// Runs a command line, whatever its exit code.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn output<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<Output> {
+        output(&mut self.command(args)?)
+    }
+
+    /// One line that lets another node join.
+    ///
+    /// # Errors
+    /// Where the daemon refuses, or prints anything but one line.
+    pub fn invite(&self) -> Result<String> {
+        let line = self.cli(["invite"])?;
+        if line.lines().count() != 1 || !line.starts_with("stead1:") {
+            bail!("an invitation is one line: {line:?}");
+        }
+        Ok(line.trim().into())
+    }
+
+    /// Makes the two trust each other.
+    ///
+    /// # Errors
+    /// Where either refuses.
+    pub fn join(&self, other: &Node) -> Result<()> {
+        self.cli(["join", &other.invite()?]).map(drop)
+    }
+
+    /// Protects paths on another node; each goes to the mapped directory there. Returns when the mirror is done.
+    ///
+    /// # Errors
+    /// Where it is refused.
+    pub fn protect(&self, set: &str, on: &Node, paths: &[(&Path, &Path)], options: &[&str]) -> Result<String> {
+        self.cli(protect_args(set, on, paths, options)).with_context(|| format!("log of {}:\n{}", on.name, on.log()))
+    }
+
+    /// Waits until everything written before the call is applied on every target.
+    ///
+    /// # Errors
+    /// After five minutes, or where the connection cannot get there.
+    pub fn wait(&self, set: &str) -> Result<()> {
+        self.cli(["wait", set, "--timeout", "240s"]).map(drop)
+    }
+
+    /// The status as JSON.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn status(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.cli(["status", "--json"])?)?)
+    }
+
+    /// The set's connection in the status.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn connection(&self, set: &str) -> Result<Value> {
+        let status = self.status()?;
+        let found = find(&status, &|value| value["set"] == set && value.get("state").is_some());
+        found.cloned().with_context(|| format!("no connection of set {set} in {status}"))
+    }
+
+    /// State of the set's connection.
+    ///
+    /// # Errors
+    /// As [`Node::connection`].
+    pub fn state_of(&self, set: &str) -> Result<String> {
+        Ok(self.connection(set)?["state"].as_str().unwrap_or("none").to_string())
+    }
+
+    /// Sends a signal to the daemon.
+    pub fn signal(&self, what: Signal) {
+        if self.pid() != 0 {
+            signal(self.pid(), what);
+        }
+    }
+
+    /// Kills the daemon alone; a capture process of its goes on.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Ends the daemon in order.
+    ///
+    /// # Errors
+    /// Where it does not end within ten seconds.
+    pub fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::TERM);
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        until("the daemon ends after SIGTERM", Duration::from_secs(10), || Ok(child.try_wait()?.is_some()))
+    }
+
+    /// Kills the daemon and everything else that runs on its host.
+    pub fn kill_host(&mut self) {
+        kill_marked(self.host.dir());
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.host.dir().join(format!("{}.log", self.name))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of {} ---\n{}", self.name, self.log());
+        }
+        self.kill_host();
+    }
+}
+
+/// Arguments of `stead protect` for [`Node::protect`].
+pub fn protect_args(set: &str, on: &Node, paths: &[(&Path, &Path)], options: &[&str]) -> Vec<String> {
+    let mut args = vec!["protect".to_string()];
+    args.extend(paths.iter().map(|(source, _)| source.display().to_string()));
+    args.extend(["--on", on.name(), "--set", set].map(String::from));
+    for (source, replica) in paths {
+        args.extend(["--map".into(), format!("{}={}", source.display(), replica.display())]);
+    }
+    args.extend(options.iter().map(|option| option.to_string()));
+    args
+}
+
+/// Path of the `stead` binary: `STEAD_BIN`, or built from this workspace with the tests' profile.
+///
+/// # Errors
+/// Where it cannot be built.
+pub fn stead() -> Result<PathBuf> {
+    static BINARY: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    BINARY.get_or_init(|| find_binary().map_err(|e| format!("{e:#}"))).clone().map_err(anyhow::Error::msg)
+}
+
+fn find_binary() -> Result<PathBuf> {
+    if let Some(chosen) = std::env::var_os("STEAD_BIN") {
+        return Ok(chosen.into());
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    run(Command::new(cargo).args(["build", "--quiet", "--package", "stead", "--profile", "test"]))?;
+    let here = std::env::current_exe()?;
+    let mut places = here.ancestors().skip(1).take(3).map(|dir| dir.join("stead"));
+    places.find(|path| path.is_file()).context("no stead binary beside this one; set STEAD_BIN")
+}
+
+fn find<'a>(value: &'a Value, wanted: &dyn Fn(&Value) -> bool) -> Option<&'a Value> {
+    match value {
+        Value::Object(fields) if !wanted(value) => fields.values().find_map(|value| find(value, wanted)),
+        Value::Array(items) => items.iter().find_map(|value| find(value, wanted)),
+        Value::Object(_) => Some(value),
+        _ => None,
+    }
+}

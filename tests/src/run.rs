@@ -1,0 +1,201 @@
+//! One run of a test, a demo or a bench, and the removal of everything that it made.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::command::{text, until};
+
+/// The variable that every process of a run carries: its value is the run's directory and the host's name.
+pub const MARK: &str = "STEAD_TEST_HOST";
+
+/// A directory with a name of its own; when it is dropped, its processes, mounts, namespaces and files are gone.
+pub struct Run {
+    name: String,
+    dir: PathBuf,
+}
+
+impl Run {
+    /// Makes the run's directory, and removes what runs of dead processes left behind.
+    ///
+    /// # Errors
+    /// Where the directory cannot be made.
+    pub fn new() -> Result<Run> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let pid = std::process::id();
+        let name = format!("stead-{pid}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let dir = place().join(&name);
+        sweep_the_dead();
+        fs::DirBuilder::new().mode(0o755).create(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        alive().push(name.clone());
+        Ok(Run { name, dir })
+    }
+
+    /// Short name of the run: prefix of its namespaces.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where everything of the run lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if std::env::var_os("STEAD_KEEP").is_some() && std::thread::panicking() {
+            eprintln!("kept, because STEAD_KEEP is set: {}", self.dir.display());
+            return;
+        }
+        remove(&self.name);
+        alive().retain(|name| name != &self.name);
+    }
+}
+
+/// Removes everything on Ctrl-C, too, and then ends this process with 130.
+///
+/// # Errors
+/// Where the signal handler cannot be set.
+pub fn clean_up_on_signals() -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            eprintln!("\ninterrupted: cleaning up");
+            remove_all();
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
+}
+
+/// Removes what every run of this process made.
+pub fn remove_all() {
+    for name in alive().drain(..) {
+        remove(&name);
+    }
+}
+
+/// Pids of the processes whose mark begins with `mark` (a run's directory, or a host's).
+pub fn marked(mark: &Path) -> Vec<i32> {
+    let needle = format!("{MARK}={}", mark.display());
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
+        let carries = environ.split(|byte| *byte == 0).any(|var| {
+            let rest = var.strip_prefix(needle.as_bytes());
+            rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        });
+        if carries && pid != std::process::id() as i32 {
+            pids.push(pid);
+        }
+    }
+    pids
+}
+
+/// Kills the marked processes with SIGKILL and waits until they are gone.
+pub fn kill_marked(mark: &Path) {
+    let _ = until("processes of the run end", Duration::from_secs(10), || {
+        let pids = marked(mark);
+        for pid in &pids {
+            signal(*pid, Signal::KILL);
+        }
+        Ok(pids.is_empty())
+    });
+}
+
+/// Sends a signal; a process that is gone is fine.
+pub fn signal(pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+fn alive() -> std::sync::MutexGuard<'static, Vec<String>> {
+    static ALIVE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    ALIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A directory on disk for the runs: not a tmpfs, which has neither a journal nor room.
+fn place() -> PathBuf {
+    let chosen = std::env::var_os("STEAD_TEST_DIR").map(PathBuf::from);
+    chosen.unwrap_or_else(|| {
+        let temp = std::env::temp_dir();
+        let is_tmpfs = rustix::fs::statfs(&temp).is_ok_and(|fs| fs.f_type == 0x0102_1994);
+        if is_tmpfs { "/var/tmp".into() } else { temp }
+    })
+}
+
+fn sweep_the_dead() {
+    for entry in fs::read_dir(place()).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.strip_prefix("stead-").and_then(|rest| rest.split('-').next()) else { continue };
+        let is_ours = pid.parse::<u32>().is_ok() && name.matches('-').count() == 2;
+        if is_ours && !Path::new("/proc").join(pid).exists() {
+            remove(&name);
+        }
+    }
+}
+
+fn remove(name: &str) {
+    let dir = place().join(name);
+    kill_marked(&dir);
+    unmount_beneath(&dir);
+    remove_tree(&dir);
+    for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let netns = entry.file_name().to_string_lossy().into_owned();
+        if netns.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')) {
+            let _ = Command::new("ip").args(["netns", "del", &netns]).output();
+        }
+    }
+}
+
+/// Unmounts everything beneath a directory, the youngest first.
+pub fn unmount_beneath(dir: &Path) {
+    for lazy in [false, true] {
+        for mount in mounts_beneath(dir).iter().rev() {
+            let mut command = Command::new("umount");
+            if lazy {
+                command.arg("-l");
+            }
+            let _ = command.arg(mount).output();
+        }
+    }
+}
+
+/// Mount points beneath a directory, the oldest first.
+pub fn mounts_beneath(dir: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| PathBuf::from(unescaped(point)));
+    points.filter(|point| point.starts_with(dir)).collect()
+}
+
+fn unescaped(field: &str) -> String {
+    field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+/// Removes a tree, immutable and append-only files too.
+pub fn remove_tree(dir: &Path) {
+    if fs::remove_dir_all(dir).is_ok() || !dir.exists() {
+        return;
+    }
+    let _ = Command::new("chattr").args(["-R", "-f", "-i", "-a"]).arg(dir).output();
+    if fs::remove_dir_all(dir).is_err() {
+        // A loop image may be held for a moment by the kernel after its last unmount.
+        let gone = until("files of the run go", Duration::from_secs(3), || Ok(fs::remove_dir_all(dir).is_ok()));
+        if let (Err(e), true) = (gone, dir.exists()) {
+            let busy = Command::new("fuser").args(["-vm"]).arg(dir).output();
+            let busy = busy.map(|o| text(&o.stderr)).unwrap_or_default();
+            eprintln!("cannot remove {}: {e} {busy}", dir.display());
+        }
+    }
+}
