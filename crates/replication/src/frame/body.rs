@@ -1,0 +1,189 @@
+//! Bodies of Changes frames.
+//!
+//! Plain: encoded records back to back. Compressed, heads (everything of a record but its data) and data lie apart, since
+//! heads always shrink to little and data often does not shrink at all:
+//! ```text
+//!   0 heads_raw u32   bytes of the heads before compression
+//!   4 heads_len u32   bytes of the heads as they follow
+//!   8 heads           zstd: each record's bytes up to its data, XORed with those of the record before (first 152 bytes)
+//!   . data            to the end: the records' data back to back; zstd with DATA_COMPRESSED
+//! ```
+
+use stead_model::Record;
+use stead_model::record::{FIXED_BYTES, NAMES_BYTES, flags as record_flags, records};
+
+use super::{BODY_BYTES_MAX, FrameError, Header, flags};
+
+/// Level of zstd: the fastest of the usual ones.
+const LEVEL: i32 = 1;
+/// Heads are compressed apart where they are at least this part of the whole.
+const HEADS_PART: usize = 128;
+/// Sampled pieces of the data, and the size of each.
+const SAMPLES: usize = 3;
+const SAMPLE_BYTES: usize = 4096;
+/// Bytes before the heads.
+const LENGTHS: usize = 8;
+/// Where in a record the length of the second name lies.
+const NAME2_LEN_AT: usize = FIXED_BYTES + 80;
+
+/// A body and the flags that tell how it is packed.
+#[derive(Debug)]
+pub struct Packed {
+    /// Some of [`flags::HEADS_COMPRESSED`] and [`flags::DATA_COMPRESSED`].
+    pub flags: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Packs encoded records as small as is worth the time: plain where nothing is won.
+pub fn pack(raw: Vec<u8>) -> Packed {
+    let Some((heads, data_len)) = split_heads(&raw) else { return Packed { flags: 0, body: raw } };
+    let compressible = sample_shrinks(&raw, data_len);
+    if !compressible && heads.len() < raw.len() / HEADS_PART {
+        return Packed { flags: 0, body: raw };
+    }
+    let data = || records(&raw).flatten().map(|record| record.data);
+    let mut body = vec![0; LENGTHS];
+    append_compressed(&mut body, &heads);
+    let heads_len = body.len() - LENGTHS;
+    body[..4].copy_from_slice(&(heads.len() as u32).to_le_bytes());
+    body[4..8].copy_from_slice(&(heads_len as u32).to_le_bytes());
+    let mut flags = flags::HEADS_COMPRESSED;
+    if compressible {
+        let data: Vec<u8> = data().flatten().copied().collect();
+        append_compressed(&mut body, &data);
+        flags |= flags::DATA_COMPRESSED;
+    } else {
+        body.reserve(data_len);
+        data().for_each(|data| body.extend_from_slice(data));
+    }
+    if body.len() >= raw.len() { Packed { flags: 0, body: raw } } else { Packed { flags, body } }
+}
+
+/// The encoded records of a body. They are not checked yet: see [`check`].
+///
+/// # Errors
+/// Where the body is not packed as its header says. Allocates no more than the header's bounded `raw_len`.
+pub fn unpack(header: &Header, body: &[u8]) -> Result<Vec<u8>, FrameError> {
+    if header.flags & flags::HEADS_COMPRESSED == 0 {
+        let plain = header.flags & flags::DATA_COMPRESSED == 0 && body.len() == header.raw_len;
+        return if plain { Ok(body.to_vec()) } else { Err(FrameError::Field("length")) };
+    }
+    let (lengths, rest) = body.split_first_chunk::<LENGTHS>().ok_or(FrameError::Body("it is cut off"))?;
+    let number = |at: usize| u32::from_le_bytes(lengths[at..at + 4].try_into().expect("four bytes")) as usize;
+    let (heads, data) = rest.split_at_checked(number(4)).ok_or(FrameError::Body("its heads are cut off"))?;
+    let heads_raw = number(0);
+    if heads_raw > header.raw_len {
+        return Err(FrameError::Body("its heads are larger than the whole"));
+    }
+    let heads = decompress(heads, heads_raw)?;
+    if header.flags & flags::DATA_COMPRESSED == 0 {
+        return join(&heads, data, header.raw_len);
+    }
+    join(&heads, &decompress(data, header.raw_len - heads_raw)?, header.raw_len)
+}
+
+/// Are these well-formed records, their sequences rising within the header's range?
+///
+/// # Errors
+/// Where they are not.
+pub fn check(header: &Header, raw: &[u8]) -> Result<(), FrameError> {
+    let mut previous = header.first.checked_sub(1).ok_or(FrameError::Field("range"))?;
+    for record in records(raw) {
+        let record = record.map_err(|_| FrameError::Body("a record is malformed"))?;
+        if record.sequence <= previous || record.sequence > header.last {
+            return Err(FrameError::Body("sequences of records do not rise"));
+        }
+        previous = record.sequence;
+    }
+    Ok(())
+}
+
+fn split_heads(raw: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let mut heads = Vec::new();
+    let mut rest = raw;
+    let mut previous = [0; FIXED_BYTES];
+    let mut data_len = 0;
+    while !rest.is_empty() {
+        let (record, after) = Record::parse(rest).ok()?;
+        let head_len = head_len(&record);
+        let fixed: &[u8; FIXED_BYTES] = rest.first_chunk()?;
+        heads.extend(fixed.iter().zip(&previous).map(|(a, b)| a ^ b));
+        heads.extend_from_slice(&rest[FIXED_BYTES..head_len]);
+        previous = *fixed;
+        data_len += record.data.len();
+        rest = after;
+    }
+    Some((heads, data_len))
+}
+
+fn head_len(record: &Record<'_>) -> usize {
+    let names = if record.flags & record_flags::NAMES != 0 { NAMES_BYTES } else { 0 };
+    FIXED_BYTES + names + record.name.len() + record.name2.len()
+}
+
+fn join(heads: &[u8], data: &[u8], raw_len: usize) -> Result<Vec<u8>, FrameError> {
+    let wrong = FrameError::Body("heads and data do not fit together");
+    let mut raw = Vec::with_capacity(raw_len);
+    let (mut heads, mut data) = (heads, data);
+    let mut previous = [0; FIXED_BYTES];
+    while !heads.is_empty() {
+        let mixed: &[u8; FIXED_BYTES] = heads.first_chunk().ok_or(wrong.clone())?;
+        let fixed: [u8; FIXED_BYTES] = std::array::from_fn(|i| mixed[i] ^ previous[i]);
+        let lens = lens(&fixed, heads).ok_or(wrong.clone())?;
+        let (head, heads_rest) = heads.split_at_checked(lens.head).ok_or(wrong.clone())?;
+        let (bytes, data_rest) = data.split_at_checked(lens.data).ok_or(wrong.clone())?;
+        let end = raw.len() + lens.record;
+        if lens.head + lens.data > lens.record || end > raw_len {
+            return Err(wrong);
+        }
+        raw.extend_from_slice(&fixed);
+        raw.extend_from_slice(&head[FIXED_BYTES..]);
+        raw.extend_from_slice(bytes);
+        raw.resize(end, 0);
+        (heads, data, previous) = (heads_rest, data_rest, fixed);
+    }
+    if raw.len() == raw_len && data.is_empty() { Ok(raw) } else { Err(wrong) }
+}
+
+/// Lengths of a record: of all of it, of what comes before its data, of its data.
+struct Lens {
+    record: usize,
+    head: usize,
+    data: usize,
+}
+
+fn lens(fixed: &[u8; FIXED_BYTES], head: &[u8]) -> Option<Lens> {
+    let u16_at = |bytes: &[u8], at: usize| Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
+    let u32_at = |at: usize| Some(u32::from_le_bytes(*fixed.get(at..)?.first_chunk()?) as usize);
+    let names = if fixed[5] & record_flags::NAMES != 0 { NAMES_BYTES + u16_at(head, NAME2_LEN_AT)? } else { 0 };
+    Some(Lens { record: u32_at(0)?, head: FIXED_BYTES + u16_at(fixed, 6)? + names, data: u32_at(68)? })
+}
+
+fn sample_shrinks(raw: &[u8], data_len: usize) -> bool {
+    let mut sample = Vec::with_capacity(SAMPLES * SAMPLE_BYTES);
+    let step = data_len / SAMPLES;
+    let (mut passed, mut next) = (0, 0);
+    for record in records(raw).flatten() {
+        let end = passed + record.data.len();
+        while next < end && sample.len() < SAMPLES * SAMPLE_BYTES {
+            let from = next - passed;
+            sample.extend_from_slice(&record.data[from..record.data.len().min(from + SAMPLE_BYTES)]);
+            next += step.max(SAMPLE_BYTES);
+        }
+        passed = end;
+    }
+    let compressed = zstd::bulk::compress(&sample, LEVEL).map_or(usize::MAX, |bytes| bytes.len());
+    !sample.is_empty() && compressed < sample.len() / 10 * 9
+}
+
+fn append_compressed(body: &mut Vec<u8>, bytes: &[u8]) {
+    let compressed = zstd::bulk::compress(bytes, LEVEL).expect("compressing into memory cannot fail");
+    body.extend_from_slice(&compressed);
+}
+
+fn decompress(bytes: &[u8], len: usize) -> Result<Vec<u8>, FrameError> {
+    debug_assert!(len <= BODY_BYTES_MAX);
+    let raw = zstd::bulk::decompress(bytes, len).map_err(|_| FrameError::Body("it cannot be decompressed"))?;
+    Ok(raw)
+}

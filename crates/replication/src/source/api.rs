@@ -1,0 +1,331 @@
+//! What goes into the source half and what comes out of it.
+
+use std::time::Duration;
+
+use stead_model::status::{MirrorStatus, QueueStatus, State};
+use stead_model::{Epoch, FileId, NodeName, Position, Rules, Sequence, SetName};
+
+use crate::frame::{Difference, Encoded, Frame, Goodbye};
+use crate::read::{ReadRequest, ReadResult, Ticket};
+
+/// A target of the set, below 32: a number that the caller gives.
+pub type TargetId = u32;
+
+/// One protected directory or file.
+#[derive(Clone, Debug)]
+pub struct RootConfig {
+    /// The directory or file.
+    pub file: FileId,
+    /// What beneath it belongs to the set.
+    pub rules: Rules,
+    /// Its number in the set: the name of its [`Node`](stead_model::Kind::Node), in decimal.
+    pub index: u32,
+}
+
+/// How records are packed for the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Never compressed.
+    Off,
+    /// Heads, and data where a sample of it shrinks.
+    Adaptive,
+}
+
+/// What a source is made of.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// The set.
+    pub set: SetName,
+    /// This node.
+    pub node: NodeName,
+    /// What is protected.
+    pub roots: Vec<RootConfig>,
+    /// Under which epoch it writes.
+    pub epoch: Epoch,
+    /// The epochs of the set and where each began, oldest first.
+    pub lineage: Vec<(Epoch, Position)>,
+    /// Number of this stream: one that this epoch never had before, so a new one for each [`Source`](super::Source).
+    pub incarnation: u64,
+    /// How batches are packed.
+    pub compression: Compression,
+    /// Bytes of the queue; beyond, capture is not drained.
+    pub queue_bytes_max: usize,
+    /// Bytes sent to one target and not yet acknowledged as journaled.
+    pub window_bytes_max: usize,
+    /// Largest content read: at most 1 MiB.
+    pub chunk_bytes_max: u64,
+    /// Content of files up to this size is wanted with the listing.
+    pub small_bytes_max: u64,
+    /// Entries of one page of a listing.
+    pub entries_max: usize,
+    /// Reads that may be outstanding.
+    pub reads_max: usize,
+    /// Block of hashes in a difference mirror, a power of two.
+    pub difference_block: u32,
+    /// Block of hashes in a verify, a power of two.
+    pub verify_block: u32,
+    /// Silence after which a ping is sent; three times as long ends the connection.
+    pub keep_alive: Duration,
+}
+
+impl SourceConfig {
+    /// The usual sizes.
+    pub fn new(set: SetName, node: NodeName, roots: Vec<RootConfig>, epoch: Epoch, incarnation: u64) -> Self {
+        SourceConfig {
+            set,
+            node,
+            roots,
+            epoch,
+            lineage: Vec::new(),
+            incarnation,
+            compression: Compression::Adaptive,
+            queue_bytes_max: 256 << 20,
+            window_bytes_max: 32 << 20,
+            chunk_bytes_max: 1 << 20,
+            small_bytes_max: 64 << 10,
+            entries_max: 256,
+            reads_max: 8,
+            difference_block: 4096,
+            verify_block: 64 << 10,
+            keep_alive: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What goes in.
+#[derive(Clone, Debug)]
+pub enum SourceInput {
+    /// Records drained from capture, in order.
+    Captured {
+        /// Whole records, at most 3 MiB of them.
+        records: Vec<u8>,
+        /// Capture's number after the last of them. May come without records.
+        captured: u64,
+        /// Everything captured before this time (ns since 1970) is covered.
+        time: u64,
+    },
+    /// A read ended.
+    Read {
+        /// Which.
+        ticket: Ticket,
+        /// What it brought.
+        result: ReadResult,
+        /// Capture's number of the last change that had taken effect when the read ended, or a later one: no change
+        /// whose effect the read may have seen has a higher number.
+        captured: u64,
+    },
+    /// A target shall get the stream. It is disconnected at first.
+    AddTarget {
+        /// Which number it has.
+        target: TargetId,
+    },
+    /// A target gets the stream no more.
+    RemoveTarget {
+        /// Which.
+        target: TargetId,
+    },
+    /// A connection to the target stands; a Hello is sent.
+    Connected {
+        /// Which.
+        target: TargetId,
+    },
+    /// It is gone.
+    Disconnected {
+        /// Which.
+        target: TargetId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A frame came from a target.
+    Received {
+        /// From which.
+        target: TargetId,
+        /// What.
+        frame: Frame,
+    },
+    /// Something is asked for.
+    Command(Command),
+}
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A difference mirror (a first mirror where the target holds nothing).
+    Mirror {
+        /// Which target.
+        target: TargetId,
+    },
+    /// Compare everything on all connected targets. Ends with [`SourceEvent::Verified`].
+    Verify {
+        /// Send what differs.
+        repair: bool,
+        /// Handed back with the event.
+        id: u64,
+    },
+    /// Stop sending to a target.
+    Pause {
+        /// Which.
+        target: TargetId,
+    },
+    /// Go on sending.
+    Resume {
+        /// Which.
+        target: TargetId,
+    },
+    /// Tell when everything captured up to `captured` is applied on every target: [`SourceEvent::Marked`].
+    Mark {
+        /// Handed back with the event.
+        id: u64,
+        /// Capture's number.
+        captured: u64,
+    },
+    /// Forget that mark.
+    Unmark {
+        /// Which.
+        id: u64,
+    },
+    /// A count of what will be mirrored, where the caller knows it before the scan does.
+    Expect {
+        /// Files.
+        files: u64,
+        /// Bytes.
+        bytes: u64,
+    },
+}
+
+/// What comes out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourceOutput {
+    /// Read that. All reads may run at the same time, and end in any order.
+    Read(Ticket, ReadRequest),
+    /// Send that.
+    Send {
+        /// To which target.
+        target: TargetId,
+        /// What.
+        frame: Encoded,
+    },
+    /// End the connection (after what was to be sent). `Disconnected` is expected then.
+    Close {
+        /// To which target.
+        target: TargetId,
+        /// Why.
+        reason: Goodbye,
+    },
+    /// Something happened.
+    Event(SourceEvent),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourceEvent {
+    /// The state word of a connection changed.
+    State {
+        /// Which.
+        target: TargetId,
+        /// What it is now.
+        state: State,
+        /// Why it is halted, disconnected or behind.
+        reason: Option<String>,
+    },
+    /// A mirror or difference mirror of the whole set or a part of it ended; it is applied.
+    Mirrored {
+        /// To which targets: bit n for target n.
+        targets: u32,
+        /// Of the whole set?
+        whole: bool,
+        /// What was looked at and sent.
+        counts: Counts,
+    },
+    /// A scan was broken off; why. It is repeated where it is still needed.
+    ScanEnded(String),
+    /// A verify ended.
+    Verified {
+        /// The command's.
+        id: u64,
+        /// What it found.
+        result: Result<Verified, String>,
+    },
+    /// A mark was reached.
+    Marked {
+        /// Which.
+        id: u64,
+    },
+    /// A file could not be read; the replica lacks it until a later scan.
+    Unreadable {
+        /// Which.
+        file: FileId,
+        /// Why.
+        reason: String,
+    },
+    /// The target knows a newer epoch, or one that forked from this: this source must stop.
+    Superseded {
+        /// By which.
+        epoch: Epoch,
+    },
+    /// A daemon's message.
+    Control {
+        /// From which target.
+        target: TargetId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+}
+
+/// What a scan did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Names looked at.
+    pub files: u64,
+    /// Bytes of content looked at.
+    pub bytes: u64,
+    /// Bytes of content sent.
+    pub sent: u64,
+}
+
+/// What a verify found: differences that stayed when they were looked at again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Names and bytes compared.
+    pub counts: Counts,
+    /// How many differences.
+    pub different: u64,
+    /// The first 1,000 of them, each with the target that has it, and whether it was put right.
+    pub differences: Vec<(TargetId, Difference, bool)>,
+    /// Files that changed so often that they could not be compared.
+    pub unsettled: u64,
+}
+
+/// A connection as the source sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionView {
+    /// What it is doing.
+    pub state: State,
+    /// Why, for halted, disconnected, behind.
+    pub reason: Option<String>,
+    /// Progress of the last or running mirror.
+    pub mirror: MirrorStatus,
+    /// What is not applied yet.
+    pub queue: QueueStatus,
+    /// Time of the oldest change that the target has not applied, ns since 1970 by the source's clock; `None`: all is.
+    pub oldest_time: Option<u64>,
+    /// Time of the last consistent point that the target applied; 0: none.
+    pub consistent_time: u64,
+    /// Last sequence of the stream.
+    pub captured: Sequence,
+    /// Last one sent.
+    pub sent: Sequence,
+    /// Last one journaled by the target.
+    pub journaled: Sequence,
+    /// Last one applied by the target.
+    pub applied: Sequence,
+}
+
+/// Why the source wants to be called at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceTimer {
+    /// To say that it is there, or to find that a target is not.
+    KeepAlive,
+    /// To begin a scan that was put off.
+    Scan,
+}
