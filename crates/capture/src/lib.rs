@@ -13,6 +13,9 @@
 //! This crate is the home of `unsafe`: system calls that no safe crate offers, and memory shared between processes.
 
 mod capture;
+mod dirty;
+mod ring;
+mod sys;
 mod check;
 mod client;
 mod spec;

@@ -311,6 +311,16 @@ impl<'a> Record<'a> {
     /// # Panics
     /// Where `out` has another length, or a name or the data is beyond the limits: a bug of the caller.
     pub fn write_to(&self, out: &mut [u8]) {
+        out[..4].copy_from_slice(&(self.encoded_len() as u32).to_le_bytes());
+        self.write_body_to(&mut out[4..]);
+    }
+
+    /// Writes the record without its length word, for memory where that word, written last, publishes the record:
+    /// `out` has [`Record::encoded_len`] less 4 bytes.
+    ///
+    /// # Panics
+    /// As [`Record::write_to`].
+    pub fn write_body_to(&self, out: &mut [u8]) {
         let data_at = self.write_around(out, self.data.len());
         out[data_at..data_at + self.data.len()].copy_from_slice(self.data);
     }
@@ -327,9 +337,9 @@ impl<'a> Record<'a> {
 
     fn write_around(&self, out: &mut [u8], data_len: usize) -> usize {
         assert!(self.name.len() <= limits::NAME_BYTES_MAX && self.name2.len() <= limits::NAME_BYTES_MAX);
-        assert!(data_len <= limits::DATA_BYTES_MAX && out.len() == self.encoded_len());
+        assert!(data_len <= limits::DATA_BYTES_MAX && out.len() + 4 == self.encoded_len());
         let head = Head {
-            len: out.len() as u32,
+            len: 0,
             kind: self.kind as u8,
             flags: if self.kind.has_names() { self.flags | flags::NAMES } else { self.flags & !flags::NAMES },
             name_len: self.name.len() as u16,
@@ -347,7 +357,7 @@ impl<'a> Record<'a> {
             out[at..at + bytes.len()].copy_from_slice(bytes);
             at += bytes.len();
         };
-        put(head.as_bytes());
+        put(&head.as_bytes()[4..]);
         put(self.attr.as_bytes());
         if self.kind.has_names() {
             put(Names { name2_len: self.name2.len() as u16, pad: [0; 3], ..self.names }.as_bytes());

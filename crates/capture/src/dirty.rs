@@ -1,0 +1,170 @@
+//! The dirty map: which files changed while the ring had no room. Bounded, in shared memory, touched only by the
+//! holder of the ring's lock.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use stead_model::FileId;
+
+use crate::sys::{Atomics, Shared};
+
+/// Places in the table.
+const PLACES: usize = 1 << 16;
+/// Files that it holds at most; beyond that the whole set counts as dirty.
+pub const FILES_MAX: u64 = 48 << 10;
+/// Bytes of shared memory that the map takes.
+pub const BYTES: usize = size_of::<Table>();
+
+#[repr(C)]
+struct Place {
+    ino: AtomicU64,
+    /// Generation, volume in the upper half.
+    rest: AtomicU64,
+}
+
+#[repr(C)]
+struct Table {
+    files: AtomicU64,
+    /// 1 where the whole set is dirty.
+    whole: AtomicU64,
+    /// Where the search for the next file to name goes on.
+    cursor: AtomicU64,
+    places: [Place; PLACES],
+}
+
+// SAFETY: atomics and arrays of structs of atomics.
+#[allow(unsafe_code, reason = "declares a layout of atomics")]
+unsafe impl Atomics for Table {}
+
+/// A view of the map in shared memory; the caller holds the ring's lock.
+pub struct DirtyMap<'a>(&'a Table);
+
+impl<'a> DirtyMap<'a> {
+    /// The map at `offset` of the memory.
+    pub fn at(memory: &'a Shared, offset: usize) -> Self {
+        DirtyMap(memory.atomics(offset))
+    }
+
+    /// Remembers a file; beyond the bound the map forgets all files and means the whole set.
+    pub fn insert(&self, file: FileId) {
+        if self.is_whole() {
+            return;
+        }
+        let rest = u64::from(file.generation) | u64::from(file.volume) << 32;
+        let mut at = spread(file.ino ^ rest.rotate_left(32));
+        for _ in 0..PLACES {
+            let place = &self.0.places[at % PLACES];
+            match place.ino.load(Relaxed) {
+                0 if self.0.files.load(Relaxed) >= FILES_MAX => break,
+                0 => {
+                    place.rest.store(rest, Relaxed);
+                    place.ino.store(file.ino, Relaxed);
+                    self.0.files.fetch_add(1, Relaxed);
+                    return;
+                }
+                ino if ino == file.ino && place.rest.load(Relaxed) == rest => return,
+                _ => at += 1,
+            }
+        }
+        self.0.whole.store(1, Relaxed);
+    }
+
+    /// Takes one out: `Some(FileId::NONE)` means the whole set, and leaves the map empty.
+    pub fn take(&self) -> Option<FileId> {
+        if self.is_whole() {
+            for place in &self.0.places {
+                place.ino.store(0, Relaxed);
+            }
+            self.0.files.store(0, Relaxed);
+            self.0.whole.store(0, Relaxed);
+            return Some(FileId::NONE);
+        }
+        if self.0.files.load(Relaxed) == 0 {
+            return None;
+        }
+        let start = self.0.cursor.load(Relaxed) as usize;
+        let at = (start..start + PLACES).map(|at| at % PLACES).find(|at| self.0.places[*at].ino.load(Relaxed) != 0)?;
+        let place = &self.0.places[at];
+        let (ino, rest) = (place.ino.swap(0, Relaxed), place.rest.load(Relaxed));
+        self.0.cursor.store(at as u64 + 1, Relaxed);
+        self.0.files.fetch_sub(1, Relaxed);
+        Some(FileId { ino, generation: rest as u32, volume: (rest >> 32) as u32 })
+    }
+
+    /// How often [`DirtyMap::take`] will return something.
+    pub fn pending(&self) -> u64 {
+        if self.is_whole() { 1 } else { self.0.files.load(Relaxed) }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.0.whole.load(Relaxed) != 0
+    }
+}
+
+fn spread(key: u64) -> usize {
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::sys::shared_memory;
+
+    fn memory() -> Shared {
+        let memory = shared_memory(c"test", BYTES.next_multiple_of(4096)).unwrap();
+        Shared::map(memory.as_raw_fd(), 0, BYTES.next_multiple_of(4096)).unwrap()
+    }
+
+    fn file(n: u64) -> FileId {
+        FileId { ino: n, generation: n as u32 * 7, volume: (n % 3) as u32 }
+    }
+
+    #[test]
+    fn what_was_put_in_comes_out_once() {
+        let memory = memory();
+        let map = DirtyMap::at(&memory, 0);
+        let mut wanted = BTreeSet::new();
+        for n in 1..=5000 {
+            map.insert(file(n % 1000 + 1));
+            wanted.insert(file(n % 1000 + 1));
+        }
+        assert_eq!(map.pending(), 1000);
+        let got: Vec<_> = std::iter::from_fn(|| map.take()).collect();
+        assert_eq!(got.len(), 1000);
+        assert_eq!(got.into_iter().collect::<BTreeSet<_>>(), wanted);
+    }
+
+    #[test]
+    fn beyond_the_bound_it_means_the_whole_set() {
+        let memory = memory();
+        let map = DirtyMap::at(&memory, 0);
+        for n in 1..=FILES_MAX + 1 {
+            map.insert(file(n));
+        }
+        assert_eq!(map.pending(), 1);
+        assert_eq!(map.take(), Some(FileId::NONE));
+        assert_eq!(map.take(), None);
+        map.insert(file(9));
+        assert_eq!(map.take(), Some(file(9)));
+    }
+
+    #[test]
+    fn files_taken_and_put_in_again_are_never_forgotten() {
+        let memory = memory();
+        let map = DirtyMap::at(&memory, 0);
+        for round in 0..200 {
+            for n in 1..=500 {
+                map.insert(file(round * 100 + n));
+            }
+            for _ in 0..100 {
+                assert!(map.take().is_some());
+            }
+            map.insert(file(round * 100 + 77));
+        }
+        let rest: BTreeSet<_> = std::iter::from_fn(|| map.take()).collect();
+        assert!(rest.contains(&file(199 * 100 + 77)));
+        assert_eq!(map.pending(), 0);
+    }
+}
