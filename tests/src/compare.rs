@@ -216,11 +216,11 @@ impl Entry {
     }
 
     fn mtime(&self) -> (i64, u64) {
-        (self.stat.st_mtime as i64, self.stat.st_mtime_nsec as u64)
+        (self.stat.st_mtime, self.stat.st_mtime_nsec)
     }
 
     fn atime(&self) -> (i64, u64) {
-        (self.stat.st_atime as i64, self.stat.st_atime_nsec as u64)
+        (self.stat.st_atime, self.stat.st_atime_nsec)
     }
 }
 

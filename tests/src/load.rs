@@ -155,6 +155,7 @@ fn work(options: &Options) -> Result<()> {
     let mut rng = Rng::new(number + 1);
     let begin = Instant::now();
     let first = number;
+    let pause = 1_000_000_000u64.checked_div(options.rate).map(Duration::from_nanos);
     loop {
         number += 1;
         let time = transfer(&mut db, number, &mut rng)?;
@@ -165,8 +166,8 @@ fn work(options: &Options) -> Result<()> {
         if options.seconds > 0 && begin.elapsed().as_secs() >= options.seconds {
             return Ok(());
         }
-        if options.rate > 0 {
-            let due = begin + Duration::from_nanos(1_000_000_000 / options.rate) * (number - first) as u32;
+        if let Some(pause) = pause {
+            let due = begin + pause * (number - first) as u32;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
     }

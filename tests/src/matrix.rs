@@ -72,7 +72,12 @@ type Listed = (&'static str, fn(&Dir) -> Result<()>);
 
 const NAMES: &[Listed] = &[
     ("create", |d| d.file("new", b"").map(drop)),
-    ("create exclusive", |d| Ok(drop(File::options().write(true).create_new(true).mode(0o4750).open(d.at("new"))?))),
+    ("create exclusive", |d| {
+        File::options().write(true).create_new(true).mode(0o4750).open(d.at("new"))?;
+        let again = File::options().write(true).create_new(true).open(d.at("new"));
+        ensure!(again.is_err_and(|e| e.kind() == std::io::ErrorKind::AlreadyExists), "made twice");
+        Ok(())
+    }),
     ("create truncating", |d| {
         d.file("old", b"old content")?;
         Ok(fs::write(d.at("old"), "new")?)

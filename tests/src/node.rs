@@ -247,12 +247,18 @@ pub fn protect_args(set: &str, on: &Node, paths: &[(&Path, &Path)], options: &[&
     args
 }
 
+static BINARY: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+
+/// Uses that binary in this process, unless one is in use already.
+pub fn choose_binary(path: &Path) {
+    let _ = BINARY.set(Ok(path.into()));
+}
+
 /// Path of the `stead` binary: `STEAD_BIN`, or built from this workspace with the tests' profile.
 ///
 /// # Errors
 /// Where it cannot be built.
 pub fn stead() -> Result<PathBuf> {
-    static BINARY: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
     BINARY.get_or_init(|| find_binary().map_err(|e| format!("{e:#}"))).clone().map_err(anyhow::Error::msg)
 }
 

@@ -1,1 +1,53 @@
-fn main() {}
+//! The single door for every chore: `cargo xtask demo | test | bench | soak | docs`.
+
+mod bench;
+mod build;
+mod demo;
+mod docs;
+mod machine;
+mod soak;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "usage: cargo xtask CHORE
+
+  demo                 the main job on this one machine: two nodes, a database under load, paris killed
+  test                 everything that CI runs: format, lints, all tests
+  bench [ROW…]         Stead beside its peers, as ratios; writes docs/reference/benchmarks.md
+        --full         the million-file row with a million files, more repetitions
+        --files N      that many files in the memory row
+        --list         names of the rows
+  soak [WHAT…]         longer runs: sim, fuzz, crash, random; --minutes N for each (10)
+  docs [--check]       man pages and completions from the binary into docs/reference";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match chore(&args) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chore(args: &[String]) -> Result<ExitCode> {
+    let Some((word, rest)) = args.split_first() else { bail!("{USAGE}") };
+    if !word.starts_with("load-") {
+        stead_tests::run::clean_up_on_signals()?;
+    }
+    match word.as_str() {
+        "demo" => demo::main()?,
+        "test" => return test::main(),
+        "bench" => bench::main(rest)?,
+        "soak" => soak::main(rest)?,
+        "docs" => docs::main(rest)?,
+        "load-sqlite" => stead_tests::load::main(rest)?,
+        "load-random" => stead_tests::random::main(rest)?,
+        _ => bail!("no chore is called {word}\n{USAGE}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}

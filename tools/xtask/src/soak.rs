@@ -1,0 +1,80 @@
+//! `cargo xtask soak`: what takes longer than a test run may.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::build;
+
+const ALL: &[&str] = &["sim", "fuzz", "crash", "random"];
+
+/// Runs the chosen kinds, or all, for some minutes each.
+pub fn main(args: &[String]) -> Result<()> {
+    let (mut minutes, mut chosen) = (10, Vec::new());
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--minutes" => minutes = args.next().and_then(|n| n.parse().ok()).unwrap_or(minutes),
+            name if ALL.contains(&name) => chosen.push(name.to_string()),
+            name => bail!("soak knows {}, not {name}", ALL.join(", ")),
+        }
+    }
+    let limit = Duration::from_secs(60 * minutes);
+    for name in ALL.iter().filter(|name| chosen.is_empty() || chosen.iter().any(|chosen| chosen == *name)) {
+        println!("--- {name}, {minutes} minutes");
+        match *name {
+            "fuzz" => fuzz(limit)?,
+            "sim" => {
+                repeat(limit, &["test", "--release", "--package", "stead-replication", "--", "--nocapture", "sim"])?
+            }
+            "crash" => repeat(limit, &["test", "--package", "stead-tests", "--test", "crash", "--", "--nocapture"])?,
+            _ => repeat(limit, &["test", "--package", "stead-tests", "--test", "conformance", "--", "--nocapture"])?,
+        }
+    }
+    Ok(())
+}
+
+/// Repeats a test whose seeds are new each time.
+fn repeat(limit: Duration, args: &[&str]) -> Result<()> {
+    let begin = Instant::now();
+    let mut rounds = 0;
+    while begin.elapsed() < limit {
+        let mut command = build::cargo();
+        command.args(args).env("STEAD_SOAK", "1").env("STEAD_BIN", build::stead("test")?);
+        if !command.status()?.success() {
+            bail!("failed in round {rounds}, see above; the printed seed repeats it");
+        }
+        rounds += 1;
+    }
+    println!("{rounds} rounds");
+    Ok(())
+}
+
+fn fuzz(limit: Duration) -> Result<()> {
+    let dir = build::root().join("fuzz");
+    let listed = std::fs::read_dir(dir.join("fuzz_targets"));
+    let targets: Vec<String> = listed
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_string_lossy().strip_suffix(".rs").map(String::from))
+        .collect();
+    if targets.is_empty() {
+        bail!("there are no targets in {}", dir.display());
+    }
+    let tools = build::target()?.join("programs");
+    let mut install = build::cargo();
+    install.args(["install", "--quiet", "--locked", "cargo-fuzz", "--root"]).arg(&tools);
+    stead_tests::command::run(install.env("CARGO_TARGET_DIR", tools.join("build")))?;
+    let seconds = limit.as_secs() / targets.len() as u64;
+    for target in targets {
+        println!("fuzzing {target} for {seconds} s");
+        let mut run = std::process::Command::new(tools.join("bin/cargo-fuzz"));
+        run.current_dir(&dir).args(["run", &target, "--", &format!("-max_total_time={seconds}")]);
+        // cargo-fuzz needs sanitizer flags that the stable compiler has but does not offer.
+        if !run.env("RUSTC_BOOTSTRAP", "1").status()?.success() {
+            bail!("{target} crashed; the input is in fuzz/artifacts/{target}");
+        }
+    }
+    Ok(())
+}
