@@ -1,0 +1,62 @@
+//! Work beside the loop: what asks peers or walks trees runs on a thread of its own, on values it was given, and comes
+//! back as an event.
+
+use std::sync::mpsc::SyncSender;
+use std::thread;
+
+use stead_api::Failure;
+use stead_model::plan::{ConnectionPlan, SetPlan};
+use stead_model::{Epoch, SetName};
+use tracing::error;
+
+use crate::api_server::Responder;
+use crate::event::Event;
+use crate::peer::listen::Caller;
+use crate::peer::messages::{ReplicaAsk, Tell};
+use crate::state::peers::Peer;
+
+/// What came out of a job that the loop has to act on.
+pub(crate) enum JobDone {
+    /// `join`: the other side trusts this node now; trust it too.
+    Joined { peer: Peer, responder: Responder },
+    /// `protect`: the target keeps the replica now, or why not.
+    Protected { set: SetName, result: Result<Kept, Failure>, responder: Responder, then: Then },
+    /// The directories of a replica were made (those lists), or why not.
+    ReplicaMade {
+        ask: Box<ReplicaAsk>,
+        from: Caller,
+        result: Result<Vec<std::path::PathBuf>, Failure>,
+        reply: SyncSender<Result<Tell, Failure>>,
+    },
+    /// The targets were told that a set is no longer protected.
+    Released { set: SetName },
+}
+
+/// What follows a `protect`.
+pub(crate) struct Then {
+    /// Do not wait for the first mirror.
+    pub(crate) no_wait: bool,
+    /// Sets that are to be protected next, instead of waiting.
+    pub(crate) rest: Vec<stead_api::Protect>,
+}
+
+/// A set that its target is ready for.
+pub(crate) struct Kept {
+    pub(crate) set: SetPlan,
+    pub(crate) connection: ConnectionPlan,
+    pub(crate) dirs: Vec<bool>,
+    pub(crate) epoch: Epoch,
+}
+
+/// Runs the work and hands its result to the loop; none: it told everyone itself.
+pub(crate) fn spawn(events: &SyncSender<Event>, work: impl FnOnce() -> Option<JobDone> + Send + 'static) {
+    let events = events.clone();
+    let run = move || {
+        if let Some(done) = work() {
+            let _ = events.send(Event::Job(Box::new(done)));
+        }
+    };
+    if let Err(e) = thread::Builder::new().name("stead-job".into()).spawn(run) {
+        error!("no thread for a job: {e}");
+    }
+}

@@ -1,0 +1,136 @@
+//! The loop: one owner of everything, one place where causes become actions.
+
+mod api;
+mod ops;
+mod peers;
+mod sets;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use stead_api::Failure;
+use stead_model::plan::Plan;
+use stead_model::{NodeName, SetName};
+use tracing::{info, warn};
+
+use crate::event::Event;
+use crate::job::JobDone;
+use crate::peer::{Book, Dialer, Identity};
+use crate::seam::{DataEvent, DataPlane};
+use crate::state::StateDir;
+use crate::state::invites::Invites;
+use crate::state::peers::Peers;
+use ops::Op;
+
+/// How often waiting clients are told how it stands.
+const TICK: Duration = Duration::from_millis(200);
+/// How often a set that could not be started is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// This node: its state, its plan, its sessions, and who waits for what.
+pub(crate) struct Node {
+    pub(crate) state: StateDir,
+    pub(crate) name: NodeName,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) peers: Peers,
+    pub(crate) book: Book,
+    pub(crate) invites: Invites,
+    pub(crate) plan: Plan,
+    pub(crate) dialer: Dialer,
+    pub(crate) plane: Box<dyn DataPlane>,
+    pub(crate) events: SyncSender<Event>,
+    pub(crate) ops: Vec<Op>,
+    pub(crate) commands: u64,
+    /// Sets that are being protected.
+    pub(crate) reserved: BTreeSet<SetName>,
+    /// Sets of the plan that could not be started, and why.
+    pub(crate) unstarted: BTreeMap<SetName, Failure>,
+    pub(crate) retry_at: Instant,
+}
+
+impl Node {
+    /// Acts on events until the daemon is to end.
+    pub(crate) fn run(mut self, events: &Receiver<Event>) {
+        self.start_all();
+        crate::notify::ready();
+        info!("{} is ready: {} sets, {} peers", self.name, self.plan.sets.len(), self.peers.list().len());
+        loop {
+            let event = self.select(events);
+            if event.is_some_and(|event| self.apply(event).is_break()) {
+                break;
+            }
+            self.tick();
+        }
+        crate::notify::stopping();
+        self.stop_all();
+    }
+
+    fn select(&self, events: &Receiver<Event>) -> Option<Event> {
+        let wait = match (self.ops.is_empty(), self.unstarted.is_empty()) {
+            (false, _) => TICK,
+            (true, false) => self.retry_at.saturating_duration_since(Instant::now()),
+            (true, true) => return Some(events.recv().unwrap_or(Event::Stop)),
+        };
+        match events.recv_timeout(wait) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Event::Stop),
+        }
+    }
+
+    fn apply(&mut self, event: Event) -> ControlFlow<()> {
+        match event {
+            Event::Api(request, responder) => return self.on_request(request, responder),
+            Event::Peer(ask) => self.on_ask(ask),
+            Event::DataAsk { set, source, reply } => {
+                let _ = reply.send(self.may_send(&set, &source));
+            }
+            Event::DataStream { set, source, stream } => match self.may_send(&set, &source) {
+                Ok(()) => self.plane.incoming(&set, &source, *stream),
+                Err(why) => warn!("{source} came too late with set {set}: {why}"),
+            },
+            Event::Data(event) => self.on_data(event),
+            Event::Job(done) => self.on_job(*done),
+            Event::Stop => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn on_data(&mut self, event: DataEvent) {
+        match event {
+            DataEvent::CommandDone { id, result } => self.command_done(id, result),
+            DataEvent::StateChanged(_) => {}
+            DataEvent::EpochSeen(set, epoch) => warn!("set {set}: a higher epoch was met: {}", epoch.number),
+        }
+    }
+
+    fn on_job(&mut self, done: JobDone) {
+        match done {
+            JobDone::Joined { peer, responder } => self.joined(peer, &responder),
+            JobDone::Protected { set, result, responder, then } => self.protected(&set, result, responder, then),
+            JobDone::ReplicaMade { ask, from, result, reply } => {
+                let _ = reply.send(self.keep_replica(*ask, &from, result));
+            }
+            JobDone::Released { set } => {
+                self.reserved.remove(&set);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        if !self.unstarted.is_empty() && Instant::now() >= self.retry_at {
+            self.retry_unstarted();
+        }
+        self.tick_ops();
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

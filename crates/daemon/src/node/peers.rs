@@ -1,0 +1,151 @@
+//! Questions of peers.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use stead_api::Failure;
+use stead_model::{NodeName, SetName};
+use tracing::{info, warn};
+
+use super::{Node, unix_seconds};
+use crate::job::{self, JobDone};
+use crate::peer::listen::{Caller, PeerAsk};
+use crate::peer::messages::{Ask, JoinAsk, JoinTell, ReplicaAsk, Tell};
+use crate::protect;
+use crate::state::peers::Peer;
+use crate::state::sets::SetState;
+
+impl Node {
+    pub(super) fn on_ask(&mut self, PeerAsk { from, ask, reply }: PeerAsk) {
+        let answer = match (ask, &from.name) {
+            (Ask::Join(ask), _) => self.admit(&ask, &from),
+            (_, None) => Err(Failure::new("the question was refused", "this node does not trust the asking one", "")),
+            (Ask::Ping, _) => Ok(Tell::Done),
+            (Ask::Status, _) => Ok(Tell::Status(self.local_status().connections)),
+            (Ask::Have { set }, Some(name)) => Ok(Tell::Have(self.may_send(&set, name).is_ok())),
+            (Ask::Release { set, undo }, Some(name)) => self.release_for(&set, name, undo),
+            (Ask::Check(ask), Some(_)) => {
+                let world = self.world();
+                return job::spawn(&self.events, move || {
+                    let _ = reply.send(protect::target::examine(&world, &ask).map(Tell::Checked));
+                    None
+                });
+            }
+            (Ask::Keep(ask), Some(_)) => {
+                let world = self.world();
+                return job::spawn(&self.events, move || {
+                    let result = protect::target::make(&world, &ask);
+                    Some(JobDone::ReplicaMade { ask, from, result, reply })
+                });
+            }
+        };
+        let _ = reply.send(answer);
+    }
+
+    /// May that peer send that set to this node?
+    pub(super) fn may_send(&self, set: &SetName, source: &NodeName) -> Result<(), Failure> {
+        let what = format!("set {set} was refused");
+        let remedy = format!("Protect it again: stead unprotect {set} and stead protect, on {source}");
+        let planned = self.plan.set(set).filter(|planned| planned.source == *source);
+        let kept = planned.is_some() && self.plan.connections_of(set).any(|c| c.target == self.name);
+        match self.unstarted.get(set) {
+            _ if !kept => {
+                Err(Failure::new(what, format!("{} keeps no replica of it from {source}", self.name), remedy))
+            }
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn admit(&mut self, ask: &JoinAsk, from: &Caller) -> Result<Tell, Failure> {
+        let mut invites = self.invites.clone();
+        let checked = invites.check(&ask.invite, &ask.secret, unix_seconds());
+        if checked.is_ok() {
+            let peer = Peer {
+                name: ask.name.clone(),
+                fingerprint: from.fingerprint,
+                addresses: seen(from.address, &ask.addresses),
+            };
+            self.peers.with(peer, &self.name)?;
+            invites.spend(&ask.invite);
+        }
+        invites.save(&self.state)?;
+        self.invites = invites;
+        checked.inspect_err(|failure| warn!("{} was not let in: {failure}", from.address))?;
+        let peer = Peer {
+            name: ask.name.clone(),
+            fingerprint: from.fingerprint,
+            addresses: seen(from.address, &ask.addresses),
+        };
+        let again = self.trust(peer)?;
+        info!("{} joined from {}", ask.name, from.address);
+        Ok(Tell::Joined(JoinTell { name: self.name.clone(), addresses: self.addresses.clone(), again }))
+    }
+
+    fn release_for(&mut self, set: &SetName, source: &NodeName, undo: bool) -> Result<Tell, Failure> {
+        match self.plan.set(set) {
+            Some(planned) if planned.source == *source => self.drop_replica(set, undo).map(|()| Tell::Done),
+            Some(planned) => {
+                let why = format!("its source is {}", planned.source);
+                Err(Failure::new(format!("set {set} was not released"), why, ""))
+            }
+            None => Ok(Tell::Done),
+        }
+    }
+
+    /// Writes a replica down whose directories were made, and begins to keep it; or unmakes them.
+    pub(super) fn keep_replica(
+        &mut self,
+        ask: ReplicaAsk,
+        from: &Caller,
+        made: Result<Vec<PathBuf>, Failure>,
+    ) -> Result<Tell, Failure> {
+        let made = made?;
+        let kept = self.keep(ask, from, &made);
+        if kept.is_err() {
+            protect::target::unmake(&made);
+        }
+        kept.map(|()| Tell::Done)
+    }
+
+    fn keep(&mut self, ask: ReplicaAsk, from: &Caller, made: &[PathBuf]) -> Result<(), Failure> {
+        let name = ask.set.name.clone();
+        let what = format!("{} cannot keep set {name}", self.name);
+        if from.name.as_ref() != Some(&ask.set.source) || ask.connection.target != self.name {
+            return Err(Failure::new(what, "its plan names other nodes", "Use releases that fit together"));
+        }
+        if self.plan.set(&name).is_some_and(|set| set.source == ask.set.source) {
+            self.drop_replica(&name, false)?;
+        }
+        let plan = self.plan.with_set(ask.set, vec![ask.connection]);
+        let plan =
+            plan.map_err(|e| Failure::new(what, e.to_string(), "Choose another name or another place with --map"))?;
+        SetState::begin(ask.epoch, ask.dirs, made.to_vec()).save(&self.state, &name, "target")?;
+        self.adopt(plan)?;
+        self.start_replica(&name)
+    }
+
+    /// What jobs see of this node.
+    pub(super) fn world(&self) -> protect::World {
+        protect::World {
+            node: self.name.clone(),
+            fingerprint: self.identity.fingerprint,
+            state: self.state.path().to_path_buf(),
+            plan: self.plan.clone(),
+            dialer: self.dialer.clone(),
+        }
+    }
+}
+
+/// Where a newcomer is reached: at the address that it came from, as far as it listens there, then at the others.
+fn seen(from: SocketAddr, told: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    for address in told {
+        let reached = if address.ip().is_unspecified() { SocketAddr::new(from.ip(), address.port()) } else { *address };
+        if !addresses.contains(&reached) {
+            addresses.push(reached);
+        }
+    }
+    addresses.sort_by_key(|address| address.ip() != from.ip());
+    addresses
+}

@@ -1,0 +1,326 @@
+//! Sets and their sessions: what the plan wants is started, what it no longer wants is ended.
+
+use std::time::Instant;
+
+use stead_api::{Answer, Failure};
+use stead_model::plan::{ConnectionPlan, Plan, SetPlan};
+use stead_model::status::{ConnectionStatus, MirrorStatus, Positions, QueueStatus, State, Status, Timestamp};
+use stead_model::{NodeName, SetName};
+use tracing::{info, warn};
+
+use super::ops::{Op, of_set};
+use super::{Node, RETRY};
+use crate::api_server::Responder;
+use crate::job::{self, JobDone, Kept, Then};
+use crate::peer::ask;
+use crate::peer::messages::Ask;
+use crate::protect;
+use crate::seam::{SourceRoot, SourceSpec, Stop, TargetLink, TargetRoot, TargetSpec};
+use crate::state::files;
+use crate::state::sets::{self, SetState};
+
+impl Node {
+    /// Starts everything that the plan names.
+    pub(super) fn start_all(&mut self) {
+        let names: Vec<_> = self.plan.sets.iter().map(|set| set.name.clone()).collect();
+        names.iter().for_each(|name| self.start_again(name));
+    }
+
+    pub(super) fn retry_unstarted(&mut self) {
+        let names: Vec<_> = self.unstarted.keys().cloned().collect();
+        names.iter().for_each(|name| self.start_again(name));
+    }
+
+    /// Ends all sessions; capture goes on.
+    pub(super) fn stop_all(&mut self) {
+        for set in self.plan.sets.clone() {
+            let name = &set.name;
+            if self.unstarted.contains_key(name) {
+                continue;
+            }
+            let stopped = if set.source == self.name {
+                self.plane.stop_source(name, Stop::Daemon)
+            } else {
+                self.plane.stop_target(name, Stop::Daemon)
+            };
+            if let Err(failure) = stopped {
+                warn!("set {name}: {failure}");
+            }
+        }
+    }
+
+    fn start_again(&mut self, name: &SetName) {
+        match self.start(name, false) {
+            Ok(()) => {
+                self.unstarted.remove(name);
+            }
+            Err(failure) => {
+                if self.unstarted.insert(name.clone(), failure.clone()) != Some(failure.clone()) {
+                    warn!("set {name} is not started: {failure}");
+                }
+                self.retry_at = Instant::now() + RETRY;
+            }
+        }
+    }
+
+    fn start(&mut self, name: &SetName, fresh: bool) -> Result<(), Failure> {
+        let Some(set) = self.plan.set(name).cloned() else { return Ok(()) };
+        let connections: Vec<_> = self.plan.connections_of(name).cloned().collect();
+        let kept = SetState::load(&self.state, name)?;
+        if set.source == self.name {
+            let spec = self.source_spec(&set, &connections, &kept, fresh)?;
+            self.plane.start_source(spec)
+        } else if let Some(connection) = connections.iter().find(|c| c.target == self.name) {
+            let spec = self.target_spec(&set, connection, &kept)?;
+            self.plane.start_target(spec)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Begins to keep a replica that was just written down, or forgets it again.
+    pub(super) fn start_replica(&mut self, name: &SetName) -> Result<(), Failure> {
+        let started = self.start(name, true);
+        if started.is_err() {
+            let plan = self.plan.without_set(name).unwrap_or_else(|_| self.plan.clone());
+            let undone = self.adopt(plan).and_then(|()| sets::remove(&self.state, name));
+            undone.unwrap_or_else(|failure| warn!("set {name}: {failure}"));
+        }
+        started
+    }
+
+    fn source_spec(
+        &self,
+        set: &SetPlan,
+        connections: &[ConnectionPlan],
+        kept: &SetState,
+        fresh: bool,
+    ) -> Result<SourceSpec, Failure> {
+        let broken = |why: String| Failure::new(format!("set {} cannot be started", set.name), why, "Protect it again");
+        let root = |(path, is_dir): (&stead_model::plan::PathPlan, &bool)| {
+            let volume = path.volume_id().map_err(|e| broken(e.to_string()))?;
+            Ok(SourceRoot { path: path.path.clone(), volume, is_dir: *is_dir })
+        };
+        let link = |c: &ConnectionPlan| TargetLink {
+            node: c.target.clone(),
+            route: c.route,
+            mode: c.mode,
+            fresh,
+            paused: c.paused,
+        };
+        Ok(SourceSpec {
+            set: set.name.clone(),
+            node: self.name.clone(),
+            roots: set.paths.iter().zip(&kept.dirs).map(root).collect::<Result<_, _>>()?,
+            rules: set.rules.clone(),
+            capture: set.capture,
+            order: set.order,
+            epoch: kept.epoch().ok_or_else(|| broken("its epoch cannot be read".into()))?,
+            state_dir: self.state.set(&set.name).join("source"),
+            targets: connections.iter().map(link).collect(),
+        })
+    }
+
+    fn target_spec(&self, set: &SetPlan, connection: &ConnectionPlan, kept: &SetState) -> Result<TargetSpec, Failure> {
+        let broken =
+            |why: &str| Failure::new(format!("replica {} cannot be started", set.name), why, "Protect it again");
+        let root = |(path, is_dir): (&stead_model::plan::PathPlan, &bool)| {
+            let to = connection.replica_of(&path.path).ok_or_else(|| broken("a path has no mapping"))?;
+            Ok(TargetRoot { path: to.to_path_buf(), is_dir: *is_dir })
+        };
+        Ok(TargetSpec {
+            set: set.name.clone(),
+            node: self.name.clone(),
+            source: set.source.clone(),
+            epoch: kept.epoch().ok_or_else(|| broken("its epoch cannot be read"))?,
+            roots: set.paths.iter().zip(&kept.dirs).map(root).collect::<Result<_, _>>()?,
+            rules: set.rules.clone(),
+            without: connection.without.clone(),
+            state_dir: self.state.set(&set.name).join("target"),
+        })
+    }
+
+    /// The end of what `protect` arranges with the target: write it down and begin, or undo it there.
+    pub(super) fn protected(
+        &mut self,
+        name: &SetName,
+        result: Result<Kept, Failure>,
+        responder: Responder,
+        then: Then,
+    ) {
+        self.reserved.remove(name);
+        let kept = match result {
+            Ok(kept) => kept,
+            Err(failure) => return responder.failed(failure),
+        };
+        let target = kept.connection.target.clone();
+        match self.begin_source(kept) {
+            Ok(()) if !then.rest.is_empty() => self.protect(then.rest, responder),
+            Ok(()) if then.no_wait => {
+                let status = of_set(&self.local_status(), name);
+                responder.done(Answer::Protected { set: name.clone(), status });
+            }
+            Ok(()) => self.ops.push(Op::FirstMirror { set: name.clone(), responder }),
+            Err(failure) => self.undo_at(target, name.clone(), failure, responder),
+        }
+    }
+
+    fn begin_source(&mut self, kept: Kept) -> Result<(), Failure> {
+        let name = kept.set.name.clone();
+        let what = format!("set {name} was not made");
+        let plan =
+            self.plan.with_set(kept.set, vec![kept.connection]).map_err(|e| Failure::new(what, e.to_string(), ""))?;
+        SetState::begin(kept.epoch, kept.dirs, Vec::new()).save(&self.state, &name, "source")?;
+        let before = self.plan.clone();
+        let begun = self.adopt(plan).and_then(|()| self.start(&name, true));
+        if begun.is_err() {
+            let undone = self.adopt(before).and_then(|()| sets::remove(&self.state, &name));
+            undone.unwrap_or_else(|failure| warn!("set {name}: {failure}"));
+        } else {
+            info!("set {name} is protected from now on");
+        }
+        begun
+    }
+
+    fn undo_at(&self, target: NodeName, set: SetName, failure: Failure, responder: Responder) {
+        let dialer = self.dialer.clone();
+        job::spawn(&self.events, move || {
+            if let Err(undo) =
+                ask(&dialer, &target, &Ask::Release { set: set.clone(), undo: true }, protect::ASK_TIMEOUT)
+            {
+                responder.notice(format!("{target} still holds what was prepared for set {set}: {undo}"));
+            }
+            responder.failed(failure);
+            None
+        });
+    }
+
+    pub(super) fn unprotect(&mut self, set: &SetName, force: bool, responder: &Responder) {
+        match self.release(set, force, responder) {
+            Ok(()) => {}
+            Err(failure) => responder.failed(failure),
+        }
+    }
+
+    /// Ends the protection of a set, then tells its targets; answers the client in the end.
+    pub(super) fn release(&mut self, name: &SetName, force: bool, responder: &Responder) -> Result<(), Failure> {
+        let what = format!("set {name} is still protected");
+        let set = self.known(name, &what)?.clone();
+        if set.source != self.name {
+            return self.release_replica(&set, force, &what).map(|()| responder.done(Answer::Done));
+        }
+        let targets: Vec<_> = self.plan.connections_of(name).map(|c| c.target.clone()).collect();
+        if self.unstarted.remove(name).is_none() {
+            self.plane.stop_source(name, Stop::Unprotect)?;
+        }
+        let plan = self.plan.without_set(name).map_err(|e| Failure::new(&what, e.to_string(), ""))?;
+        self.adopt(plan)?;
+        sets::remove(&self.state, name)?;
+        info!("set {name} is no longer protected");
+        self.reserved.insert(name.clone());
+        let (dialer, set, responder) = (self.dialer.clone(), name.clone(), responder.clone());
+        job::spawn(&self.events, move || {
+            for target in targets {
+                let question = Ask::Release { set: set.clone(), undo: false };
+                if let Err(failure) = ask(&dialer, &target, &question, protect::ASK_TIMEOUT) {
+                    let remedy = format!("run there, once it is back: stead unprotect {set} --force");
+                    responder
+                        .notice(format!("{target} still guards the replica of set {set} ({}); {remedy}", failure.why));
+                }
+            }
+            responder.done(Answer::Done);
+            Some(JobDone::Released { set })
+        });
+        Ok(())
+    }
+
+    fn release_replica(&mut self, set: &SetPlan, force: bool, what: &str) -> Result<(), Failure> {
+        if !force {
+            let why = format!("this node only keeps its replica; its source is {}", set.source);
+            let remedy = format!(
+                "Run stead unprotect {0} on {1}; where {1} is gone for good: stead unprotect {0} --force",
+                set.name, set.source
+            );
+            return Err(Failure::new(what, why, remedy));
+        }
+        self.drop_replica(&set.name, false)
+    }
+
+    /// Keeps a replica no longer. The files stay; with `undo` the empty directories go that were made for it.
+    pub(super) fn drop_replica(&mut self, name: &SetName, undo: bool) -> Result<(), Failure> {
+        let what = format!("replica {name} is still kept");
+        if self.unstarted.remove(name).is_none() {
+            self.plane.stop_target(name, Stop::Unprotect)?;
+        }
+        let made = SetState::load(&self.state, name).map(|kept| kept.made).unwrap_or_default();
+        let plan = self.plan.without_set(name).map_err(|e| Failure::new(what, e.to_string(), ""))?;
+        self.adopt(plan)?;
+        sets::remove(&self.state, name)?;
+        if undo {
+            protect::target::unmake(&made);
+        }
+        Ok(())
+    }
+
+    /// Makes that the plan.
+    pub(super) fn adopt(&mut self, plan: Plan) -> Result<(), Failure> {
+        files::write(&self.state.file("plan.toml"), plan.to_toml().as_bytes(), 0o600)?;
+        self.plan = plan;
+        Ok(())
+    }
+
+    pub(super) fn known(&self, name: &SetName, what: &str) -> Result<&SetPlan, Failure> {
+        self.plan.set(name).ok_or_else(|| {
+            let names: Vec<_> = self.plan.sets.iter().map(|set| set.name.as_str()).collect();
+            let known = if names.is_empty() {
+                "this node knows no set".into()
+            } else {
+                format!("known are {}", names.join(", "))
+            };
+            Failure::new(what, format!("there is no set {name}; {known}"), "Look at: stead status")
+        })
+    }
+
+    /// Refuses unless this node is the set's source and it runs.
+    pub(super) fn as_source(&self, name: &SetName, what: &str) -> Result<(), Failure> {
+        let set = self.known(name, what)?;
+        if set.source != self.name {
+            let why = format!("this node only keeps its replica; its source is {}", set.source);
+            return Err(Failure::new(what, why, format!("Run the command on {}", set.source)));
+        }
+        match self.unstarted.get(name) {
+            Some(failure) => Err(Failure::new(what, failure.to_string(), "It is tried again every 10 s")),
+            None => Ok(()),
+        }
+    }
+
+    /// The connections of this node: as the data path tells them, and those that it could not start.
+    pub(super) fn local_status(&self) -> Status {
+        let mut connections = self.plane.status();
+        for (name, failure) in &self.unstarted {
+            let Some(set) = self.plan.set(name) else { continue };
+            let own = |c: &&ConnectionPlan| set.source == self.name || c.target == self.name;
+            connections.extend(self.plan.connections_of(name).filter(own).map(|c| unstarted(set, c, failure)));
+        }
+        connections.sort_by(|a, b| (&a.set, &a.target).cmp(&(&b.set, &b.target)));
+        Status { node: self.name.clone(), connections, monitors: Vec::new(), unreachable: Vec::new() }
+    }
+}
+
+fn unstarted(set: &SetPlan, connection: &ConnectionPlan, failure: &Failure) -> ConnectionStatus {
+    ConnectionStatus {
+        set: set.name.clone(),
+        source: set.source.clone(),
+        target: connection.target.clone(),
+        state: State::Halted,
+        reason: Some(format!("{}: {}", failure.what, failure.why)),
+        since: Timestamp(0),
+        mirror: MirrorStatus::default(),
+        queue: QueueStatus::default(),
+        lag_seconds: None,
+        consistent_at: None,
+        capture: "none".into(),
+        epoch: 0,
+        positions: Positions::default(),
+    }
+}

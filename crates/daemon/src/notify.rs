@@ -1,0 +1,25 @@
+//! Tells systemd how it stands (`sd_notify(3)`), where systemd started the daemon.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+pub(crate) fn ready() {
+    send("READY=1");
+}
+
+pub(crate) fn stopping() {
+    send("STOPPING=1");
+}
+
+fn send(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match path.as_bytes().split_first() {
+        Some((b'@', name)) => SocketAddr::from_abstract_name(name),
+        _ => SocketAddr::from_pathname(&path),
+    };
+    let sent = address.and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));
+    if let Err(e) = sent {
+        tracing::warn!("systemd was not told {state}: {e}");
+    }
+}

@@ -1,0 +1,166 @@
+//! Connections from peers: one thread for each listener, one for each connection, bounded in number.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use rustls::{Connection, ServerConfig, ServerConnection};
+use socket2::{Domain, Socket, Type};
+use stead_api::Failure;
+use stead_model::NodeName;
+use tracing::{debug, info, warn};
+
+use super::hello::{self, FRAME_BYTES_MAX, HELLO_BYTES_MAX};
+use super::messages::{Ask, Tell};
+use super::stream::PeerStream;
+use super::{Book, Fingerprint, Identity, Purpose, tls};
+use crate::event::Event;
+
+/// Connections that are being served at the same time, data streams apart; more wait in the kernel's backlog.
+const CONNECTIONS_MAX: usize = 64;
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A question of a peer on its way to the loop.
+pub(crate) struct PeerAsk {
+    pub(crate) from: Caller,
+    pub(crate) ask: Ask,
+    pub(crate) reply: SyncSender<Result<Tell, Failure>>,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) fingerprint: Fingerprint,
+    /// None for a stranger, who may only ask to join.
+    pub(crate) name: Option<NodeName>,
+    pub(crate) address: SocketAddr,
+}
+
+/// Binds an address.
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let bound = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(128)?;
+        Ok(TcpListener::from(socket))
+    };
+    bound().map_err(|e: std::io::Error| {
+        let remedy = "Choose another address and port with --listen, or end whoever listens there (ss -ltnp)";
+        Failure::new(format!("cannot listen on {address}"), e.to_string(), remedy)
+    })
+}
+
+/// Serves a listener until the process ends.
+pub(crate) fn serve(
+    listener: TcpListener,
+    identity: &Identity,
+    book: Book,
+    events: SyncSender<Event>,
+) -> Result<(), Failure> {
+    let tls = tls::server(identity).map_err(|e| Failure::new("TLS cannot be set up", e.to_string(), ""))?;
+    let server = Arc::new(Server { tls, book, events, busy: AtomicUsize::new(0) });
+    spawn("listen", move || server.accept(&listener));
+    Ok(())
+}
+
+struct Server {
+    tls: Arc<ServerConfig>,
+    book: Book,
+    events: SyncSender<Event>,
+    busy: AtomicUsize,
+}
+
+impl Server {
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        loop {
+            match listener.accept() {
+                Ok((tcp, address)) => self.admit(tcp, address),
+                Err(e) => {
+                    warn!("a connection could not be accepted: {e}");
+                    thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, tcp: TcpStream, address: SocketAddr) {
+        if self.busy.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS_MAX {
+            self.busy.fetch_sub(1, Ordering::SeqCst);
+            warn!("{address} was turned away: {CONNECTIONS_MAX} connections are being served");
+            return;
+        }
+        let server = self.clone();
+        spawn("peer", move || {
+            if let Err(why) = server.serve(tcp, address) {
+                info!("connection from {address}: {why}");
+            }
+            server.busy.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+
+    fn serve(&self, tcp: TcpStream, address: SocketAddr) -> Result<(), String> {
+        let tls = ServerConnection::new(self.tls.clone()).map_err(|e| e.to_string())?;
+        let mut stream =
+            PeerStream::handshake(tcp, Connection::Server(tls), HELLO_TIMEOUT).map_err(|e| e.to_string())?;
+        stream.set_timeout(Some(HELLO_TIMEOUT)).map_err(|e| e.to_string())?;
+        let purpose = hello::receive(&mut stream).map_err(|e| e.to_string())?;
+        let fingerprint = stream.fingerprint();
+        let name = self.book.by_fingerprint(fingerprint).map(|peer| peer.name);
+        let caller = Caller { fingerprint, name, address };
+        debug!("{caller:?} greets for {purpose:?}");
+        match (purpose, &caller.name) {
+            (Purpose::Join, _) => self.question(stream, caller, HELLO_BYTES_MAX),
+            (_, None) => {
+                let refusal = stranger(fingerprint);
+                let why = refusal.to_string();
+                let _ = hello::admit(&mut stream, &Err(refusal));
+                Err(why)
+            }
+            (Purpose::Prepare, Some(_)) => self.question(stream, caller, FRAME_BYTES_MAX),
+            (Purpose::Data { set }, Some(name)) => {
+                let (reply, verdict) = sync_channel(1);
+                self.tell(Event::DataAsk { set: set.clone(), source: name.clone(), reply })?;
+                let verdict = verdict.recv_timeout(ANSWER_TIMEOUT).map_err(|e| e.to_string())?;
+                hello::admit(&mut stream, &verdict).map_err(|e| e.to_string())?;
+                verdict.map_err(|refusal| refusal.to_string())?;
+                stream.set_timeout(None).map_err(|e| e.to_string())?;
+                self.tell(Event::DataStream { set, source: name.clone(), stream: Box::new(stream) })
+            }
+        }
+    }
+
+    fn question(&self, mut stream: PeerStream, from: Caller, frame_bytes_max: usize) -> Result<(), String> {
+        hello::admit(&mut stream, &Ok(())).map_err(|e| e.to_string())?;
+        let ask: Ask = hello::read_frame(&mut stream, frame_bytes_max).map_err(|e| e.to_string())?;
+        if from.name.is_none() && !matches!(ask, Ask::Join(_)) {
+            return Err("a stranger asked for something else than to join".into());
+        }
+        let (reply, answer) = sync_channel(1);
+        self.tell(Event::Peer(PeerAsk { from, ask, reply }))?;
+        let answer = answer.recv_timeout(ANSWER_TIMEOUT).map_err(|e| e.to_string())?;
+        hello::write_frame(&mut stream, &answer).map_err(|e| e.to_string())
+    }
+
+    fn tell(&self, event: Event) -> Result<(), String> {
+        self.events.send(event).map_err(|_| "the daemon is ending".to_string())
+    }
+}
+
+fn stranger(fingerprint: Fingerprint) -> Failure {
+    let why = format!("this node does not trust the certificate {fingerprint}");
+    Failure::new("the connection was refused", why, "Join the nodes again: stead invite there, stead join here")
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(e) = thread::Builder::new().name(format!("stead-{name}")).stack_size(512 << 10).spawn(work) {
+        warn!("no thread for {name}: {e}");
+    }
+}

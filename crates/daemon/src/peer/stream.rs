@@ -1,0 +1,231 @@
+//! A TLS stream for blocking threads: one may read while another writes.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::Connection;
+use socket2::{SockRef, TcpKeepalive};
+
+use super::Fingerprint;
+
+/// Plaintext that is encrypted at once; larger writes are cut.
+const WRITE_BYTES_MAX: usize = 256 << 10;
+const RAW_BYTES: usize = 64 << 10;
+
+/// A dead peer is found after this many seconds, whether something is on its way to it or not.
+const DEAD_AFTER: Duration = Duration::from_secs(15);
+
+/// An encrypted stream to a pinned peer, after the handshake.
+///
+/// Reads and writes block; [`PeerStream::split`] gives two halves for two threads. Either half can end both
+/// ([`PeerWriter::shutdown`]), which wakes a thread that blocks in the other.
+pub struct PeerStream {
+    reader: PeerReader,
+    writer: PeerWriter,
+}
+
+/// The receiving half.
+pub struct PeerReader {
+    shared: Arc<Shared>,
+    raw: Vec<u8>,
+    raw_at: usize,
+}
+
+/// The sending half. Each write is encrypted and handed to the kernel before it returns, so there is nothing to flush:
+/// write in large pieces.
+#[derive(Clone)]
+pub struct PeerWriter {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tcp: TcpStream,
+    peer: Fingerprint,
+    tls: Mutex<Connection>,
+    /// Taken before `tls` by whoever sends: what was encrypted first is sent first.
+    out: Mutex<Vec<u8>>,
+}
+
+impl PeerStream {
+    /// Shakes hands; fails where that takes longer than `timeout`.
+    pub(super) fn handshake(tcp: TcpStream, mut tls: Connection, timeout: Duration) -> io::Result<PeerStream> {
+        tune(&tcp)?;
+        tls.set_buffer_limit(None);
+        let deadline = std::time::Instant::now() + timeout;
+        while tls.is_handshaking() || tls.wants_write() {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            tcp.set_read_timeout(Some(left))?;
+            tcp.set_write_timeout(Some(left))?;
+            tls.complete_io(&mut &tcp)?;
+        }
+        tcp.set_read_timeout(None)?;
+        tcp.set_write_timeout(None)?;
+        let certificate = tls.peer_certificates().and_then(<[_]>::first);
+        let peer = certificate.map(Fingerprint::of).ok_or(io::ErrorKind::PermissionDenied)?;
+        let shared = Arc::new(Shared { tcp, peer, tls: Mutex::new(tls), out: Mutex::new(Vec::new()) });
+        let reader = PeerReader { shared: shared.clone(), raw: Vec::new(), raw_at: 0 };
+        Ok(PeerStream { reader, writer: PeerWriter { shared } })
+    }
+
+    /// Two halves for two threads.
+    pub fn split(self) -> (PeerReader, PeerWriter) {
+        (self.reader, self.writer)
+    }
+
+    /// The peer's certificate.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.reader.shared.peer
+    }
+
+    /// The peer's address.
+    pub fn peer_address(&self) -> io::Result<SocketAddr> {
+        self.reader.shared.tcp.peer_addr()
+    }
+
+    /// As [`PeerReader::set_timeout`], for both directions.
+    pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.reader.set_timeout(timeout)?;
+        self.writer.set_timeout(timeout)
+    }
+}
+
+impl Read for PeerStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+impl Write for PeerStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl PeerReader {
+    /// How long a read may take at most; then it fails with `WouldBlock` or `TimedOut`, and may be tried again.
+    pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.shared.tcp.set_read_timeout(timeout)
+    }
+
+    /// Ends both directions at once; whoever blocks in a half returns.
+    pub fn shutdown(&self) {
+        self.shared.shutdown();
+    }
+
+    fn decrypt(&mut self) -> io::Result<()> {
+        let answers = {
+            let mut tls = self.shared.tls();
+            let mut raw = &self.raw[self.raw_at..];
+            let before = raw.len();
+            tls.read_tls(&mut raw)?;
+            self.raw_at += before - raw.len();
+            tls.process_new_packets().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            tls.wants_write()
+        };
+        if answers { self.shared.send() } else { Ok(()) }
+    }
+}
+
+impl Read for PeerReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.shared.tls().reader().read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            if self.raw_at == self.raw.len() {
+                self.raw.resize(RAW_BYTES, 0);
+                self.raw_at = RAW_BYTES;
+                let got = (&self.shared.tcp).read(&mut self.raw)?;
+                self.raw.truncate(got);
+                self.raw_at = 0;
+                if got == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            self.decrypt()?;
+        }
+    }
+}
+
+impl PeerWriter {
+    /// How long a write may take at most before it fails; what was written by then is unknown.
+    pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.shared.tcp.set_write_timeout(timeout)
+    }
+
+    /// Ends both directions at once; whoever blocks in a half returns.
+    pub fn shutdown(&self) {
+        self.shared.shutdown();
+    }
+}
+
+impl Write for PeerWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
+        let mut out = self.shared.out();
+        let mut tls = self.shared.tls();
+        tls.writer().write_all(bytes)?;
+        Shared::drain(&mut tls, &mut out)?;
+        drop(tls);
+        self.shared.flush(&mut out)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn tls(&self) -> MutexGuard<'_, Connection> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn out(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what TLS itself has to say.
+    fn send(&self) -> io::Result<()> {
+        let mut out = self.out();
+        Shared::drain(&mut self.tls(), &mut out)?;
+        self.flush(&mut out)
+    }
+
+    fn drain(tls: &mut Connection, out: &mut Vec<u8>) -> io::Result<()> {
+        while tls.wants_write() {
+            tls.write_tls(out)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self, out: &mut Vec<u8>) -> io::Result<()> {
+        let sent = (&self.tcp).write_all(out);
+        out.clear();
+        if sent.is_err() {
+            self.shutdown();
+        }
+        sent
+    }
+
+    fn shutdown(&self) {
+        let _ = self.tcp.shutdown(Shutdown::Both);
+    }
+}
+
+fn tune(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let socket = SockRef::from(tcp);
+    let (idle, between) = (Duration::from_secs(5), Duration::from_secs(3));
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(between).with_retries(3))?;
+    socket.set_tcp_user_timeout(Some(DEAD_AFTER))
+}

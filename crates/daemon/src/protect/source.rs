@@ -1,0 +1,323 @@
+//! The source's part: are the paths fit to be protected, what is in them, will the target keep them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use stead_api::{Failure, FailureKind, MapArg, Protect};
+use stead_disk::guard::{Hold, Holder};
+use stead_model::plan::{CaptureChoice, ConnectionPlan, Mapping, Mode, PathPlan, Plan, SetPlan, overlap};
+use stead_model::{Epoch, Rules, SetName};
+
+use super::tree::{self, Size};
+use super::{ASK_TIMEOUT, World, must_be_root};
+use crate::api_server::Responder;
+use crate::job::Kept;
+use crate::peer::ask;
+use crate::peer::messages::{Ask, ReplicaAsk, ReplicaTell, Tell, text_as_path};
+
+/// Holders of files that are listed by name.
+const HOLDERS_SHOWN: usize = 20;
+/// Names that are listed of what would be deleted.
+const DELETED_SHOWN: usize = 50;
+
+/// Checks everything, and has the target prepared. Nothing is changed here; at the target nothing that a `Release`
+/// does not undo.
+pub(crate) fn arrange(
+    world: &World,
+    name: &SetName,
+    options: &Protect,
+    responder: &Responder,
+) -> Result<Kept, Failure> {
+    let what = format!("set {name} was not made");
+    check_options(world, name, options, &what)?;
+    let rules = Rules::new(&options.rules).map_err(|e| usage(&what, e.to_string(), "Correct the glob"))?;
+    let mut roots = Vec::new();
+    for path in &options.paths {
+        roots.push(check_path(world, path, responder)?);
+    }
+    let (set, connection) = plan_parts(world, name, options, &roots)?;
+    refuse_overlap(&world.plan, &set, &connection, &what)?;
+    let mut size = Size::default();
+    for root in &roots {
+        let part = tree::measure(&root.plan.path, &rules);
+        let part = part.map_err(|e| unfit(&root.plan.path, e.to_string(), "Check the file system"))?;
+        size = Size { bytes: size.bytes + part.bytes, files: size.files + part.files };
+        name_nested(root, &roots, responder);
+        name_holders(&root.plan.path, responder);
+    }
+    let question = ReplicaAsk {
+        dirs: roots.iter().map(|root| root.is_dir).collect(),
+        epoch: first_epoch(world)?,
+        bytes: size.bytes,
+        files: size.files,
+        into_non_empty: options.into_non_empty,
+        set,
+        connection,
+    };
+    agree(world, question, &rules, options, responder)
+}
+
+struct Root {
+    plan: PathPlan,
+    is_dir: bool,
+    /// Mount points beneath it.
+    nested: Vec<PathBuf>,
+}
+
+fn check_options(world: &World, name: &SetName, options: &Protect, what: &str) -> Result<(), Failure> {
+    must_be_root(what)?;
+    if options.paths.is_empty() {
+        return Err(usage(what, "no path is given", "Name the directories: stead protect PATH… --on NODE"));
+    }
+    if let Some(set) = world.plan.set(name) {
+        let paths: Vec<_> = set.paths.iter().map(|path| path.path.display().to_string()).collect();
+        let why = format!("there is a set of that name already: {} on {}", paths.join(", "), set.source);
+        return Err(Failure::new(what, why, "Choose another name with --set"));
+    }
+    if options.on == world.node {
+        return Err(usage(what, format!("{} is this node itself", options.on), "Name another node with --on"));
+    }
+    if options.capture == CaptureChoice::Probe {
+        let remedy = "Use --capture auto or --capture mount";
+        return Err(Failure::new(what, "capture by probe is not part of this release", remedy));
+    }
+    if options.mode == Mode::Sync {
+        return Err(Failure::new(what, "synchronous mode is not part of this release", "Use --mode async"));
+    }
+    Ok(())
+}
+
+fn check_path(world: &World, given: &Path, responder: &Responder) -> Result<Root, Failure> {
+    if !given.is_absolute() {
+        return Err(usage(&format!("{} cannot be protected", given.display()), "the path is not absolute", ""));
+    }
+    let path = fs::canonicalize(given).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => unfit(given, "it does not exist", "Create it first, or correct the path"),
+        _ => unfit(given, e.to_string(), ""),
+    })?;
+    if path.parent().is_none() {
+        return Err(unfit(
+            &path,
+            "the root directory cannot be protected as a whole",
+            "Name the directories that hold data",
+        ));
+    }
+    if overlap(&path, &world.state) {
+        let why = format!("it is, holds or lies in the state directory of Stead, {}", world.state.display());
+        return Err(unfit(&path, why, "Protect other directories, or move the state directory with --state"));
+    }
+    if path.to_str().is_none() {
+        return Err(unfit(&path, "its own path is not UTF-8 (names beneath it may be)", "Rename it"));
+    }
+    if path.as_path() != given {
+        responder.notice(format!("{} is {}: that is what is protected", given.display(), path.display()));
+    }
+    if let Some((set, other)) = protected_as(&world.plan, world, &path) {
+        let remedy = format!("Take it out first with stead unprotect {set}, or name another directory");
+        let why = format!("it is in set {set} already, as {}", other.display());
+        return Err(unfit(&path, why, &remedy));
+    }
+    let meta = fs::metadata(&path).map_err(|e| unfit(&path, e.to_string(), ""))?;
+    if meta.is_dir() {
+        return directory(path);
+    }
+    if !meta.is_file() {
+        return Err(unfit(
+            &path,
+            "it is neither a directory nor a regular file",
+            "Protect the directory that it is in",
+        ));
+    }
+    let parent = path.parent().unwrap_or(&path).to_path_buf();
+    Ok(Root { plan: PathPlan { volume: volume(&parent)?, path }, is_dir: false, nested: Vec::new() })
+}
+
+/// The set that holds the path already. Another file system mounted inside a protected directory is not in it.
+fn protected_as(plan: &Plan, world: &World, path: &Path) -> Option<(SetName, PathBuf)> {
+    let own = plan.sets.iter().filter(|set| set.source == world.node);
+    let roots = own.flat_map(|set| set.paths.iter().map(|root| (set.name.clone(), root)));
+    let volume = volume(path).ok();
+    let same = |root: &PathPlan| path == root.path || volume.as_ref() == Some(&root.volume);
+    roots.filter(|(_, root)| overlap(path, &root.path) && same(root)).map(|(set, root)| (set, root.path.clone())).next()
+}
+
+fn directory(path: PathBuf) -> Result<Root, Failure> {
+    let checked = stead_capture::check(&path).map_err(|refusal| {
+        let text = refusal.to_string();
+        let (why, remedy) = text.split_once("; ").unwrap_or((&text, ""));
+        unfit(&path, why, remedy)
+    })?;
+    Ok(Root { plan: PathPlan { volume: volume(&path)?, path }, is_dir: true, nested: checked.nested })
+}
+
+fn volume(path: &Path) -> Result<String, Failure> {
+    let root = stead_disk::volume::Root::open(path, 0);
+    let root = root.map_err(|e| {
+        unfit(path, e.to_string(), "Use a file system with lasting file handles: ext4, xfs, btrfs, tmpfs")
+    })?;
+    Ok(root.volume_id().to_string())
+}
+
+fn plan_parts(
+    world: &World,
+    name: &SetName,
+    options: &Protect,
+    roots: &[Root],
+) -> Result<(SetPlan, ConnectionPlan), Failure> {
+    let what = format!("set {name} was not made");
+    let canonical = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let map: Vec<_> = options.map.iter().map(|m| MapArg { from: canonical(&m.from), to: m.to.clone() }).collect();
+    if let Some(stray) = map.iter().find(|m| !roots.iter().any(|root| root.plan.path == m.from)) {
+        let why = format!("--map names {}, which is not among the paths", stray.from.display());
+        return Err(usage(&what, why, "Map the paths of the set themselves"));
+    }
+    let goes_to =
+        |path: &Path| map.iter().find(|m| m.from == path).map_or_else(|| path.to_path_buf(), |m| m.to.clone());
+    let mapping = roots.iter().map(|r| Mapping { from: r.plan.path.clone(), to: goes_to(&r.plan.path) }).collect();
+    let set = SetPlan {
+        name: name.clone(),
+        source: world.node.clone(),
+        capture: options.capture,
+        order: options.order,
+        rules: options.rules.clone(),
+        paths: roots.iter().map(|root| root.plan.clone()).collect(),
+    };
+    let connection = ConnectionPlan {
+        set: name.clone(),
+        target: options.on.clone(),
+        route: options.route,
+        mode: options.mode,
+        without: options.without.clone(),
+        paused: false,
+        mapping,
+    };
+    Ok((set, connection))
+}
+
+fn refuse_overlap(plan: &Plan, set: &SetPlan, connection: &ConnectionPlan, what: &str) -> Result<(), Failure> {
+    plan.with_set(set.clone(), vec![connection.clone()])
+        .map(drop)
+        .map_err(|e| Failure::new(what, e.to_string(), "Name other paths, or another place with --map SRC=DST"))
+}
+
+/// Mounts inside a protected directory are other file systems: left out unless they are paths of their own.
+fn name_nested(root: &Root, roots: &[Root], responder: &Responder) {
+    let left_out = |mount: &&PathBuf| !roots.iter().any(|root| root.plan.path == **mount);
+    for mount in root.nested.iter().filter(left_out) {
+        responder.notice(format!(
+            "{0} is another file system inside {1}: it is left out; to protect it too, name it as a path of its own",
+            mount.display(),
+            root.plan.path.display()
+        ));
+    }
+}
+
+fn name_holders(path: &Path, responder: &Responder) {
+    let holders = stead_disk::guard::holders(path).unwrap_or_default();
+    let holders: Vec<_> = holders.iter().filter(|h| !matches!(h.what, Hold::Mount)).collect();
+    for holder in holders.iter().take(HOLDERS_SHOWN) {
+        responder.notice(describe(holder));
+    }
+    if holders.len() > HOLDERS_SHOWN {
+        responder.notice(format!(
+            "{} more processes hold files beneath {}",
+            holders.len() - HOLDERS_SHOWN,
+            path.display()
+        ));
+    }
+}
+
+fn describe(holder: &Holder) -> String {
+    let unit = holder.unit.as_ref().map_or(String::new(), |unit| format!(" of {unit}"));
+    let how = match holder.what {
+        Hold::WorkingDirectory => "works in",
+        Hold::Mapping { .. } => "has mapped",
+        Hold::Descriptor { .. } | Hold::Mount => "has open",
+    };
+    let remedy = holder.unit.as_ref().map_or("restart it".into(), |unit| format!("systemctl restart {unit}"));
+    format!(
+        "{} (process {}{unit}) {how} {} from before: what it changes that way is not captured; {remedy}",
+        holder.command,
+        holder.pid,
+        holder.path.display()
+    )
+}
+
+fn first_epoch(world: &World) -> Result<Epoch, Failure> {
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random)
+        .map_err(|_| Failure::new("no epoch was made", "the system gives no random numbers", ""))?;
+    Ok(Epoch { number: 1, writer: world.fingerprint.half(), random: u64::from_le_bytes(random) })
+}
+
+/// Asks the target whether it could, shows what would be deleted, then has it prepared.
+fn agree(
+    world: &World,
+    question: ReplicaAsk,
+    rules: &Rules,
+    options: &Protect,
+    responder: &Responder,
+) -> Result<Kept, Failure> {
+    let target = &question.connection.target;
+    let put = |message: Ask| ask(&world.dialer, target, &message, ASK_TIMEOUT);
+    let Tell::Checked(told) = put(Ask::Check(Box::new(question.clone())))? else {
+        return Err(Failure::new(format!("{target} was not understood"), "it answered something else", ""));
+    };
+    told.notices.iter().for_each(|notice| responder.notice(notice.clone()));
+    let doomed = would_delete(&question, &told, rules);
+    if !doomed.is_empty() {
+        name_doomed(target.as_str(), &doomed, told.cut, options.yes, responder)?;
+    }
+    put(Ask::Keep(Box::new(question.clone())))?;
+    Ok(Kept { set: question.set, connection: question.connection, dirs: question.dirs, epoch: question.epoch })
+}
+
+fn name_doomed(target: &str, doomed: &[PathBuf], cut: bool, yes: bool, responder: &Responder) -> Result<(), Failure> {
+    for path in doomed.iter().take(DELETED_SHOWN) {
+        responder.notice(format!("{} on {target} is not in the source and will be deleted", path.display()));
+    }
+    if doomed.len() > DELETED_SHOWN || cut {
+        let more = if cut { "or more" } else { "in all" };
+        responder.notice(format!("{} {more} will be deleted on {target}", doomed.len()));
+    }
+    if yes {
+        return Ok(());
+    }
+    let why = format!("{} entries on {target} would be deleted", doomed.len());
+    let remedy = "Agree to it with --yes, or choose an empty place with --map SRC=DST";
+    Err(Failure::new("nothing was changed", why, remedy).kind(FailureKind::No))
+}
+
+/// What lies at the replica's paths and has no equal here, without what lies inside of that. What the rules leave out
+/// is left alone.
+fn would_delete(question: &ReplicaAsk, told: &ReplicaTell, rules: &Rules) -> Vec<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut doomed: Vec<PathBuf> = Vec::new();
+    for (root, existing) in question.set.paths.iter().zip(&told.existing) {
+        let to = question.connection.replica_of(&root.path).unwrap_or(&root.path);
+        let mut kept_out: Vec<PathBuf> = Vec::new();
+        for path in existing.iter().map(|text| text_as_path(text)) {
+            if kept_out.iter().any(|out| path.starts_with(out)) {
+                continue;
+            }
+            let here = fs::symlink_metadata(root.path.join(&path));
+            let is_dir = here.as_ref().is_ok_and(fs::Metadata::is_dir);
+            let missing = here.is_err();
+            if missing && rules.take(path.as_os_str().as_bytes(), is_dir) {
+                doomed.push(to.join(&path));
+            }
+            if missing || !rules.take(path.as_os_str().as_bytes(), is_dir) {
+                kept_out.push(path);
+            }
+        }
+    }
+    doomed
+}
+
+fn unfit(path: &Path, why: impl Into<String>, remedy: &str) -> Failure {
+    Failure::new(format!("{} cannot be protected", path.display()), why, remedy)
+}
+
+fn usage(what: &str, why: impl Into<String>, remedy: &str) -> Failure {
+    Failure::new(what, why, remedy).kind(FailureKind::Usage)
+}

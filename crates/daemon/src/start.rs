@@ -1,0 +1,157 @@
+//! From nothing to a running node, and to its end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Instant;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use stead_api::{Failure, SOCKET};
+use stead_model::NodeName;
+use stead_model::plan::Plan;
+use tracing::info;
+
+use crate::event::Event;
+use crate::idle::Idle;
+use crate::node::Node;
+use crate::peer::{Book, Dialer, Identity, listen};
+use crate::seam::{Context, Events};
+use crate::state::invites::Invites;
+use crate::state::peers::{ADDRESSES_MAX, Peers};
+use crate::state::{StateDir, files, node};
+use crate::{api_server, notify};
+
+/// The port that a daemon listens on unless told otherwise.
+pub const PORT: u16 = 7130;
+
+/// Events that wait for the loop; whoever has one more waits too.
+const EVENTS_MAX: usize = 1024;
+
+/// How a daemon is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The state directory.
+    pub state: PathBuf,
+    /// Where to listen for other nodes; empty: port [`PORT`] on all IPv4 addresses. Port 0: any that is free.
+    pub listen: Vec<SocketAddr>,
+    /// The node's name; none: the one in the state directory, else the host's.
+    pub name: Option<NodeName>,
+}
+
+/// Runs a daemon until SIGTERM, SIGINT or `shutdown`. Captures go on without it.
+///
+/// # Errors
+/// Why it cannot run here.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    log();
+    let state = StateDir::open(&options.state)?;
+    let name = node::name(&state, options.name.clone())?;
+    let identity = Arc::new(Identity::load_or_make(state.path())?);
+    let plan = load_plan(&state)?;
+    let (peers, invites) = (Peers::load(&state)?, Invites::load(&state)?);
+    let book = Book::default();
+    book.set(peers.list().to_vec());
+
+    let (events, received) = sync_channel(EVENTS_MAX);
+    stop_on_signals(events.clone())?;
+    let addresses = listen(options, &identity, &book, &events)?;
+    api_server::serve(&state.file(SOCKET), events.clone())?;
+    info!("node {name} listens on {addresses:?}, state {}", state.path().display());
+
+    let dialer = Dialer::new(identity.clone(), book.clone());
+    let executable = std::env::current_exe().unwrap_or_else(|_| "stead".into());
+    let context = Context { dialer: dialer.clone(), events: Events(events.clone()), executable };
+    let node = Node {
+        plane: Box::new(Idle::new(context)),
+        name,
+        identity,
+        addresses,
+        peers,
+        book,
+        invites,
+        plan,
+        dialer,
+        events,
+        ops: Vec::new(),
+        commands: 0,
+        reserved: BTreeSet::new(),
+        unstarted: BTreeMap::new(),
+        retry_at: Instant::now(),
+        state,
+    };
+    let socket = node.state.file(SOCKET);
+    node.run(&received);
+    notify::stopping();
+    let _ = std::fs::remove_file(socket);
+    Ok(())
+}
+
+fn log() {
+    use std::io::IsTerminal;
+    let level = match std::env::var("STEAD_LOG").as_deref() {
+        Ok("debug") => tracing::Level::DEBUG,
+        Ok("trace") => tracing::Level::TRACE,
+        _ => tracing::Level::INFO,
+    };
+    let ansi = std::io::stderr().is_terminal();
+    let _ = tracing_subscriber::fmt().with_max_level(level).with_ansi(ansi).with_writer(std::io::stderr).try_init();
+}
+
+fn load_plan(state: &StateDir) -> Result<Plan, Failure> {
+    let file = state.file("plan.toml");
+    if !file.exists() {
+        return Ok(Plan::default());
+    }
+    let text = String::from_utf8_lossy(&files::read(&file)?).into_owned();
+    Plan::parse(&text).map_err(|e| {
+        let remedy = "Correct the file; stead plan apply checks before it writes";
+        Failure::new(format!("{} cannot be used", file.display()), e.to_string(), remedy)
+    })
+}
+
+/// Listens everywhere; returns the addresses under which other nodes reach this one.
+fn listen(
+    options: &Options,
+    identity: &Identity,
+    book: &Book,
+    events: &SyncSender<Event>,
+) -> Result<Vec<SocketAddr>, Failure> {
+    let everywhere = [SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)];
+    let wanted = if options.listen.is_empty() { &everywhere[..] } else { &options.listen };
+    let mut addresses = Vec::new();
+    for address in wanted {
+        let listener = listen::bind(*address)?;
+        let bound = listener.local_addr().unwrap_or(*address);
+        addresses.extend(reached_at(bound));
+        listen::serve(listener, identity, book.clone(), events.clone())?;
+    }
+    addresses.truncate(ADDRESSES_MAX);
+    Ok(addresses)
+}
+
+/// An unspecified address stands for all addresses of this machine; loopback ones come last.
+fn reached_at(bound: SocketAddr) -> Vec<SocketAddr> {
+    if !bound.ip().is_unspecified() {
+        return vec![bound];
+    }
+    let same = |ip: &IpAddr| ip.is_ipv4() == bound.is_ipv4();
+    let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let found = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut ips: Vec<_> = found.iter().map(|interface| interface.ip()).collect();
+    ips.retain(|ip| same(ip) && !is_link_local(ip));
+    ips.sort_by_key(IpAddr::is_loopback);
+    ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect()
+}
+
+fn stop_on_signals(events: SyncSender<Event>) -> Result<(), Failure> {
+    let failed = |e: std::io::Error| Failure::new("signals cannot be received", e.to_string(), "");
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let work = move || {
+        for _ in signals.forever() {
+            let _ = events.send(Event::Stop);
+        }
+    };
+    std::thread::Builder::new().name("stead-signals".into()).spawn(work).map(drop).map_err(failed)
+}

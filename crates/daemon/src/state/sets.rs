@@ -1,0 +1,107 @@
+//! What is kept of each set beside the plan: its epoch and lineage, and what was made for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use stead_api::Failure;
+use stead_model::{Epoch, Position, SetName};
+
+use super::{StateDir, files};
+
+/// The file `set.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetState {
+    /// Directories that were made for the replica, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) made: Vec<PathBuf>,
+    /// For each path of the set: is it a directory?
+    pub(crate) dirs: Vec<bool>,
+    /// Newest first; each with where it began.
+    pub(crate) lineage: Vec<Era>,
+}
+
+/// An epoch and the position at which it began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Era {
+    pub(crate) epoch: u64,
+    pub(crate) writer: String,
+    pub(crate) random: String,
+    pub(crate) began: Position,
+}
+
+impl SetState {
+    /// The state of a set that begins its life.
+    pub(crate) fn begin(epoch: Epoch, dirs: Vec<bool>, made: Vec<PathBuf>) -> SetState {
+        let began = Position { epoch: epoch.number, incarnation: 0, sequence: 0 };
+        let writer = format!("{:032x}", u128::from_be_bytes(epoch.writer));
+        let era = Era { epoch: epoch.number, writer, random: format!("{:016x}", epoch.random), began };
+        SetState { made, dirs, lineage: vec![era] }
+    }
+
+    /// The newest epoch.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        let era = self.lineage.first()?;
+        let writer = u128::from_str_radix(&era.writer, 16).ok()?.to_be_bytes();
+        Some(Epoch { number: era.epoch, writer, random: u64::from_str_radix(&era.random, 16).ok()? })
+    }
+
+    pub(crate) fn load(state: &StateDir, set: &SetName) -> Result<SetState, Failure> {
+        let file = state.set(set).join("set.toml");
+        files::read_toml(&file)?.ok_or_else(|| {
+            let remedy = format!("Give the protection up with stead unprotect {set} and protect again");
+            Failure::new(format!("set {set} cannot be started"), format!("{} is missing", file.display()), remedy)
+        })
+    }
+
+    /// Makes the set's directories, `role` (`source` or `target`) among them, and writes the file.
+    pub(crate) fn save(&self, state: &StateDir, set: &SetName, role: &str) -> Result<PathBuf, Failure> {
+        let dir = state.set(set);
+        make_dir(&dir.join(role))?;
+        files::write_toml(&dir.join("set.toml"), self)?;
+        Ok(dir.join(role))
+    }
+}
+
+/// Forgets a set; a later one of the same name begins from nothing.
+pub(crate) fn remove(state: &StateDir, set: &SetName) -> Result<(), Failure> {
+    let dir = state.set(set);
+    match fs::remove_dir_all(&dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            let remedy = "Remove the directory by hand";
+            Err(Failure::new(format!("{} cannot be removed", dir.display()), e.to_string(), remedy))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), Failure> {
+    let made = fs::create_dir_all(dir)
+        .and_then(|()| files::sync_parent(dir))
+        .and_then(|()| dir.parent().map_or(Ok(()), files::sync_parent))
+        .and_then(|()| dir.parent().and_then(Path::parent).map_or(Ok(()), files::sync_parent));
+    made.map_err(|e| {
+        Failure::new(format!("{} cannot be made", dir.display()), e.to_string(), "Check the state directory")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epoch_survives_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let name: SetName = "notes".parse().unwrap();
+        let epoch = Epoch { number: 1, writer: [0xf7; 16], random: u64::MAX };
+        SetState::begin(epoch, vec![true], vec![]).save(&state, &name, "source").unwrap();
+        assert_eq!(SetState::load(&state, &name).unwrap().epoch(), Some(epoch));
+        assert!(state.set(&name).join("source").is_dir());
+        remove(&state, &name).unwrap();
+        remove(&state, &name).unwrap();
+        assert!(SetState::load(&state, &name).is_err());
+    }
+}
