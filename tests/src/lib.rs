@@ -15,5 +15,6 @@ pub mod postgres;
 pub mod random;
 pub mod rng;
 pub mod run;
+pub mod site;
 mod sys;
 pub mod tree;

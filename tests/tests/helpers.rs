@@ -27,7 +27,8 @@ fn the_comparison_sees_every_kind_of_difference() {
     copy();
     let whole = Compare { holes: false, ..Compare::default() };
     whole.same(&a, &b).unwrap();
-    let planted: [(&str, fn(&Path)); 12] = [
+    type Plant = fn(&Path);
+    let planted: [(&str, Plant); 12] = [
         ("content", |b| {
             File::options().write(true).open(b.join("contents/bytes-65536")).unwrap().write_all_at(b"!", 9).unwrap()
         }),
