@@ -1,0 +1,108 @@
+//! The data path: sessions that move the data of the sets. Each set has threads of its own, which own a mind of
+//! `replication` and the hands of `disk` and `capture`; the loop only starts, stops and asks them.
+
+mod source;
+mod target;
+mod threads;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use stead_model::status::{ConnectionStatus, Timestamp};
+use stead_model::{NodeName, SetName};
+
+use crate::peer::PeerStream;
+use crate::seam::{Command, CommandId, Context, DataEvent, DataPlane, Failure, SourceSpec, Stop, TargetSpec};
+
+use source::SourceSession;
+use target::TargetSession;
+
+/// The data path of this node, with no sets yet.
+pub(crate) fn new(context: Context) -> Box<dyn DataPlane> {
+    Box::new(Data { context, sources: BTreeMap::new(), targets: BTreeMap::new() })
+}
+
+struct Data {
+    context: Context,
+    sources: BTreeMap<SetName, SourceSession>,
+    targets: BTreeMap<SetName, TargetSession>,
+}
+
+impl DataPlane for Data {
+    fn start_source(&mut self, spec: SourceSpec) -> Result<(), Failure> {
+        let set = spec.set.clone();
+        let session = SourceSession::start(spec, &self.context)?;
+        self.sources.insert(set, session);
+        Ok(())
+    }
+
+    fn stop_source(&mut self, set: &SetName, how: Stop) -> Result<(), Failure> {
+        if let Some(session) = self.sources.get_mut(set) {
+            session.stop(how)?;
+            self.sources.remove(set);
+        }
+        Ok(())
+    }
+
+    fn start_target(&mut self, spec: TargetSpec) -> Result<(), Failure> {
+        let set = spec.set.clone();
+        let session = TargetSession::start(spec, &self.context)?;
+        self.targets.insert(set, session);
+        Ok(())
+    }
+
+    fn stop_target(&mut self, set: &SetName, how: Stop) -> Result<(), Failure> {
+        match self.targets.remove(set) {
+            Some(session) => session.stop(how),
+            None => Ok(()),
+        }
+    }
+
+    fn incoming(&mut self, set: &SetName, _source: &NodeName, stream: PeerStream) {
+        match self.targets.get(set) {
+            Some(session) => session.incoming(stream),
+            None => drop(stream),
+        }
+    }
+
+    fn command(&mut self, set: &SetName, id: CommandId, command: Command) {
+        let done = match self.sources.get(set) {
+            Some(session) => session.command(id, command),
+            None => Err(not_here(set)),
+        };
+        if let Err(failure) = done {
+            self.context.events.send(DataEvent::CommandDone { id, result: Err(failure) });
+        }
+    }
+
+    fn forget(&mut self, id: CommandId) {
+        for session in self.sources.values() {
+            session.forget(id);
+        }
+    }
+
+    fn status(&self) -> Vec<ConnectionStatus> {
+        let sources = self.sources.values().flat_map(SourceSession::status);
+        let targets = self.targets.values().map(TargetSession::status);
+        sources.chain(targets).collect()
+    }
+}
+
+fn not_here(set: &SetName) -> Failure {
+    Failure::new(
+        format!("set {set} does nothing on this node"),
+        "its sessions are not running here",
+        "Look at: stead status, and at the daemon's log",
+    )
+}
+
+/// The wall clock, for what people read and for lag; never for order.
+fn wall_clock() -> Timestamp {
+    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
+}
+
+/// The value, also after a thread panicked while it held it: what is kept so is replaced whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,86 @@
+//! What is asked of a running set, until it is answered.
+
+use stead_api::FailureKind;
+use stead_model::status::State;
+use stead_replication::source::TargetId;
+
+use crate::seam::{CommandId, DataEvent, Events, Failure, Outcome};
+
+/// Commands that are not answered yet.
+#[derive(Default)]
+pub(super) struct Pending {
+    waits: Vec<CommandId>,
+    verifies: Vec<CommandId>,
+    /// Each with the targets whose mirror has not ended, bit n for target n.
+    mirrors: Vec<(CommandId, u32)>,
+}
+
+impl Pending {
+    pub(super) fn add_wait(&mut self, id: CommandId) {
+        self.waits.push(id);
+    }
+
+    pub(super) fn add_verify(&mut self, id: CommandId) {
+        self.verifies.push(id);
+    }
+
+    pub(super) fn add_mirror(&mut self, id: CommandId, targets: impl Iterator<Item = TargetId>) {
+        self.mirrors.push((id, targets.fold(0, |mask, target| mask | 1 << target)));
+    }
+
+    /// Is somebody still waiting for it?
+    pub(super) fn has_wait(&self, id: CommandId) -> bool {
+        self.waits.contains(&id)
+    }
+
+    pub(super) fn forget(&mut self, id: CommandId) {
+        self.waits.retain(|wait| *wait != id);
+        self.verifies.retain(|verify| *verify != id);
+        self.mirrors.retain(|(mirror, _)| *mirror != id);
+    }
+
+    /// Answers a wait or a verify, if somebody still waits.
+    pub(super) fn done(&mut self, id: CommandId, result: Result<Outcome, Failure>, events: &Events) {
+        if self.waits.contains(&id) || self.verifies.contains(&id) {
+            self.forget(id);
+            events.send(DataEvent::CommandDone { id, result });
+        }
+    }
+
+    /// A mirror of the whole set ended on these targets.
+    pub(super) fn mirrored(&mut self, targets: u32, events: &Events) {
+        for (id, left) in &mut self.mirrors {
+            *left &= !targets;
+            if *left == 0 {
+                events.send(DataEvent::CommandDone { id: *id, result: Ok(Outcome::Done) });
+            }
+        }
+        self.mirrors.retain(|(_, left)| *left != 0);
+    }
+
+    /// A connection cannot go on: whoever waits for it is told.
+    pub(super) fn stopped(&mut self, state: State, reason: &str, events: &Events) {
+        for id in std::mem::take(&mut self.waits) {
+            events.send(DataEvent::CommandDone { id, result: Err(stuck(state, reason)) });
+        }
+    }
+
+    /// The set ends: everybody is told.
+    pub(super) fn end(&mut self, events: &Events) {
+        let mirrors = std::mem::take(&mut self.mirrors).into_iter().map(|(id, _)| id);
+        let waits = std::mem::take(&mut self.waits);
+        for id in waits.into_iter().chain(std::mem::take(&mut self.verifies)).chain(mirrors) {
+            let failure = Failure::new("the set was stopped", "its daemon ends, or it is no longer protected", "");
+            events.send(DataEvent::CommandDone { id, result: Err(failure) });
+        }
+    }
+}
+
+/// Why a wait is in vain.
+pub(super) fn stuck(state: State, reason: &str) -> Failure {
+    let remedy = match state {
+        State::Paused => "Go on with: stead resume",
+        _ => "Remove the cause: the connection then goes on by itself",
+    };
+    Failure::new(format!("the connection is {state}"), reason, remedy).kind(FailureKind::Failed)
+}

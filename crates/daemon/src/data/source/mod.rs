@@ -1,0 +1,76 @@
+//! The source end of a set: capture's ring, the tree beneath, and a link to each target, around one
+//! [`Source`](stead_replication::Source).
+
+mod commands;
+mod link;
+mod pump;
+mod reads;
+mod ring;
+mod start;
+mod view;
+
+use std::sync::{Arc, Mutex};
+
+use crossbeam_channel::{Sender, TrySendError};
+use stead_capture::{CaptureError, MountCapture};
+use stead_model::SetName;
+use stead_model::status::ConnectionStatus;
+
+use super::{lock, not_here};
+use crate::seam::{Command, CommandId, Context, Failure, SourceSpec, Stop};
+
+use pump::Event;
+
+/// A running source of a set.
+pub(super) struct SourceSession {
+    set: SetName,
+    capture: Arc<Mutex<MountCapture>>,
+    events: Sender<Event>,
+    /// Its end ends the threads that wait for something else than an event.
+    running: Sender<std::convert::Infallible>,
+    status: Arc<Mutex<Vec<ConnectionStatus>>>,
+}
+
+impl SourceSession {
+    /// Attaches capture, or finds the one that is attached, and starts the threads.
+    pub(super) fn start(spec: SourceSpec, context: &Context) -> Result<SourceSession, Failure> {
+        start::start(spec, context)
+    }
+
+    /// Ends the sessions; detaches capture where the set is no longer protected.
+    pub(super) fn stop(&mut self, how: Stop) -> Result<(), Failure> {
+        if how == Stop::Unprotect {
+            lock(&self.capture).stop(false).map_err(|e| busy(&self.set, &e))?;
+        }
+        let _ = self.events.try_send(Event::Stop);
+        let (nobody, _) = crossbeam_channel::bounded(0);
+        self.running = nobody;
+        Ok(())
+    }
+
+    /// Hands a command to the session, which answers it.
+    pub(super) fn command(&self, id: CommandId, command: Command) -> Result<(), Failure> {
+        self.events.try_send(Event::Command(id, command)).map_err(|e| match e {
+            TrySendError::Full(_) => Failure::new(
+                format!("set {} is too busy for another command", self.set),
+                "many wait to be looked at already",
+                "Try again in a moment",
+            ),
+            TrySendError::Disconnected(_) => not_here(&self.set),
+        })
+    }
+
+    /// Nobody waits for that command any more.
+    pub(super) fn forget(&self, id: CommandId) {
+        let _ = self.events.try_send(Event::Forget(id));
+    }
+
+    /// The connections of the set.
+    pub(super) fn status(&self) -> Vec<ConnectionStatus> {
+        lock(&self.status).clone()
+    }
+}
+
+fn busy(set: &SetName, error: &CaptureError) -> Failure {
+    Failure::new(format!("set {set} cannot be unprotected"), error.to_string(), "Stop what works in it, then try again")
+}

@@ -1,0 +1,344 @@
+//! The loop that owns the mind of a source: every cause of work is an [`Event`] or a batch of captured records, every
+//! effect an output of the mind.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, never, select};
+use stead_capture::{Capture, MountCapture};
+use stead_model::status::{ConnectionStatus, Difference, State, VerifyReport};
+use stead_replication::frame::{self, DifferenceKind, Frame};
+use stead_replication::source::{self, SourceEvent, SourceInput, TargetId, Verified};
+use stead_replication::{Encoded, ReadRequest, ReadResult, Source, SourceOutput, Ticket};
+
+use super::commands::{Pending, stuck};
+use super::link::Wire;
+use super::ring::Captured;
+use super::view::{self, Since};
+use crate::data::{lock, threads};
+use crate::seam::{Command, CommandId, DataEvent, Events, Failure, Outcome, SourceSpec};
+
+/// A cause of work, besides captured records.
+pub(super) enum Event {
+    /// A read ended.
+    Read { ticket: Ticket, result: ReadResult, captured: u64 },
+    /// A connection stands.
+    Connected { target: TargetId, wire: Wire },
+    /// A frame came.
+    Frame { target: TargetId, generation: u64, frame: Frame },
+    /// Nothing will come any more.
+    Lost { target: TargetId, generation: u64 },
+    /// The connection, or the attempt to make one, ended.
+    Disconnected { target: TargetId, generation: u64, reason: String },
+    /// Somebody asks for something.
+    Command(CommandId, Command),
+    /// Nobody waits for its end any more.
+    Forget(CommandId),
+    /// What was written before a wait began has this number, if it could be flushed.
+    Flushed(CommandId, Result<u64, String>),
+    /// The session ends.
+    Stop,
+}
+
+/// Where the pump's events come from, and where its effects go.
+pub(super) struct Wiring {
+    pub(super) events: Receiver<Event>,
+    pub(super) own_events: Sender<Event>,
+    pub(super) captured: Receiver<Captured>,
+    pub(super) requests: Sender<(Ticket, ReadRequest)>,
+    pub(super) loop_events: Events,
+    pub(super) status: Arc<Mutex<Vec<ConnectionStatus>>>,
+    pub(super) socket: PathBuf,
+    /// Number of the stream.
+    pub(super) incarnation: u64,
+}
+
+/// Shortest time between two looks at the connections for `status`.
+const STATUS_EVERY: Duration = Duration::from_millis(20);
+/// Longest sleep.
+const IDLE: Duration = Duration::from_secs(1);
+
+pub(super) struct Pump {
+    source: Source,
+    spec: SourceSpec,
+    wiring: Wiring,
+    wires: BTreeMap<TargetId, Wire>,
+    since: Vec<Since>,
+    pending: Pending,
+    /// Everything captured before this time is covered.
+    covered: u64,
+    shown: Instant,
+    stopping: bool,
+}
+
+impl Pump {
+    pub(super) fn new(source: Source, spec: SourceSpec, wiring: Wiring) -> Pump {
+        let since = spec.targets.iter().map(|_| Since::new()).collect();
+        let pending = Pending::default();
+        let shown = Instant::now();
+        Pump { source, spec, wiring, wires: BTreeMap::new(), since, pending, covered: 0, shown, stopping: false }
+    }
+
+    pub(super) fn run(mut self) {
+        for (target, link) in (0..).zip(self.spec.targets.clone()) {
+            self.tell(SourceInput::AddTarget { target });
+            if link.paused {
+                self.tell(SourceInput::Command(source::Command::Pause { target }));
+            }
+        }
+        while !self.stopping {
+            self.show();
+            self.turn();
+        }
+        self.pending.end(&self.wiring.loop_events);
+    }
+
+    /// Waits for one cause of work and does it.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        let timeout = self.source.poll_timeout().map_or(IDLE, |(at, _)| at.saturating_duration_since(now)).min(IDLE);
+        let captured = if self.source.wants_captured() { self.wiring.captured.clone() } else { never() };
+        let events = self.wiring.events.clone();
+        select! {
+            recv(captured) -> batch => match batch {
+                Ok(batch) => self.captured(batch),
+                Err(_) => self.capture_ended(),
+            },
+            recv(events) -> event => if let Ok(event) = event { self.event(event) },
+            default(timeout) => {}
+        }
+        if self.source.poll_timeout().is_some_and(|(at, _)| at <= Instant::now()) {
+            self.source.handle_timeout(Instant::now());
+            self.outputs();
+        }
+    }
+
+    fn captured(&mut self, batch: Captured) {
+        self.covered = batch.time.unwrap_or(self.covered);
+        let Captured { records, captured, .. } = batch;
+        self.tell(SourceInput::Captured { records, captured, time: self.covered });
+    }
+
+    fn capture_ended(&mut self) {
+        tracing::error!(set = %self.spec.set, "capture ended: changes are not seen any more");
+        self.stopping = true;
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Read { ticket, result, captured } => self.tell(SourceInput::Read { ticket, result, captured }),
+            Event::Connected { target, wire } => {
+                self.wires.insert(target, wire);
+                self.tell(SourceInput::Connected { target });
+            }
+            Event::Frame { target, generation, frame } => {
+                if self.is_present(target, generation) {
+                    self.tell(SourceInput::Received { target, frame });
+                }
+            }
+            Event::Lost { target, generation } => {
+                if self.is_present(target, generation) {
+                    self.wires.remove(&target);
+                }
+            }
+            Event::Disconnected { target, reason, .. } => {
+                self.wires.remove(&target);
+                self.tell(SourceInput::Disconnected { target, reason });
+            }
+            Event::Command(id, command) => self.command(id, command),
+            Event::Forget(id) => {
+                self.pending.forget(id);
+                self.tell(SourceInput::Command(source::Command::Unmark { id }));
+            }
+            Event::Flushed(id, captured) => self.flushed(id, captured),
+            Event::Stop => self.stopping = true,
+        }
+    }
+
+    fn is_present(&self, target: TargetId, generation: u64) -> bool {
+        self.wires.get(&target).is_some_and(|wire| wire.generation == generation)
+    }
+
+    fn tell(&mut self, input: SourceInput) {
+        self.source.handle(input, Instant::now());
+        self.outputs();
+    }
+
+    fn outputs(&mut self) {
+        while let Some(output) = self.source.poll_output() {
+            match output {
+                SourceOutput::Read(ticket, request) => {
+                    if self.wiring.requests.send((ticket, request)).is_err() {
+                        self.stopping = true;
+                    }
+                }
+                SourceOutput::Send { target, frame } => self.send(target, frame),
+                SourceOutput::Close { target, reason } => {
+                    tracing::info!(set = %self.spec.set, target, %reason, "the connection is ended");
+                    self.wires.remove(&target);
+                }
+                SourceOutput::Event(event) => self.happened(event),
+            }
+        }
+    }
+
+    fn send(&mut self, target: TargetId, frame: Encoded) {
+        let sent = self.wires.get(&target).map(|wire| wire.frames.try_send(frame));
+        if matches!(sent, Some(Err(_))) {
+            self.wires.remove(&target);
+        }
+    }
+
+    fn command(&mut self, id: CommandId, command: Command) {
+        match command {
+            Command::Wait => self.wait(id),
+            Command::Mirror => {
+                self.pending.add_mirror(id, self.targets());
+                self.each_target(|target| source::Command::Mirror { target });
+            }
+            Command::Verify { repair } => {
+                self.pending.add_verify(id);
+                self.tell(SourceInput::Command(source::Command::Verify { repair, id }));
+            }
+            Command::Pause => self.each_target_done(id, |target| source::Command::Pause { target }),
+            Command::Resume => self.each_target_done(id, |target| source::Command::Resume { target }),
+        }
+    }
+
+    fn targets(&self) -> impl Iterator<Item = TargetId> + use<> {
+        0..self.spec.targets.len() as TargetId
+    }
+
+    fn each_target(&mut self, command: impl Fn(TargetId) -> source::Command) {
+        for target in self.targets() {
+            self.tell(SourceInput::Command(command(target)));
+        }
+    }
+
+    fn each_target_done(&mut self, id: CommandId, command: impl Fn(TargetId) -> source::Command) {
+        self.each_target(command);
+        self.wiring.loop_events.send(DataEvent::CommandDone { id, result: Ok(Outcome::Done) });
+    }
+
+    /// Flushing may take long and fills the ring, which this thread empties: another thread does it.
+    fn wait(&mut self, id: CommandId) {
+        self.pending.add_wait(id);
+        let views = self.targets().filter_map(|target| self.source.view(target));
+        let stopped =
+            views.into_iter().find(|view| matches!(view.state, State::Halted | State::Paused | State::RestoreRequired));
+        if let Some(view) = stopped {
+            let failure = stuck(view.state, view.reason.as_deref().unwrap_or_default());
+            return self.pending.done(id, Err(failure), &self.wiring.loop_events);
+        }
+        let (socket, events) = (self.wiring.socket.clone(), self.wiring.own_events.clone());
+        let started = threads::spawn(&format!("{}-flush", self.spec.set), move || {
+            let _ = events.send(Event::Flushed(id, flush(&socket)));
+        });
+        if let Err(failure) = started {
+            self.pending.done(id, Err(failure), &self.wiring.loop_events);
+        }
+    }
+
+    fn flushed(&mut self, id: CommandId, captured: Result<u64, String>) {
+        if !self.pending.has_wait(id) {
+            return;
+        }
+        match captured {
+            Ok(captured) => self.tell(SourceInput::Command(source::Command::Mark { id, captured })),
+            Err(why) => {
+                let failure = Failure::new("what was written cannot be flushed", why, "Look at the capture's log");
+                self.pending.done(id, Err(failure), &self.wiring.loop_events);
+            }
+        }
+    }
+
+    fn happened(&mut self, event: SourceEvent) {
+        let set = self.spec.set.clone();
+        let events = self.wiring.loop_events.clone();
+        match event {
+            SourceEvent::State { target, state, reason } => {
+                let target = &self.spec.targets[target as usize].node;
+                let why = reason.unwrap_or_default();
+                tracing::info!(%set, %target, %state, why, "the connection's state");
+                if matches!(state, State::Halted | State::Paused | State::RestoreRequired) {
+                    self.pending.stopped(state, &why, &events);
+                }
+                self.look();
+                events.send(DataEvent::StateChanged(set));
+            }
+            SourceEvent::Mirrored { targets, whole, counts } => {
+                tracing::info!(%set, targets, whole, files = counts.files, bytes = counts.bytes, sent = counts.sent, "mirrored");
+                if whole {
+                    self.pending.mirrored(targets, &events);
+                }
+            }
+            SourceEvent::ScanEnded(why) => tracing::warn!(%set, why, "a scan was broken off"),
+            SourceEvent::Verified { id, result } => {
+                let result = result.map(|found| Outcome::Verified(self.report(found)));
+                let result = result.map_err(|why| {
+                    Failure::new("verify was broken off", why, "Try again when the connection is replicating")
+                });
+                self.pending.done(id, result, &events);
+            }
+            SourceEvent::Marked { id } => self.pending.done(id, Ok(Outcome::Done), &events),
+            SourceEvent::Unreadable { file, reason } => tracing::error!(%set, %file, reason, "a file cannot be read"),
+            SourceEvent::Superseded { epoch } => events.send(DataEvent::EpochSeen(set, epoch)),
+            SourceEvent::Control { .. } => {}
+        }
+    }
+
+    fn report(&self, found: Verified) -> VerifyReport {
+        let differences = found.differences.iter().map(|(_, difference, repaired)| Difference {
+            path: path(difference),
+            what: what(difference).into(),
+            repaired: *repaired,
+        });
+        VerifyReport {
+            files: found.counts.files,
+            bytes: found.counts.bytes,
+            different: found.different,
+            differences: differences.collect(),
+        }
+    }
+
+    /// Looks at the connections for `status`, but not too often.
+    fn show(&mut self) {
+        if self.shown.elapsed() >= STATUS_EVERY || self.wiring.events.is_empty() && self.wiring.captured.is_empty() {
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        self.shown = Instant::now();
+        let mut all = Vec::with_capacity(self.spec.targets.len());
+        for target in self.targets() {
+            let Some(view) = self.source.view(target) else { continue };
+            let node = &self.spec.targets[target as usize].node;
+            let since = &mut self.since[target as usize];
+            all.push(view::status(&self.spec, node, self.wiring.incarnation, &view, since));
+        }
+        *lock(&self.wiring.status) = all;
+    }
+}
+
+fn flush(socket: &Path) -> Result<u64, String> {
+    let mut capture = MountCapture::connect(socket).map_err(|e| e.to_string())?;
+    capture.flush().map_err(|e| e.to_string())?;
+    Ok(capture.captured())
+}
+
+fn path(difference: &frame::Difference) -> String {
+    let name = String::from_utf8_lossy(&difference.name);
+    if name.is_empty() { format!("file {}", difference.file) } else { name.into_owned() }
+}
+
+fn what(difference: &frame::Difference) -> &'static str {
+    match difference.kind {
+        DifferenceKind::Missing => "missing",
+        DifferenceKind::Extra => "extra",
+        DifferenceKind::Attributes => "attributes",
+        DifferenceKind::Content => "content",
+    }
+}

@@ -1,0 +1,75 @@
+//! The thread that drains capture's ring. It waits where the pump is busy: then the ring fills, and after it capture's
+//! dirty map remembers what changed.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError};
+use stead_capture::{Capture, MountCapture};
+use stead_model::SetName;
+
+use crate::data::{threads, wall_clock};
+use crate::seam::Failure;
+
+/// Records drained in one piece.
+const BYTES_MAX: usize = 1 << 20;
+/// Longest silence: then the target hears that nothing happened.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What was drained.
+pub(super) struct Captured {
+    pub(super) records: Vec<u8>,
+    /// Capture's number after the last of them.
+    pub(super) captured: u64,
+    /// Everything captured before this time is covered, where that is known.
+    pub(super) time: Option<u64>,
+}
+
+/// Starts the thread; it ends when the pump or the session does.
+pub(super) fn spawn(
+    set: &SetName,
+    capture: MountCapture,
+    out: Sender<Captured>,
+    stopped: Receiver<Infallible>,
+) -> Result<(), Failure> {
+    let set = set.clone();
+    threads::spawn(&format!("{set}-ring"), move || match drain(capture, &out, &stopped) {
+        Ok(()) => {}
+        Err(e) => tracing::error!(set = %set, error = %e, "capture cannot be drained"),
+    })
+}
+
+fn drain(
+    mut capture: MountCapture,
+    out: &Sender<Captured>,
+    stopped: &Receiver<Infallible>,
+) -> Result<(), stead_capture::CaptureError> {
+    while !ended(stopped) {
+        capture.wait(IDLE);
+        let now = wall_clock().0;
+        let mut records = Vec::new();
+        let captured = capture.drain(&mut records, BYTES_MAX)?;
+        let all = records.len() < BYTES_MAX / 2;
+        if !deliver(out, stopped, Captured { records, captured, time: all.then_some(now) }) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Waits for room as long as the session lives.
+fn deliver(out: &Sender<Captured>, stopped: &Receiver<Infallible>, captured: Captured) -> bool {
+    let mut captured = captured;
+    loop {
+        match out.send_timeout(captured, IDLE) {
+            Ok(()) => return true,
+            Err(SendTimeoutError::Disconnected(_)) => return false,
+            Err(SendTimeoutError::Timeout(_)) if ended(stopped) => return false,
+            Err(SendTimeoutError::Timeout(back)) => captured = back,
+        }
+    }
+}
+
+fn ended(stopped: &Receiver<Infallible>) -> bool {
+    matches!(stopped.try_recv(), Err(TryRecvError::Disconnected))
+}

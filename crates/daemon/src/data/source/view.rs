@@ -1,0 +1,62 @@
+//! A connection as `status` shows it.
+
+use stead_model::status::{ConnectionStatus, Positions, State, Timestamp};
+use stead_model::{NodeName, Position};
+use stead_replication::source::ConnectionView;
+
+use crate::data::wall_clock;
+use crate::seam::SourceSpec;
+
+/// State word and reason of a connection, and since when.
+pub(super) struct Since {
+    state: State,
+    reason: Option<String>,
+    at: Timestamp,
+}
+
+impl Since {
+    pub(super) fn new() -> Since {
+        Since { state: State::Disconnected, reason: None, at: wall_clock() }
+    }
+
+    /// When the state word became what it is.
+    fn of(&mut self, view: &ConnectionView) -> Timestamp {
+        if view.state != self.state {
+            (self.state, self.at) = (view.state, wall_clock());
+        }
+        self.reason.clone_from(&view.reason);
+        self.at
+    }
+}
+
+/// The status of one connection.
+pub(super) fn status(
+    spec: &SourceSpec,
+    target: &NodeName,
+    incarnation: u64,
+    view: &ConnectionView,
+    since: &mut Since,
+) -> ConnectionStatus {
+    let position = |sequence| Position { epoch: spec.epoch.number, incarnation, sequence };
+    let lag = view.oldest_time.map(|oldest| wall_clock().0.saturating_sub(oldest) as f64 / 1e9);
+    ConnectionStatus {
+        set: spec.set.clone(),
+        source: spec.node.clone(),
+        target: target.clone(),
+        state: view.state,
+        reason: view.reason.clone(),
+        since: since.of(view),
+        mirror: view.mirror,
+        queue: view.queue,
+        lag_seconds: Some(lag.unwrap_or(0.0)),
+        consistent_at: (view.consistent_time > 0).then_some(Timestamp(view.consistent_time)),
+        capture: "mount".into(),
+        epoch: spec.epoch.number,
+        positions: Positions {
+            captured: position(view.captured),
+            sent: position(view.sent),
+            journaled: position(view.journaled),
+            applied: position(view.applied),
+        },
+    }
+}

@@ -1,0 +1,123 @@
+//! The journal of received changes, and the thread that makes them durable.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use stead_disk::journal::{EntryHead, Journal, JournalError, JournalOptions};
+use stead_model::{Position, Sequence, SetName};
+use stead_replication::frame::{self, Changes, HEADER_BYTES};
+
+use super::session::Event;
+use crate::data::threads;
+use crate::seam::Failure;
+
+const OPTIONS: JournalOptions = JournalOptions { segment_bytes: 64 << 20, bytes_max: 8 << 30 };
+
+/// What the journal is asked to do, in order.
+pub(super) enum Job {
+    /// Append these frames and sync once.
+    Append { frames: Vec<Arc<[u8]>>, last: Sequence },
+    /// Forget everything up to there.
+    Drop(Position),
+    /// Forget everything.
+    Reset,
+}
+
+/// A journal in its directory.
+pub(super) struct JournalDir {
+    path: PathBuf,
+    journal: Journal,
+}
+
+impl JournalDir {
+    /// Opens or makes it. What follows a damaged entry is forgotten: the source sends it again, by a difference mirror.
+    pub(super) fn open(state_dir: &Path) -> Result<JournalDir, JournalError> {
+        let path = state_dir.join("journal");
+        // What cannot be removed or made here cannot be opened below, which says why.
+        let _ = fs::remove_dir_all(forgotten(&path));
+        let _ = fs::create_dir_all(&path);
+        let journal = match Journal::open(&path, OPTIONS) {
+            Err(damage @ JournalError::Corrupt { .. }) => {
+                tracing::error!(%damage, "the journal is cut there; the source sends again what followed");
+                Journal::open_cut(&path, OPTIONS)?
+            }
+            opened => opened?,
+        };
+        Ok(JournalDir { path, journal })
+    }
+
+    /// What it holds, up to the first entry that is no frame.
+    pub(super) fn changes(&self) -> Result<Vec<Changes>, JournalError> {
+        Ok(self.journal.entries()?.into_iter().map_while(|entry| changes(&entry.payload)).collect())
+    }
+
+    /// Starts the thread; it ends when the session drops its end of `jobs`.
+    pub(super) fn start(mut self, set: &SetName, jobs: Receiver<Job>, events: Sender<Event>) -> Result<(), Failure> {
+        threads::spawn(&format!("{set}-journal"), move || {
+            for job in jobs {
+                if let Some(event) = self.work(job)
+                    && events.send(event).is_err()
+                {
+                    return;
+                }
+            }
+        })
+    }
+
+    fn work(&mut self, job: Job) -> Option<Event> {
+        let done = match job {
+            Job::Append { frames, last } => return Some(self.append(&frames, last)),
+            Job::Drop(position) => self.journal.drop_until(position).map_err(|e| e.to_string()),
+            Job::Reset => self.reset().map_err(|e| e.to_string()),
+        };
+        done.err().map(|why| Event::JournalFailed { reason: format!("the journal cannot forget: {why}") })
+    }
+
+    fn append(&mut self, frames: &[Arc<[u8]>], last: Sequence) -> Event {
+        let mut appended = frames.iter().map(|frame| self.journal.append(&head(frame), frame));
+        match appended.find(Result::is_err).unwrap_or(Ok(())).and_then(|()| self.journal.sync()) {
+            Ok(()) => Event::Journaled { last },
+            Err(e) => Event::JournalFailed { reason: format!("the journal cannot be written: {e}") },
+        }
+    }
+
+    /// The old journal disappears whole, so that a crash leaves either it or an empty one.
+    fn reset(&mut self) -> Result<(), JournalError> {
+        let failed = |cause: io::Error| stead_disk::DiskError {
+            operation: "replace the journal in",
+            subject: self.path.display().to_string(),
+            cause,
+        };
+        let old = forgotten(&self.path);
+        let _ = fs::remove_dir_all(&old);
+        fs::rename(&self.path, &old).map_err(failed)?;
+        fs::create_dir(&self.path).map_err(failed)?;
+        self.journal = Journal::open(&self.path, OPTIONS)?;
+        fs::remove_dir_all(&old).map_err(failed)?;
+        Ok(())
+    }
+}
+
+fn forgotten(path: &Path) -> PathBuf {
+    path.with_extension("old")
+}
+
+fn head(frame: &[u8]) -> EntryHead {
+    let header = frame.first_chunk::<HEADER_BYTES>().and_then(|bytes| frame::decode_header(bytes).ok());
+    let header = header.expect("the mind only journals frames that it has checked");
+    EntryHead {
+        epoch: header.epoch,
+        incarnation: header.incarnation,
+        first: header.first,
+        last: header.last,
+        consistent: header.is_consistent(),
+    }
+}
+
+fn changes(frame: &[u8]) -> Option<Changes> {
+    let header = frame::decode_header(frame.first_chunk::<HEADER_BYTES>()?).ok()?;
+    Some(Changes { header, frame: frame.into() })
+}

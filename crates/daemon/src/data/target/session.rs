@@ -1,0 +1,252 @@
+//! The loop that owns the mind of a target, and the replica.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, never, select};
+use stead_disk::guard::Guard;
+use stead_disk::replica::Replica;
+use stead_model::Sequence;
+use stead_model::status::ConnectionStatus;
+use stead_replication::target::{Batch, Checkpoint, TargetEvent, TargetInput};
+use stead_replication::{Target, TargetOutput};
+
+use super::journal::Job;
+use super::receive::Wire;
+use super::saved::SavedFile;
+use super::{apply, view};
+use crate::data::lock;
+use crate::peer::PeerStream;
+use crate::seam::{DataEvent, Events, Failure, Stop, TargetSpec};
+
+/// A cause of work, besides frames.
+pub(super) enum Event {
+    /// The source connected.
+    Incoming(Box<PeerStream>),
+    /// A connection ended.
+    Lost { generation: u64, reason: String },
+    /// What the journal was handed is durable.
+    Journaled { last: Sequence },
+    /// It is not.
+    JournalFailed { reason: String },
+    /// The session ends.
+    Stop(Stop),
+}
+
+/// Where the session's events come from, and where its effects go.
+pub(super) struct Wiring {
+    pub(super) events: Receiver<Event>,
+    pub(super) own_events: Sender<Event>,
+    pub(super) jobs: Sender<Job>,
+    pub(super) loop_events: Events,
+    pub(super) status: Arc<Mutex<ConnectionStatus>>,
+}
+
+const IDLE: Duration = Duration::from_secs(1);
+/// How long what is journaled may take to be applied when the set is no longer protected.
+const LEAVE: Duration = Duration::from_secs(50);
+
+pub(super) struct Session {
+    target: Target,
+    replica: Replica,
+    guards: Vec<Guard>,
+    saved: SavedFile,
+    spec: TargetSpec,
+    wiring: Wiring,
+    wire: Option<Wire>,
+    generation: u64,
+    lost: Option<String>,
+    stop: Option<Stop>,
+}
+
+impl Session {
+    pub(super) fn new(
+        target: Target,
+        replica: Replica,
+        guards: Vec<Guard>,
+        saved: SavedFile,
+        spec: TargetSpec,
+        wiring: Wiring,
+    ) -> Session {
+        Session { target, replica, guards, saved, spec, wiring, wire: None, generation: 0, lost: None, stop: None }
+    }
+
+    pub(super) fn run(mut self) -> Result<(), Failure> {
+        self.outputs();
+        while self.stop.is_none() {
+            self.show();
+            self.turn();
+        }
+        match self.stop {
+            Some(Stop::Unprotect) => self.leave(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for one cause of work and does it.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        let timeout = self.target.poll_timeout().map_or(IDLE, |(at, _)| at.saturating_duration_since(now)).min(IDLE);
+        let frames = match &self.wire {
+            Some(wire) if self.target.wants_frames() => wire.frames.clone(),
+            _ => never(),
+        };
+        let events = self.wiring.events.clone();
+        select! {
+            recv(events) -> event => if let Ok(event) = event { self.event(event) },
+            recv(frames) -> frame => match frame {
+                Ok(frame) => self.tell(TargetInput::Received(frame)),
+                Err(_) => self.disconnected("the source ended the connection".into()),
+            },
+            default(timeout) => {}
+        }
+        if self.target.poll_timeout().is_some_and(|(at, _)| at <= Instant::now()) {
+            self.target.handle_timeout(Instant::now());
+            self.outputs();
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Incoming(stream) => self.incoming(*stream),
+            Event::Lost { generation, reason } => {
+                if self.wire.as_ref().is_some_and(|wire| wire.generation == generation && wire.frames.is_empty()) {
+                    self.disconnected(reason);
+                } else if generation == self.generation {
+                    self.lost = Some(reason);
+                }
+            }
+            Event::Journaled { last } => self.tell(TargetInput::Journaled { last }),
+            Event::JournalFailed { reason } => self.tell(TargetInput::JournalFailed { reason }),
+            Event::Stop(how) => self.stop = Some(how),
+        }
+    }
+
+    fn incoming(&mut self, stream: PeerStream) {
+        self.generation += 1;
+        match Wire::start(&self.spec.set, self.generation, stream, self.wiring.own_events.clone()) {
+            Ok(wire) => {
+                self.wire = Some(wire);
+                self.tell(TargetInput::Connected);
+            }
+            Err(failure) => tracing::error!(set = %self.spec.set, %failure, "the source cannot be served"),
+        }
+    }
+
+    fn disconnected(&mut self, reason: String) {
+        tracing::info!(set = %self.spec.set, reason, "the source is gone");
+        self.wire = None;
+        self.lost = Some(reason);
+        self.tell(TargetInput::Disconnected);
+    }
+
+    fn tell(&mut self, input: TargetInput) {
+        self.target.handle(input, Instant::now());
+        self.outputs();
+    }
+
+    fn outputs(&mut self) {
+        while let Some(output) = self.target.poll_output() {
+            match output {
+                TargetOutput::Send(frame) => {
+                    if let Some(wire) = &self.wire {
+                        wire.answer(frame);
+                    }
+                }
+                TargetOutput::Journal { frames, last } => self.job(Job::Append { frames, last }),
+                TargetOutput::DropJournal(position) => self.job(Job::Drop(position)),
+                TargetOutput::ResetJournal => self.job(Job::Reset),
+                TargetOutput::Apply(batches) => self.apply(&batches),
+                TargetOutput::Checkpoint(checkpoint) => self.checkpoint(checkpoint),
+                TargetOutput::SaveEpoch(epoch) => match self.saved.save_epoch(epoch) {
+                    Ok(()) => self.target.handle(TargetInput::EpochSaved(epoch), Instant::now()),
+                    Err(failure) => {
+                        tracing::error!(set = %self.spec.set, %failure, "the epoch cannot be saved");
+                        self.wire = None;
+                        self.target.handle(TargetInput::Disconnected, Instant::now());
+                    }
+                },
+                TargetOutput::Close(reason) => {
+                    tracing::info!(set = %self.spec.set, %reason, "the connection is ended");
+                    self.wire = None;
+                    self.lost = Some(reason.to_string());
+                    self.target.handle(TargetInput::Disconnected, Instant::now());
+                }
+                TargetOutput::Event(event) => self.happened(event),
+            }
+        }
+    }
+
+    fn job(&self, job: Job) {
+        if self.wiring.jobs.send(job).is_err() {
+            tracing::error!(set = %self.spec.set, "the journal's thread is gone");
+        }
+    }
+
+    fn apply(&mut self, batches: &[Batch]) {
+        if let Err(failure) = self.saved.save_begun() {
+            return self.target.handle(TargetInput::ApplyFailed { reason: failure.to_string() }, Instant::now());
+        }
+        for batch in batches {
+            let input = match apply::apply(&mut self.replica, batch) {
+                Ok(found) => TargetInput::Applied {
+                    last: batch.position.sequence,
+                    needs: found.needs,
+                    differences: found.differences,
+                },
+                Err(reason) => TargetInput::ApplyFailed { reason },
+            };
+            let failed = matches!(input, TargetInput::ApplyFailed { .. });
+            self.target.handle(input, Instant::now());
+            if failed {
+                return;
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, checkpoint: Checkpoint) {
+        let synced = self.replica.checkpoint(checkpoint.position).map_err(|e| e.to_string());
+        let saved = synced.and_then(|()| self.saved.save_checkpoint(checkpoint).map_err(|e| e.to_string()));
+        let input = match saved {
+            Ok(()) => TargetInput::Checkpointed(checkpoint),
+            Err(reason) => TargetInput::ApplyFailed { reason },
+        };
+        self.target.handle(input, Instant::now());
+    }
+
+    fn happened(&mut self, event: TargetEvent) {
+        let set = &self.spec.set;
+        match event {
+            TargetEvent::Halted(Some(reason)) => tracing::error!(%set, reason, "halted"),
+            TargetEvent::Halted(None) => tracing::info!(%set, "goes on"),
+            TargetEvent::Refused(why) => tracing::warn!(%set, %why, "a source was refused"),
+            TargetEvent::Welcomed { epoch, resume } => {
+                let resume = resume.map_or("anew".into(), |position| position.to_string());
+                tracing::info!(%set, epoch = epoch.number, resume, "the source is welcome");
+            }
+            TargetEvent::Control(_) => {}
+        }
+        self.show();
+        self.wiring.loop_events.send(DataEvent::StateChanged(self.spec.set.clone()));
+    }
+
+    fn show(&self) {
+        view::update(&mut lock(&self.wiring.status), &self.target.view(), self.lost.as_deref());
+    }
+
+    /// Applies what is journaled, and leaves a plain tree without a guard.
+    fn leave(mut self) -> Result<(), Failure> {
+        self.wire = None;
+        self.tell(TargetInput::Disconnected);
+        let deadline = Instant::now() + LEAVE;
+        while self.target.view().backlog_bytes > 0 && self.target.view().halted.is_none() && Instant::now() < deadline {
+            self.turn();
+        }
+        let set = self.spec.set.clone();
+        let failed = |what: &str, why: String| {
+            Failure::new(format!("the replica of set {set} {what}"), why, "Look at its file system")
+        };
+        self.replica.release().map_err(|e| failed("cannot be finished", e.to_string()))?;
+        self.guards.into_iter().try_for_each(Guard::lift).map_err(|e| failed("stays read-only", e.to_string()))
+    }
+}

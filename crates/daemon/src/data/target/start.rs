@@ -1,0 +1,75 @@
+//! Getting a target going: guard, replica, journal, the threads.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use stead_disk::guard::Guard;
+use stead_disk::journal::JournalError;
+use stead_disk::replica::{IdStorage, Replica, ReplicaConfig, RootTarget};
+use stead_model::Rules;
+use stead_model::plan::Feature;
+use stead_replication::target::Recovery;
+use stead_replication::{Target, TargetConfig};
+
+use super::journal::JournalDir;
+use super::saved::SavedFile;
+use super::session::{Session, Wiring};
+use super::{TargetSession, view};
+use crate::data::threads::spawn;
+use crate::seam::{Context, Failure, TargetSpec};
+
+const EVENTS_MAX: usize = 1024;
+const JOBS_MAX: usize = 64;
+
+pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession, Failure> {
+    let failed = |why: String, remedy: &str| {
+        Failure::new(format!("the replica of set {} cannot be opened", spec.set), why, remedy)
+    };
+    let replica = open(&spec).map_err(|why| failed(why, "Look at its file system and at the state directory"))?;
+    let guards = guard(&spec).map_err(|why| failed(why, "Look at the mounts over it"))?;
+    let mut saved = SavedFile::open(&spec.state_dir)?;
+    if saved.epoch().is_none_or(|epoch| epoch.number < spec.epoch.number) {
+        saved.save_epoch(spec.epoch)?;
+    }
+    let unread = |e: JournalError| failed(e.to_string(), "Look at the state directory");
+    let journal = JournalDir::open(&spec.state_dir).map_err(unread)?;
+    let recovery = Recovery {
+        epoch: saved.epoch(),
+        checkpoint: saved.checkpoint(),
+        partial: saved.begun(),
+        journal: journal.changes().map_err(unread)?,
+    };
+    let target = Target::recover(TargetConfig::new(spec.set.clone(), spec.node.clone()), recovery, Instant::now());
+
+    let (events, events_in) = crossbeam_channel::bounded(EVENTS_MAX);
+    let (jobs, jobs_in) = crossbeam_channel::bounded(JOBS_MAX);
+    let (ended, ended_out) = crossbeam_channel::bounded(1);
+    let status = Arc::new(Mutex::new(view::initial(&spec)));
+    journal.start(&spec.set, jobs_in, events.clone())?;
+    let wiring = Wiring {
+        events: events_in,
+        own_events: events.clone(),
+        jobs,
+        loop_events: context.events.clone(),
+        status: status.clone(),
+    };
+    let set = spec.set.clone();
+    spawn(&format!("{set}-target"), move || {
+        let done = Session::new(target, replica, guards, saved, spec, wiring).run();
+        let _ = ended.send(done);
+    })?;
+    Ok(TargetSession { set, events, ended: ended_out, status })
+}
+
+fn open(spec: &TargetSpec) -> Result<Replica, String> {
+    let rules = Rules::new(&spec.rules).map_err(|e| e.to_string())?;
+    let roots = spec.roots.iter().map(|root| RootTarget { path: root.path.clone(), rules: rules.clone() }).collect();
+    let ids = if spec.without.contains(&Feature::Xattrs) { IdStorage::MapOnly } else { IdStorage::Xattr };
+    let config = ReplicaConfig { roots, state_dir: spec.state_dir.clone(), ids, go_without: !spec.without.is_empty() };
+    Replica::open(config).map_err(|e| e.to_string())
+}
+
+fn guard(spec: &TargetSpec) -> Result<Vec<Guard>, String> {
+    let dirs = spec.roots.iter().filter(|root| root.is_dir);
+    dirs.map(|root| Guard::set(&root.path).map_err(|e| e.to_string())).collect()
+}
