@@ -92,7 +92,7 @@ pub fn passthrough(host: &Host, beneath: &Path, mount: &Path) -> Result<Ended> {
     fs::create_dir_all(mount)?;
     let mut server = host.command(program);
     server.arg("-f").arg("-o").arg(format!("source={},cache=always", beneath.display())).arg(mount);
-    let server = Ended(server.stdin(Stdio::null()).spawn()?);
+    let server = Ended(server.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?);
     until("passthrough_ll serves", Duration::from_secs(5), || {
         Ok(stead_tests::run::mounts_beneath(mount).iter().any(|at| at == mount))
     })?;
