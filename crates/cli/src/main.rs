@@ -1,1 +1,40 @@
-fn main() {}
+//! The command line `stead`: one file for each subcommand; all but `daemon` and `capture` talk to a running daemon.
+
+mod args;
+mod client;
+mod commands;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use commands::*;
+
+fn main() -> ExitCode {
+    let Cli { state, command } = Cli::parse();
+    let ended = match command {
+        Command::Daemon(args) => daemon::run(state, args),
+        Command::Invite => invite::run(&state),
+        Command::Join(args) => join::run(&state, args),
+        Command::Nodes(args) => nodes::run(&state, args),
+        Command::Protect(args) => protect::run(&state, args),
+        Command::Unprotect(args) => unprotect::run(&state, args),
+        Command::Wait(args) => wait::run(&state, args),
+        Command::Status(args) => status::run(&state, args),
+        Command::Mirror(args) => mirror::run(&state, args),
+        Command::Verify(args) => verify::run(&state, args),
+        Command::Pause(args) => pause::pause(&state, args),
+        Command::Resume(args) => pause::resume(&state, args),
+        Command::Plan(args) => plan::run(&state, args),
+        Command::Shutdown => shutdown::run(&state),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(&args),
+        Command::Capture(args) => capture::run(args),
+    };
+    ended.unwrap_or_else(|failure| {
+        eprintln!("stead: {failure}");
+        ExitCode::from(failure.exit_code())
+    })
+}

@@ -1,6 +1,7 @@
 //! Work beside the loop: what asks peers or walks trees runs on a thread of its own, on values it was given, and comes
 //! back as an event.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::SyncSender;
 use std::thread;
 
@@ -46,6 +47,13 @@ pub(crate) struct Kept {
     pub(crate) connection: ConnectionPlan,
     pub(crate) dirs: Vec<bool>,
     pub(crate) epoch: Epoch,
+}
+
+/// Runs something that may panic, which is then a failure like any other: the client hears of it.
+pub(crate) fn guarded<T>(what: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Failure::new(what, "the daemon ran into a fault of its own", "Its log says where; please report it"))
+    })
 }
 
 /// Runs the work and hands its result to the loop; none: it told everyone itself.

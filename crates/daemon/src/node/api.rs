@@ -169,7 +169,8 @@ impl Node {
         self.reserved.insert(name.clone());
         let world = self.world();
         job::spawn(&self.events, move || {
-            let result = protect::source::arrange(&world, &name, &first, &responder);
+            let what = format!("set {name} was not made");
+            let result = job::guarded(&what, || protect::source::arrange(&world, &name, &first, &responder));
             let then = Then { no_wait: first.no_wait, rest: options };
             Some(JobDone::Protected { set: name, result, responder, then })
         });

@@ -27,14 +27,17 @@ impl Node {
             (Ask::Check(ask), Some(_)) => {
                 let world = self.world();
                 return job::spawn(&self.events, move || {
-                    let _ = reply.send(protect::target::examine(&world, &ask).map(Tell::Checked));
+                    let what = format!("{} cannot keep set {}", world.node, ask.set.name);
+                    let told = job::guarded(&what, || protect::target::examine(&world, &ask));
+                    let _ = reply.send(told.map(Tell::Checked));
                     None
                 });
             }
             (Ask::Keep(ask), Some(_)) => {
                 let world = self.world();
                 return job::spawn(&self.events, move || {
-                    let result = protect::target::make(&world, &ask);
+                    let what = format!("{} cannot keep set {}", world.node, ask.set.name);
+                    let result = job::guarded(&what, || protect::target::make(&world, &ask));
                     Some(JobDone::ReplicaMade { ask, from, result, reply })
                 });
             }

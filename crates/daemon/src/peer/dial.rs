@@ -116,6 +116,11 @@ impl Dialer {
         Dialer { identity, book }
     }
 
+    /// Is that a trusted peer?
+    pub(crate) fn knows(&self, node: &NodeName) -> bool {
+        self.book.by_name(node).is_some()
+    }
+
     /// Connects to that peer for that purpose: one attempt on each of its addresses (only `route` where given), each
     /// bounded by a few seconds. The stream blocks, without time-out; the greeting is done.
     ///

@@ -31,6 +31,9 @@ pub(crate) fn set_name(options: &stead_api::Protect) -> Result<SetName, Failure>
     if let Some(name) = &options.set {
         return Ok(name.clone());
     }
+    if options.paths.iter().any(|path| path.parent().is_none()) {
+        return Err(source::whole_root());
+    }
     let first = options.paths.first().and_then(|path| path.file_name()).unwrap_or_default().to_string_lossy();
     let usable = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
     let name: String = first.chars().map(usable).take(63).collect();

@@ -77,6 +77,11 @@ fn check_options(world: &World, name: &SetName, options: &Protect, what: &str) -
     if options.on == world.node {
         return Err(usage(what, format!("{} is this node itself", options.on), "Name another node with --on"));
     }
+    if !world.dialer.knows(&options.on) {
+        let why = format!("{} is not a node that this one trusts", options.on);
+        let remedy = "List the nodes with stead nodes; make one known with stead invite there and stead join here";
+        return Err(Failure::new(what, why, remedy));
+    }
     if options.capture == CaptureChoice::Probe {
         let remedy = "Use --capture auto or --capture mount";
         return Err(Failure::new(what, "capture by probe is not part of this release", remedy));
@@ -312,6 +317,10 @@ fn would_delete(question: &ReplicaAsk, told: &ReplicaTell, rules: &Rules) -> Vec
         }
     }
     doomed
+}
+
+pub(super) fn whole_root() -> Failure {
+    unfit(Path::new("/"), "the root directory cannot be protected as a whole", "Name the directories that hold data")
 }
 
 fn unfit(path: &Path, why: impl Into<String>, remedy: &str) -> Failure {

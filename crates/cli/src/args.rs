@@ -1,0 +1,103 @@
+//! The command line as a whole; help, man pages and completions come from here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use stead_model::SetName;
+
+use crate::commands;
+
+/// Keeps a live, write-ordered copy of a server's files on another machine.
+///
+/// A node is a machine that runs the daemon. Make two nodes trust each other (invite, join), then protect directories
+/// of one on the other. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the answer is "no", 4 no daemon, 5 timed out.
+#[derive(Debug, Parser)]
+#[command(name = "stead", version, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    /// State directory; says which daemon is meant
+    #[arg(long, global = true, env = "STEAD_STATE", default_value = "/var/lib/stead", value_name = "DIR")]
+    pub state: PathBuf,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run this node's daemon in the foreground
+    Daemon(commands::daemon::Args),
+    /// Print the line that lets another node join; it works once, for ten minutes
+    Invite,
+    /// Trust the node that printed that line, and be trusted by it
+    Join(commands::join::Args),
+    /// List this node and those that it trusts
+    Nodes(commands::nodes::Args),
+    /// Keep a live replica of directories on another node
+    Protect(commands::protect::Args),
+    /// End the protection of a set; its replica stays as it is
+    Unprotect(commands::unprotect::Args),
+    /// Wait until everything written to the set so far is applied on every target
+    Wait(commands::wait::Args),
+    /// Show every connection: what it does and how far behind its replica is
+    Status(commands::status::Args),
+    /// Compare everything and send what differs
+    Mirror(SetArg),
+    /// Compare replicas with their source while both are in use; exit code 3 where they differ
+    Verify(commands::verify::Args),
+    /// Stop sending a set; what changes is remembered
+    Pause(SetArg),
+    /// Go on sending a set
+    Resume(SetArg),
+    /// Show, check or replace the plan
+    Plan(commands::plan::Args),
+    /// End the daemon; captures go on and remember what changes
+    Shutdown,
+    /// Print the completions for a shell
+    Completions(commands::completions::Args),
+    /// Write the man pages into a directory
+    Man(commands::man::Args),
+    #[command(hide = true)]
+    Capture(commands::capture::Args),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct SetArg {
+    /// Name of the set
+    #[arg(value_name = "SET")]
+    pub set: SetName,
+}
+
+/// Reads a duration: a number and `ms`, `s`, `m` or `h`; seconds without a unit.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let milliseconds_each = match &text[digits.len()..] {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("use a number with ms, s, m or h, as 500ms, 3s, 2m".into()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "use a number with ms, s, m or h, as 500ms, 3s, 2m".to_string())?;
+    number.checked_mul(milliseconds_each).map(Duration::from_millis).ok_or_else(|| "that is too long".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_fit_together() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, milliseconds) in [("500ms", 500), ("3s", 3_000), ("2m", 120_000), ("1h", 3_600_000), ("7", 7_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)));
+        }
+        for bad in ["", "s", "3d", "-1s", "1.5s", "99999999999999999999s", "9999999999999999999h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

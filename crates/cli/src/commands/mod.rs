@@ -1,0 +1,37 @@
+//! One module for each subcommand: its arguments, and what it does.
+
+pub mod capture;
+pub mod completions;
+pub mod daemon;
+pub mod invite;
+pub mod join;
+pub mod man;
+pub mod mirror;
+pub mod nodes;
+pub mod pause;
+pub mod plan;
+pub mod protect;
+pub mod shutdown;
+pub mod status;
+pub mod unprotect;
+pub mod verify;
+pub mod wait;
+
+use std::process::ExitCode;
+
+use stead_api::Failure;
+
+/// How a subcommand ends.
+pub type Ended = Result<ExitCode, Failure>;
+
+const DONE: Ended = Ok(ExitCode::SUCCESS);
+
+/// Exit code of an answer that is "no".
+fn no() -> Ended {
+    Ok(ExitCode::from(3))
+}
+
+/// Prints a value as JSON, over several lines.
+fn print_json(value: &serde_json::Value) {
+    println!("{value:#}");
+}

@@ -1,0 +1,156 @@
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use stead_api::{Answer, Failure, FailureKind, MapArg, Request};
+use stead_model::plan::{CaptureChoice, Feature, Mode, Order};
+use stead_model::{NodeName, RulesSpec, SetName};
+
+use super::{DONE, Ended};
+use crate::client::{ask, misunderstood};
+use crate::show::{Progress, behind};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Directories and files to protect
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// The node that is to keep the replica
+    #[arg(long, value_name = "NODE")]
+    on: NodeName,
+    /// Name of the set [default: after the first path]
+    #[arg(long, value_name = "NAME")]
+    set: Option<SetName>,
+    /// Take only files that match; may be repeated. Without / it matches names at any depth, with / paths beneath PATH
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Leave out what matches, directories with all that is in them; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Leave subdirectories out
+    #[arg(long)]
+    flat: bool,
+    /// Where a path goes on the target, if not to the same path; may be repeated
+    #[arg(long, value_name = "SRC=DST", value_parser = map_arg)]
+    map: Vec<MapArg>,
+    /// When a write of the application returns: at once, or when the target has it
+    #[arg(long, value_enum, default_value_t)]
+    mode: ModeArg,
+    /// How changes are captured
+    #[arg(long, value_enum, default_value_t)]
+    capture: CaptureArg,
+    /// The order that the replica keeps: of every write, or what a power cut would leave
+    #[arg(long, value_enum, default_value_t)]
+    order: OrderArg,
+    /// The address of the target to use [default: any that it listens on]
+    #[arg(long, value_name = "IP:PORT")]
+    route: Option<SocketAddr>,
+    /// Go without these where the target's file system cannot hold them; may be repeated
+    #[arg(long, value_enum, value_name = "WHAT")]
+    without: Vec<FeatureArg>,
+    /// Also into a directory that is not empty: it is made equal, what would be deleted is listed first
+    #[arg(long)]
+    into_non_empty: bool,
+    /// Agree to what would be deleted
+    #[arg(long)]
+    yes: bool,
+    /// Return once it runs, not once the mirror is done
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum ModeArg {
+    #[default]
+    Async,
+    Sync,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum CaptureArg {
+    #[default]
+    Auto,
+    Mount,
+    Probe,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum OrderArg {
+    #[default]
+    Strict,
+    Flush,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FeatureArg {
+    Xattrs,
+    Acls,
+}
+
+pub fn run(state: &Path, args: Args) -> Ended {
+    let no_wait = args.no_wait;
+    let request = Request::Protect(options(args)?);
+    let mut progress = Progress::new("mirroring");
+    let answer = ask(state, &request, |status| progress.show(&status))?;
+    progress.end();
+    let Answer::Protected { set, status } = answer else { return Err(misunderstood(&answer)) };
+    if no_wait {
+        println!("set {set} is being mirrored; follow it with: stead status --watch");
+    } else {
+        let behind: Vec<_> = status.connections.iter().map(behind).collect();
+        println!("protected: {}", behind.join(", "));
+    }
+    DONE
+}
+
+fn options(args: Args) -> Result<stead_api::Protect, Failure> {
+    let absolute = |path: PathBuf| {
+        std::path::absolute(&path).map_err(|e| {
+            Failure::new(format!("{} cannot be protected", path.display()), e.to_string(), "").kind(FailureKind::Usage)
+        })
+    };
+    let map = |map: MapArg| {
+        let to = map.to.components().collect();
+        Ok(MapArg { from: absolute(map.from)?, to })
+    };
+    Ok(stead_api::Protect {
+        paths: args.paths.into_iter().map(absolute).collect::<Result<_, _>>()?,
+        on: args.on,
+        set: args.set,
+        rules: RulesSpec { include: args.include, exclude: args.exclude, flat: args.flat },
+        map: args.map.into_iter().map(map).collect::<Result<_, _>>()?,
+        mode: match args.mode {
+            ModeArg::Async => Mode::Async,
+            ModeArg::Sync => Mode::Sync,
+        },
+        capture: match args.capture {
+            CaptureArg::Auto => CaptureChoice::Auto,
+            CaptureArg::Mount => CaptureChoice::Mount,
+            CaptureArg::Probe => CaptureChoice::Probe,
+        },
+        order: match args.order {
+            OrderArg::Strict => Order::Strict,
+            OrderArg::Flush => Order::Flush,
+        },
+        route: args.route,
+        without: args.without.into_iter().map(feature).collect(),
+        into_non_empty: args.into_non_empty,
+        yes: args.yes,
+        no_wait: args.no_wait,
+    })
+}
+
+fn feature(feature: FeatureArg) -> Feature {
+    match feature {
+        FeatureArg::Xattrs => Feature::Xattrs,
+        FeatureArg::Acls => Feature::Acls,
+    }
+}
+
+fn map_arg(text: &str) -> Result<MapArg, String> {
+    let (from, to) = text.split_once('=').ok_or("use SRC=DST")?;
+    if from.is_empty() || !to.starts_with('/') {
+        return Err("use SRC=DST with an absolute path on the target".into());
+    }
+    Ok(MapArg { from: from.into(), to: to.into() })
+}

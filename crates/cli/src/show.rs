@@ -1,0 +1,247 @@
+//! How things look: sizes, times, tables, progress.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use stead_model::status::{ConnectionStatus, State, Status};
+
+/// How often progress is told where there is no terminal.
+const PLAIN_EVERY: Duration = Duration::from_secs(3);
+const BAR_CELLS: u64 = 16;
+
+/// `3.1 GiB`
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// `2 ms`, `1.5 s`, `21 s`, `4 min`, `3 h`
+pub fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.0 => format!("{:.0} ms", (s * 1000.0).max(0.0)),
+        s if s < 10.0 => format!("{s:.1} s"),
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.0} h", s / 3600.0),
+    }
+}
+
+/// `lyon is 2 ms behind`
+pub fn behind(connection: &ConnectionStatus) -> String {
+    match connection.lag_seconds {
+        Some(lag) => format!("{} is {} behind", connection.target, seconds(lag)),
+        None => format!("how far {} is behind is not known", connection.target),
+    }
+}
+
+/// Rows as aligned columns, the last one ragged.
+pub fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..count).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// What `stead status` prints.
+pub fn status_text(status: &Status) -> String {
+    let mut out = String::new();
+    if status.connections.is_empty() {
+        out += &format!("{} takes part in no set; begin with: stead protect PATH… --on NODE\n", status.node);
+    }
+    let row = |c: &ConnectionStatus| {
+        vec![c.set.to_string(), format!("{} → {}", c.source, c.target), c.state.to_string(), detail(c)]
+    };
+    out += &columns(&status.connections.iter().map(row).collect::<Vec<_>>());
+    for node in &status.unreachable {
+        out += &format!("{node} does not answer: what only it knows is unknown\n");
+    }
+    out
+}
+
+fn detail(connection: &ConnectionStatus) -> String {
+    let mut parts = Vec::new();
+    match connection.state {
+        State::Mirroring => parts.push(portion(connection)),
+        State::Replicating => parts.push(behind(connection)),
+        _ => parts.extend(connection.reason.clone()),
+    }
+    if connection.queue.changes > 0 && connection.state != State::Mirroring {
+        parts.push(format!("{} changes ({}) waiting", connection.queue.changes, size(connection.queue.bytes)));
+    }
+    match connection.consistent_at {
+        Some(at) if connection.state != State::Replicating => parts.push(format!("replica is consistent as of {at}")),
+        None if connection.state != State::Replicating => parts.push("replica is not consistent".into()),
+        _ => {}
+    }
+    parts.join(", ")
+}
+
+fn portion(connection: &ConnectionStatus) -> String {
+    let mirror = &connection.mirror;
+    format!("{} %  {} of {}", percent(connection), size(mirror.bytes_done), size(mirror.bytes_total))
+}
+
+fn percent(connection: &ConnectionStatus) -> u64 {
+    let mirror = &connection.mirror;
+    let (done, total) = if mirror.bytes_total > 0 {
+        (mirror.bytes_done, mirror.bytes_total)
+    } else {
+        (mirror.files_done, mirror.files_total)
+    };
+    (u128::from(done) * 100 / u128::from(total.max(1))).min(100) as u64
+}
+
+/// Progress on standard error: drawn on a terminal, a line every few seconds elsewhere.
+pub struct Progress {
+    verb: &'static str,
+    bar: ProgressBar,
+    drawn: bool,
+    told: Option<Instant>,
+    rate: Rate,
+}
+
+impl Progress {
+    /// Progress of something that is called `verb`.
+    pub fn new(verb: &'static str) -> Progress {
+        let drawn = std::io::stderr().is_terminal();
+        let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Progress { verb, bar, drawn, told: None, rate: Rate::default() }
+    }
+
+    /// Shows where it stands.
+    pub fn show(&mut self, status: &Status) {
+        let done = status.connections.iter().map(|c| c.mirror.bytes_done).sum();
+        self.rate.add(Instant::now(), done);
+        let lines: Vec<_> = status.connections.iter().map(|c| self.line(c)).collect();
+        if self.drawn {
+            self.bar.set_message(lines.join("\n"));
+            self.bar.tick();
+        } else if self.told.is_none_or(|told| told.elapsed() >= PLAIN_EVERY) {
+            self.told = Some(Instant::now());
+            lines.iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
+
+    /// Takes it from the screen.
+    pub fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn line(&self, connection: &ConnectionStatus) -> String {
+        let head = format!("{} {} → {}", self.verb, connection.set, connection.target);
+        if matches!(connection.state, State::Disconnected | State::Halted | State::Paused) {
+            let reason = connection.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+            return format!("{head}  {}{reason}", connection.state);
+        }
+        let percent = percent(connection);
+        let filled = percent * BAR_CELLS / 100;
+        let bar = "▓".repeat(filled as usize) + &"░".repeat((BAR_CELLS - filled) as usize);
+        let mirror = &connection.mirror;
+        let left = mirror.bytes_total.saturating_sub(mirror.bytes_done);
+        let rate = self.rate.bytes_each_second().filter(|rate| *rate >= 1.0).map_or(String::new(), |rate| {
+            format!("  {}/s  {} left", size(rate as u64), seconds((left as f64 / rate).round().max(1.0)))
+        });
+        format!("{head}  {percent:2} % {bar}  {} of {}{rate}", size(mirror.bytes_done), size(mirror.bytes_total))
+    }
+}
+
+/// Bytes each second over the last few seconds.
+#[derive(Default)]
+struct Rate {
+    seen: std::collections::VecDeque<(Instant, u64)>,
+}
+
+impl Rate {
+    fn add(&mut self, now: Instant, bytes: u64) {
+        if self.seen.back().is_some_and(|(_, last)| *last > bytes) {
+            self.seen.clear();
+        }
+        self.seen.push_back((now, bytes));
+        while self.seen.len() > 2 && now - self.seen[0].0 > Duration::from_secs(5) {
+            self.seen.pop_front();
+        }
+    }
+
+    fn bytes_each_second(&self) -> Option<f64> {
+        let ((from, first), (to, last)) = (self.seen.front()?, self.seen.back()?);
+        let seconds = (*to - *from).as_secs_f64();
+        (seconds > 0.2).then(|| (last - first) as f64 / seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(state: &str, lag_seconds: Option<f64>) -> ConnectionStatus {
+        let json = serde_json::json!({
+            "set": "notes", "source": "paris", "target": "lyon", "state": state, "since": "2026-11-20T07:15:00.000Z",
+            "mirror": {"files_done": 1, "files_total": 4, "bytes_done": 3_328_599_654u64, "bytes_total": 8_053_063_680u64},
+            "queue": {"changes": 0, "bytes": 0}, "lag_seconds": lag_seconds,
+            "consistent_at": "2026-11-20T07:14:00.500Z", "capture": "mount", "epoch": 1
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn status(connections: Vec<ConnectionStatus>) -> Status {
+        Status {
+            node: "paris".parse().unwrap(),
+            connections,
+            monitors: vec![],
+            unreachable: vec!["rome".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn a_status_reads_like_this() {
+        let mut halted = connection("halted", None);
+        halted.reason = Some("no room on lyon".into());
+        halted.queue.changes = 3;
+        halted.queue.bytes = 12_500;
+        let text =
+            status_text(&status(vec![connection("replicating", Some(0.002)), connection("mirroring", None), halted]));
+        let expected = "\
+notes  paris → lyon  replicating  lyon is 2 ms behind
+notes  paris → lyon  mirroring    41 %  3.1 GiB of 7.5 GiB, replica is consistent as of 2026-11-20T07:14:00.500Z
+notes  paris → lyon  halted       no room on lyon, 3 changes (12.2 KiB) waiting, replica is consistent as of 2026-11-20T07:14:00.500Z
+rome does not answer: what only it knows is unknown
+";
+        assert_eq!(text, expected);
+        let empty = Status { unreachable: vec![], ..status(vec![]) };
+        assert_eq!(status_text(&empty), "paris takes part in no set; begin with: stead protect PATH… --on NODE\n");
+    }
+
+    #[test]
+    fn progress_reads_like_this() {
+        let mut progress = Progress::new("mirroring");
+        let start = Instant::now();
+        progress.rate.add(start, 0);
+        progress.rate.add(start + Duration::from_secs(1), 222_298_112);
+        let line = progress.line(&connection("mirroring", None));
+        assert_eq!(line, "mirroring notes → lyon  41 % ▓▓▓▓▓▓░░░░░░░░░░  3.1 GiB of 7.5 GiB  212.0 MiB/s  21 s left");
+    }
+
+    #[test]
+    fn times_are_short() {
+        let cases =
+            [(0.0021, "2 ms"), (1.54, "1.5 s"), (21.4, "21 s"), (300.0, "5 min"), (9000.0, "2 h"), (-1.0, "0 ms")];
+        for (value, text) in cases {
+            assert_eq!(seconds(value), text);
+        }
+        assert_eq!((size(0), size(1023), size(1536)), ("0 B".into(), "1023 B".into(), "1.5 KiB".into()));
+    }
+}
