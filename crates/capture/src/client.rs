@@ -1,13 +1,20 @@
 //! The daemon's end of the `mount` driver.
 
-use std::os::fd::OwnedFd;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use stead_model::handle::HandleShape;
 use stead_model::{FileId, Incarnation, Sequence, VolumeId};
 
-use crate::{Capture, CaptureError, DriverStatus, MountSpec};
+use crate::control::{self, Answer, Request, RootInfo};
+use crate::ring::Ring;
+use crate::{Capture, CaptureError, DriverStatus, MountSpec, Order};
 
 /// A protected directory as it is beneath the mount.
 #[derive(Debug)]
@@ -29,7 +36,12 @@ pub struct BeneathRoot {
 /// A running `mount` driver.
 #[derive(Debug)]
 pub struct MountCapture {
+    /// One question at a time.
+    socket: Mutex<OwnedFd>,
+    path: PathBuf,
+    order: Order,
     roots: Vec<BeneathRoot>,
+    ring: Ring,
 }
 
 impl MountCapture {
@@ -38,8 +50,26 @@ impl MountCapture {
     /// # Errors
     /// Where none answers, or one of another version does.
     pub fn connect(socket: &Path) -> Result<MountCapture, CaptureError> {
-        let _ = socket;
-        Err(CaptureError::Start("not built yet".into()))
+        let unreachable = |source| CaptureError::Unreachable { socket: socket.display().to_string(), source };
+        let connection = control::connect(socket).map_err(unreachable)?;
+        let gone = || unreachable(std::io::ErrorKind::ConnectionReset.into());
+        control::send(&connection, &Request::Hello, &[]).map_err(unreachable)?;
+        let (answer, fds) = control::receive(&connection).map_err(unreachable)?.ok_or_else(gone)?;
+        let Answer::Hello(hello) = answer else { return Err(gone()) };
+        if hello.version != control::VERSION {
+            return Err(CaptureError::Version { theirs: hello.version, ours: control::VERSION });
+        }
+        let mut fds = fds.into_iter();
+        let ring = Ring::open(fds.next().ok_or_else(gone)?.as_raw_fd())?;
+        let pairs: Vec<_> = hello.roots.into_iter().zip(fds).collect();
+        let roots = pairs.into_iter().map(|(info, fd)| beneath_root(info, fd)).collect::<Option<Vec<_>>>();
+        Ok(MountCapture {
+            socket: Mutex::new(connection),
+            path: socket.into(),
+            order: hello.order,
+            roots: roots.ok_or_else(gone)?,
+            ring,
+        })
     }
 
     /// The protected directories, in the order of the spec.
@@ -54,8 +84,7 @@ impl MountCapture {
     /// # Errors
     /// [`CaptureError::Busy`] where something still uses a mount (never with `lazy`).
     pub fn stop(&mut self, lazy: bool) -> Result<(), CaptureError> {
-        let _ = lazy;
-        Ok(())
+        self.ask_done(&Request::Stop { lazy })
     }
 
     /// Makes the kernel forget everything it has cached of the mounts: something changed beneath them.
@@ -63,29 +92,76 @@ impl MountCapture {
     /// # Errors
     /// Where the driver is gone.
     pub fn invalidate(&mut self) -> Result<(), CaptureError> {
-        Ok(())
+        self.ask_done(&Request::Invalidate)
+    }
+
+    fn ask_done(&self, request: &Request) -> Result<(), CaptureError> {
+        match self.ask(request)? {
+            Answer::Done => Ok(()),
+            Answer::Busy(path) => Err(CaptureError::Busy { path }),
+            Answer::Failed(why) => Err(CaptureError::Refused(why)),
+            other => Err(CaptureError::Refused(format!("it answered {other:?}"))),
+        }
+    }
+
+    fn ask(&self, request: &Request) -> Result<Answer, CaptureError> {
+        let unreachable = |source| CaptureError::Unreachable { socket: self.path.display().to_string(), source };
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        control::send(&*socket, request, &[]).map_err(unreachable)?;
+        let answer = control::receive(&*socket).map_err(unreachable)?;
+        Ok(answer.ok_or_else(|| unreachable(std::io::ErrorKind::ConnectionReset.into()))?.0)
     }
 }
 
 impl Capture for MountCapture {
-    fn drain(&mut self, _out: &mut Vec<u8>, _bytes_max: usize) -> Result<Sequence, CaptureError> {
-        Ok(0)
+    fn drain(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<Sequence, CaptureError> {
+        self.ring.drain(out, bytes_max)
     }
+
     fn captured(&self) -> Sequence {
-        0
+        self.ring.captured()
     }
-    fn wait(&mut self, _timeout: Duration) -> bool {
-        false
+
+    fn wait(&mut self, timeout: Duration) -> bool {
+        self.ring.wait(timeout)
     }
+
     fn flush(&mut self) -> Result<(), CaptureError> {
-        Ok(())
+        self.ask_done(&Request::Flush)
     }
+
     fn incarnation(&self) -> Incarnation {
-        0
+        self.ring.incarnation()
     }
+
     fn status(&self) -> DriverStatus {
-        DriverStatus::default()
+        if let Ok(Answer::Status(status)) = self.ask(&Request::Status) {
+            return status;
+        }
+        let state = self.ring.state();
+        DriverStatus {
+            driver: "mount".into(),
+            order: self.order,
+            ring_bytes: state.data_bytes,
+            ring_used_bytes: state.head - state.tail,
+            head: state.head,
+            dropped_records: state.dropped_records,
+            dropped_bytes: state.dropped_bytes,
+            dirty_files: state.owed,
+            ..DriverStatus::default()
+        }
     }
+}
+
+fn beneath_root(info: RootInfo, fd: OwnedFd) -> Option<BeneathRoot> {
+    Some(BeneathRoot {
+        path: OsString::from_vec(info.path).into(),
+        fd,
+        volume: info.volume,
+        id: info.id,
+        shape: control::shape_of(info.shape)?,
+        volume_id: info.volume_id,
+    })
 }
 
 /// Starts a capture process, `exe capture ARGS`, in a session of its own and waits until it serves.
@@ -93,6 +169,26 @@ impl Capture for MountCapture {
 /// # Errors
 /// Where it cannot start: with the reason that it gave.
 pub fn spawn(spec: &MountSpec, exe: &Path) -> Result<MountCapture, CaptureError> {
-    let _ = exe;
+    let mut command = Command::new(exe);
+    command.arg("capture").args(spec.to_args());
+    start(command)?;
     MountCapture::connect(&spec.socket)
+}
+
+/// Runs a command until it prints `ready`, and leaves it running.
+fn start(mut command: Command) -> Result<(), CaptureError> {
+    let failed = |error: std::io::Error| CaptureError::Start(error.to_string());
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let mut line = String::new();
+    BufReader::new(out.expect("a pipe was asked for")).read_line(&mut line).map_err(failed)?;
+    if line != "ready\n" {
+        let mut why = String::new();
+        let _ = err.expect("a pipe was asked for").take(1 << 16).read_to_string(&mut why);
+        let _ = child.wait();
+        return Err(CaptureError::Start(why.trim().into()));
+    }
+    std::thread::spawn(move || child.wait()); // it outlives us, or is reaped here
+    Ok(())
 }

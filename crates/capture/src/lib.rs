@@ -14,16 +14,21 @@
 
 mod capture;
 mod dirty;
+mod fuse;
+mod nodes;
 mod ring;
+mod root;
+mod server;
+mod slots;
 mod sys;
 mod check;
 mod client;
+mod control;
 mod spec;
+mod supervisor;
 
 pub use capture::{Capture, CaptureError, DriverStatus, Order};
 pub use check::{Checked, Refusal, check};
 pub use client::{BeneathRoot, MountCapture, spawn};
 pub use spec::{BadSpec, MountSpec};
 pub use supervisor::{ServeError, serve};
-
-mod supervisor;

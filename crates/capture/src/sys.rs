@@ -116,6 +116,12 @@ pub fn dup_onto(from: RawFd, onto: RawFd) -> Result<()> {
     check(unsafe { libc::dup3(from, onto, libc::O_CLOEXEC) }.into()).map(|_| ())
 }
 
+/// As [`dup_onto`], kept across exec: for the standard streams.
+pub fn dup_plain(from: RawFd, onto: RawFd) -> Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::dup2(from, onto) }.into()).map(|_| ())
+}
+
 /// `fchmodat2(2)` on a descriptor of any kind, `O_PATH` included; falls back to `/proc`.
 pub fn chmod(fd: RawFd, mode: u32) -> Result<()> {
     const SYS_FCHMODAT2: i64 = 452;

@@ -1,0 +1,199 @@
+//! One serving thread: read, carry out, answer, again.
+
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::thread::Scope;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use stead_model::{FileId, Kind, Record};
+
+use super::reply::Reply;
+use super::{Gate, Server, THREADS, THREADS_MAX};
+use crate::fuse::abi::{self, InHeader, op};
+use crate::fuse::device;
+use crate::ring::Flight;
+use crate::root::Root;
+use crate::slots::{Phase, Slot};
+use crate::sys;
+
+/// One serving thread of one mount.
+pub struct Worker<'s, 'e> {
+    pub(super) server: &'s Server,
+    pub(super) root: &'s Root,
+    pub(super) reply: Reply,
+    slot: Slot<'s>,
+    flight: &'s Flight,
+    umask: u32,
+    scope: &'s Scope<'s, 'e>,
+}
+
+/// What becomes of a request.
+pub(super) enum Answer {
+    /// The reply that was built is sent.
+    Reply,
+    /// The kernel expects none.
+    None,
+}
+
+impl<'s, 'e> Worker<'s, 'e> {
+    pub(super) fn new(server: &'s Server, root: &'s Root, index: usize, scope: &'s Scope<'s, 'e>) -> Self {
+        let (slot, flight) = (server.slots.slot(index), server.ring.flight(index));
+        slot.prepare();
+        Worker { server, root, reply: Reply::new(), slot, flight, umask: u32::MAX, scope }
+    }
+
+    /// Serves until the mount is gone.
+    pub fn run(mut self) {
+        if sys::unshare_fs().is_err() {
+            // The umask is then shared: all threads set it before they create, so modes could mix.
+            eprintln!("stead capture: the umask of requests cannot be applied exactly (unshare is refused)");
+        }
+        self.slot.set(Phase::Idle);
+        loop {
+            match sys::read(self.root.device, self.slot.buffer()) {
+                Ok(len) => self.serve(len),
+                Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => {}
+                Err(Errno::NODEV) => break,
+                Err(error) => {
+                    eprintln!("stead capture: reading requests: {error}");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+            if self.gate().ready.load(Relaxed) > THREADS {
+                self.rest();
+            }
+        }
+        let gate = self.gate();
+        gate.ready.fetch_sub(1, SeqCst);
+        gate.calls.fetch_add(1, SeqCst);
+        sys::futex_wake(&gate.calls, i32::MAX);
+    }
+
+    fn serve(&mut self, len: usize) {
+        let mut body: &'s [u8] = &self.slot.buffer()[..len];
+        let Ok(header) = abi::take::<InHeader>(&mut body) else { return };
+        if header.unique & abi::UNIQUE_RESEND != 0 && self.repeat(header.unique) {
+            return;
+        }
+        self.slot.begin(header.unique);
+        self.reply.clear();
+        let changes = changes(header.opcode);
+        if changes {
+            self.slot.set(Phase::Executing);
+            self.flight.begin();
+        }
+        let result = self.dispatch_or_confess(&header, body);
+        if changes {
+            let error = result.as_ref().err().map_or(0, |error| error.raw_os_error());
+            self.slot.executed(error, if error == 0 { &self.reply.small } else { &[] });
+            self.flight.end();
+        }
+        self.answer(header.unique, result);
+        self.slot.set(Phase::Idle);
+    }
+
+    /// A bug in one operation must not hang whoever asked for it; what it did is unknown, so the set counts as dirty.
+    fn dispatch_or_confess(&mut self, header: &InHeader, body: &'s [u8]) -> sys::Result<Answer> {
+        let carried_out = std::panic::AssertUnwindSafe(|| self.dispatch(header, body));
+        std::panic::catch_unwind(carried_out).unwrap_or_else(|_| {
+            self.server.ring.put(&Record::new(Kind::Lost, FileId::NONE));
+            Err(Errno::IO)
+        })
+    }
+
+    /// Answers a request that the dead predecessor had carried out, from what it noted. False: it had not.
+    fn repeat(&mut self, unique: u64) -> bool {
+        let Some(old) = self.server.slots.find(unique).filter(|slot| slot.phase() == Phase::Executed) else {
+            return false;
+        };
+        let (error, answer) = old.answer();
+        self.reply.clear();
+        self.reply.small.extend_from_slice(answer);
+        self.answer(unique, if error == 0 { Ok(Answer::Reply) } else { Err(Errno::from_raw_os_error(error)) });
+        old.set(Phase::Idle);
+        true
+    }
+
+    fn answer(&mut self, unique: u64, result: sys::Result<Answer>) {
+        let sent = match result {
+            Ok(Answer::None) => return,
+            Ok(Answer::Reply) => {
+                let parts = [&self.reply.small[..], &self.reply.data[..self.reply.data_len]];
+                device::reply(self.root.device, unique, &parts)
+            }
+            Err(error) => device::refuse(self.root.device, unique, error),
+        };
+        // ENOENT: the application was killed meanwhile; ENODEV: the mount is gone.
+        if let Err(error) = sent
+            && !matches!(error, Errno::NOENT | Errno::NODEV)
+        {
+            eprintln!("stead capture: answering: {error}");
+        }
+    }
+
+    /// Does something that may wait for a disk for long, while others keep serving.
+    pub(super) fn slowly<T>(&mut self, what: impl FnOnce(&mut Self) -> T) -> T {
+        let gate = self.gate();
+        if gate.ready.fetch_sub(1, SeqCst) <= THREADS {
+            if gate.asleep.load(SeqCst) > 0 {
+                gate.calls.fetch_add(1, SeqCst);
+                sys::futex_wake(&gate.calls, 1);
+            } else if gate.all.load(Relaxed) < THREADS_MAX {
+                self.server.start_worker(self.scope, self.root);
+            }
+        }
+        let result = what(self);
+        self.gate().ready.fetch_add(1, SeqCst);
+        result
+    }
+
+    /// Sleeps until one more thread is needed, or the mount is gone.
+    fn rest(&self) {
+        let gate = self.gate();
+        let seen = gate.calls.load(SeqCst);
+        let surplus = gate.ready.fetch_update(SeqCst, SeqCst, |ready| (ready > THREADS).then(|| ready - 1));
+        if surplus.is_err() {
+            return;
+        }
+        gate.asleep.fetch_add(1, SeqCst);
+        while gate.calls.load(SeqCst) == seen {
+            sys::futex_wait(&gate.calls, seen, Duration::from_secs(60));
+        }
+        gate.asleep.fetch_sub(1, SeqCst);
+        gate.ready.fetch_add(1, SeqCst);
+    }
+
+    /// Applies the umask of a request to what this thread creates next.
+    pub(super) fn set_umask(&mut self, umask: u32) {
+        if self.umask != umask {
+            sys::umask(umask);
+            self.umask = umask;
+        }
+    }
+
+    fn gate(&self) -> &'s Gate {
+        &self.server.gates[self.root.index as usize]
+    }
+}
+
+/// Does the operation change what the stream describes?
+fn changes(opcode: u32) -> bool {
+    matches!(
+        opcode,
+        op::SETATTR
+            | op::SYMLINK
+            | op::MKNOD
+            | op::MKDIR
+            | op::UNLINK
+            | op::RMDIR
+            | op::RENAME
+            | op::RENAME2
+            | op::LINK
+            | op::WRITE
+            | op::SETXATTR
+            | op::REMOVEXATTR
+            | op::IOCTL
+            | op::FALLOCATE
+            | op::TMPFILE
+    )
+}
