@@ -13,6 +13,7 @@ pub mod check;
 mod error;
 pub mod guard;
 pub mod journal;
+mod mounts;
 pub mod read;
 pub mod replica;
 mod sys;

@@ -172,6 +172,13 @@ pub(crate) fn mount_read_only(tree: BorrowedFd<'_>) -> Result<()> {
     check(done)
 }
 
+/// Gives this thread a view of the mounts of its own.
+pub(crate) fn unshare_mounts() -> Result<()> {
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+    // SAFETY: only the view of the mounts and the working directory are unshared; descriptors stay shared.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }
+}
+
 fn check(result: i64) -> Result<()> {
     if result >= 0 {
         return Ok(());

@@ -1,11 +1,43 @@
-//! Applying records to a target tree.
+//! Applying records to a target tree, right from any mixture of older and newer states.
+//!
+//! A record is a statement ("file X is at parent P, name N, and has these attributes"), not an instruction, so it can be
+//! applied to a tree that is already ahead. Files are found by the map of file ids and opened by handle: a name is only
+//! ever a single component in an open directory, and nothing that a peer sends can leave the roots.
+//!
+//! What loses its name by a statement, and is not stated to have died, goes to the holding directory until a later
+//! statement names it again, or until the scan or replay ends. So names can be recreated, swapped, and directories moved
+//! into their own children, in any order.
 
+mod attributes;
+mod change;
+mod content;
+mod create;
 mod error;
+mod ground;
+mod handles;
+mod holding;
+mod map;
+mod map_file;
+mod names;
+mod rebuild;
+mod scan;
+mod verify;
 
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::io::Errno;
 use stead_model::record::Purpose;
 use stead_model::{FileId, Position, Record, Rules, Time};
+
+use crate::DiskError;
+use ground::Ground;
+use handles::{Handle, Handles};
+use map::{FileMap, Slot};
+use map_file::{MapFile, Progress, Stored};
+use scan::Scan;
 
 pub use error::{ApplyError, Class, OpenError};
 
@@ -122,13 +154,39 @@ pub struct Statistics {
 /// A target tree and the map from the source's file ids to its files.
 #[derive(Debug)]
 pub struct Replica {
-    config: ReplicaConfig,
+    ground: Ground,
+    ids: IdStorage,
+    go_without: bool,
+    map: FileMap,
+    file: Arc<Mutex<MapFile>>,
+    handles: Handles,
+    /// Files that have a name in the holding directory.
+    held: HashSet<FileId>,
+    /// Number of the next nameless object in the holding directories.
+    anonymous: u64,
+    scan: Option<Scan>,
+    unfinished: Option<Purpose>,
+    mark: u8,
+    /// Bytes of content asked for and not yet come.
+    wanted: HashMap<FileId, u64>,
+    replaying: bool,
+    /// Latest time of a record, nanoseconds since 1970.
+    heard: u64,
+    applied: Position,
+    records: u64,
+    bytes: u64,
 }
 
-/// A checkpoint that has begun: run it on any thread while the replica goes on applying.
+/// A checkpoint that has begun: run it on any thread while the replica goes on applying; one at a time.
 #[derive(Debug)]
 #[must_use = "nothing is durable before it has run"]
-pub struct Checkpoint {}
+pub struct Checkpoint {
+    roots: Vec<OwnedFd>,
+    file: Arc<Mutex<MapFile>>,
+    progress: Progress,
+    entries: Vec<Stored>,
+    whole: bool,
+}
 
 impl Checkpoint {
     /// Syncs the file systems of the replica, then makes the map durable. Once it returns, the journal up to
@@ -137,12 +195,24 @@ impl Checkpoint {
     /// # Errors
     /// What the kernel said; then the journal must stay.
     pub fn run(self) -> Result<(), ApplyError> {
-        todo!()
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        for root in &self.roots {
+            if let Err(errno) = rustix::fs::syncfs(root) {
+                file.broken = true;
+                return Err(DiskError::new("sync", "the replica's file system", errno).into());
+            }
+        }
+        if self.whole {
+            file.rewrite(&self.progress, &self.entries)?;
+        } else {
+            file.append(&self.progress, &self.entries)?;
+        }
+        Ok(())
     }
 
     /// Everything up to here is durable once it has run.
     pub fn position(&self) -> Position {
-        todo!()
+        self.progress.position
     }
 }
 
@@ -152,7 +222,31 @@ impl Replica {
     /// # Errors
     /// Where a root cannot be used, or the map cannot be read.
     pub fn open(config: ReplicaConfig) -> Result<Replica, OpenError> {
-        Ok(Replica { config })
+        let ground = Ground::open(&config.roots)?;
+        let mut map = FileMap::default();
+        let (file, progress) = MapFile::open(&config.state_dir, |stored| map.load(stored))?;
+        map.forget_changes();
+        let mut replica = Replica {
+            ground,
+            ids: config.ids,
+            go_without: config.go_without,
+            map,
+            file: Arc::new(Mutex::new(file)),
+            handles: Handles::default(),
+            held: HashSet::new(),
+            anonymous: 0,
+            scan: None,
+            unfinished: progress.scan.checked_sub(1).and_then(Purpose::from_u32),
+            mark: 0,
+            wanted: HashMap::new(),
+            replaying: false,
+            heard: progress.heard,
+            applied: progress.position,
+            records: 0,
+            bytes: 0,
+        };
+        replica.find_held().map_err(DiskError::at("list", "the holding directory"))?;
+        Ok(replica)
     }
 
     /// Applies one record. After an error nothing is lost: apply the same record again once the cause is gone.
@@ -160,8 +254,15 @@ impl Replica {
     /// # Errors
     /// See [`ApplyError`].
     pub fn apply(&mut self, record: &Record<'_>) -> Result<Outcome, ApplyError> {
-        let _ = (record, &self.config);
-        todo!()
+        let mut out = Outcome::default();
+        if record.kind.is_change() {
+            self.change(record, &mut out)?;
+        } else {
+            self.scanned(record, &mut out)?;
+        }
+        self.heard = self.heard.max(record.time);
+        self.records += 1;
+        Ok(out)
     }
 
     /// Sets what was put off since the last call (times, flags): call it at the end of each batch of records.
@@ -169,7 +270,7 @@ impl Replica {
     /// # Errors
     /// What the kernel said.
     pub fn settle(&mut self) -> Result<(), ApplyError> {
-        todo!()
+        self.handles.settle().map_err(|(file, errno)| self.failed("set the times of", file, errno))
     }
 
     /// While replaying (from the last checkpoint's position to the end of the journal, after a crash) records about
@@ -178,8 +279,11 @@ impl Replica {
     /// # Errors
     /// What the kernel said.
     pub fn set_replaying(&mut self, replaying: bool) -> Result<(), ApplyError> {
-        let _ = replaying;
-        todo!()
+        let ended = std::mem::replace(&mut self.replaying, replaying) && !replaying;
+        if ended {
+            self.purge_holding()?;
+        }
+        Ok(())
     }
 
     /// Begins a checkpoint at `position`: everything up to there has been applied.
@@ -187,8 +291,22 @@ impl Replica {
     /// # Errors
     /// As [`Replica::settle`].
     pub fn begin_checkpoint(&mut self, position: Position) -> Result<Checkpoint, ApplyError> {
-        let _ = position;
-        todo!()
+        self.settle()?;
+        let mut roots = Vec::new();
+        for volume in &self.ground.volumes {
+            roots.push(volume.root.fd().try_clone_to_owned().map_err(DiskError::at("open", "a root"))?);
+        }
+        let file = Arc::clone(&self.file);
+        let whole = file.lock().unwrap_or_else(PoisonError::into_inner).wants_compaction(self.map.len());
+        let mut entries = Vec::new();
+        if whole {
+            self.map.take_all(&mut entries);
+        } else {
+            self.map.take_changes(&mut entries);
+        }
+        self.applied = position;
+        let scan = self.unfinished.map_or(0, |purpose| purpose as u32 + 1);
+        Ok(Checkpoint { roots, file, progress: Progress { position, scan, heard: self.heard }, entries, whole })
     }
 
     /// [`Replica::begin_checkpoint`] and [`Checkpoint::run`].
@@ -199,46 +317,112 @@ impl Replica {
         self.begin_checkpoint(position)?.run()
     }
 
-    /// Position of the last durable checkpoint: where replay begins.
+    /// Position of the last checkpoint: after [`Replica::open`], where replay begins.
     pub fn applied(&self) -> Position {
-        todo!()
+        self.applied
     }
 
     /// ctime and size of the source's file when it was last known equal.
     pub fn proven(&self, file: FileId) -> Option<(Time, u64)> {
-        let _ = file;
-        todo!()
+        self.map.get(file).and_then(Slot::proof)
     }
 
-    /// The scan that a crash or a lost connection cut off, if any: another scan must follow.
+    /// The scan that is under way, or that a crash cut off: then another scan must follow.
     pub fn scan_unfinished(&self) -> Option<Purpose> {
-        todo!()
+        self.unfinished
     }
 
-    /// Path of a file beneath the replica's roots, for messages.
-    pub fn path_of(&self, file: FileId) -> Option<PathBuf> {
-        let _ = file;
-        todo!()
-    }
-
-    /// Builds the map anew from the xattrs of the replica's files; returns how many it found.
-    ///
-    /// # Errors
-    /// What the kernel said.
-    pub fn rebuild(&mut self) -> Result<u64, ApplyError> {
-        todo!()
+    /// Path of a file beneath the replica's roots, for messages; `None` where it is unknown or has no known name.
+    pub fn path_of(&mut self, file: FileId) -> Option<PathBuf> {
+        let handle = self.handle(file).ok()??;
+        let inner = ground::path_of_fd(handle.fd()).ok()?;
+        let (root, path) = self.ground.path_for_people(&inner)?;
+        Some(self.ground.roots[root].path.join(path))
     }
 
     /// Counts since it was opened.
     pub fn statistics(&self) -> Statistics {
-        todo!()
+        Statistics {
+            records: self.records,
+            bytes: self.bytes,
+            files: self.map.len() as u64,
+            held: self.held.len() as u64,
+        }
     }
 
-    /// Takes leave: settles, removes the holding directories, and leaves a plain tree.
+    /// Takes leave: settles, removes the holding directories where they are empty, and leaves a plain tree.
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn release(self) -> Result<(), ApplyError> {
-        todo!()
+    pub fn release(mut self) -> Result<(), ApplyError> {
+        self.settle()?;
+        self.ground
+            .remove_holdings()
+            .map_err(|errno| self.failed("remove the holding directory of", FileId::NONE, errno))
+    }
+
+    /// The open file; `None` where the replica does not have it (any more).
+    fn handle(&mut self, file: FileId) -> Result<Option<Handle>, ApplyError> {
+        if let Some(handle) = self.handles.get(file) {
+            return Ok(Some(handle));
+        }
+        let Some(slot) = self.map.get(file).copied() else { return Ok(None) };
+        let root = &self.ground.volumes[slot.local.volume as usize].root;
+        match handles::open(root, slot.local, slot.kind) {
+            Ok(Some((fd, path_only, taken))) => {
+                let kept = self.handles.keep(file, fd, path_only);
+                let handle = kept.map_err(|errno| self.failed("open", file, errno))?;
+                if let Some(flags) = taken {
+                    self.handles.restore_flags(file, flags);
+                }
+                Ok(Some(handle))
+            }
+            Ok(None) => {
+                self.forget(file);
+                Ok(None)
+            }
+            Err(errno) => Err(self.failed("open", file, errno)),
+        }
+    }
+
+    fn forget(&mut self, file: FileId) {
+        self.map.remove(file);
+        self.handles.forget(file);
+        self.held.remove(&file);
+        self.wanted.remove(&file);
+    }
+
+    /// The error for a failed system call on a file.
+    fn failed(&mut self, operation: &'static str, file: FileId, errno: Errno) -> ApplyError {
+        let known = self.handles.get(file).and_then(|handle| ground::path_of_fd(handle.fd()).ok());
+        let people = known.and_then(|inner| {
+            let (root, path) = self.ground.path_for_people(&inner)?;
+            Some(self.ground.roots[root].path.join(path))
+        });
+        let path = people.unwrap_or_else(|| PathBuf::from(format!("file {file}")));
+        ApplyError::Failed { class: Class::of(errno), operation, path, errno }
+    }
+
+    /// The error for a failed system call on a name in a directory.
+    fn failed_at(&mut self, operation: &'static str, dir: FileId, name: &[u8], errno: Errno) -> ApplyError {
+        use std::os::unix::ffi::OsStrExt;
+        let mut error = self.failed(operation, dir, errno);
+        if let ApplyError::Failed { path, .. } = &mut error {
+            path.push(std::ffi::OsStr::from_bytes(name));
+        }
+        error
+    }
+
+    /// Is a record about this unknown file to be skipped? Else it is an error.
+    fn skip_unknown(&self, record: &Record<'_>, file: FileId) -> Result<(), ApplyError> {
+        if self.replaying || self.scan.is_some() || record.attr.nlink == 0 {
+            return Ok(());
+        }
+        Err(ApplyError::Unknown { file, kind: record.kind })
+    }
+
+    /// Index of the replica's volume for what has no place yet.
+    fn volume_for(&self, dir: Option<FileId>) -> usize {
+        dir.and_then(|dir| self.map.get(dir)).map_or(0, |slot| slot.local.volume as usize)
     }
 }

@@ -1,0 +1,265 @@
+//! The holding directories: objects without a name, as `volume.ino.generation` of the source's file in hexadecimal, and
+//! `x` and a number for what the replica does not know.
+
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Mode, RawDir, RenameFlags};
+use rustix::io::Errno;
+use stead_model::FileId;
+
+use super::ground::DIR;
+use super::names::Dir;
+use super::{ApplyError, Replica};
+
+impl Replica {
+    /// Finds what was held when the replica was closed.
+    pub(super) fn find_held(&mut self) -> rustix::io::Result<()> {
+        for volume in 0..self.ground.volumes.len() {
+            for (name, _) in entries(&self.holding(volume))? {
+                match parse(name.to_bytes()) {
+                    Some(Held::File(file)) => {
+                        let local = crate::volume::file_id_at(
+                            &self.ground.volumes[volume].root,
+                            self.holding(volume).fd(),
+                            &name,
+                        )?;
+                        if self.map.get(file).map(|slot| slot.local) == local {
+                            self.held.insert(file);
+                        }
+                    }
+                    Some(Held::Anonymous(number)) => self.anonymous = self.anonymous.max(number + 1),
+                    None => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn holding(&self, volume: usize) -> Dir {
+        let local = FileId { ino: 0, generation: 0, volume: volume as u32 };
+        Dir { id: None, local, fd: Arc::clone(&self.ground.volumes[volume].holding) }
+    }
+
+    /// Where the file is held, or would be.
+    pub(super) fn holding_place(&self, file: FileId) -> (Dir, CString) {
+        let volume = self.map.get(file).map_or(0, |slot| slot.local.volume as usize);
+        (self.holding(volume), name_of(file))
+    }
+
+    /// The file has a proper name: the one in the holding directory goes.
+    pub(super) fn unhold(&mut self, file: FileId) -> Result<(), ApplyError> {
+        if self.held.contains(&file) {
+            let (holding, name) = self.holding_place(file);
+            self.remove_name(&holding, &name, false)?;
+            self.held.remove(&file);
+        }
+        Ok(())
+    }
+
+    /// Gives what has that name a name in the holding directory besides.
+    pub(super) fn hold_name_of(&mut self, known: Option<FileId>, dir: &Dir, name: &CStr) -> Result<(), ApplyError> {
+        if known.is_some_and(|file| self.held.contains(&file)) {
+            return Ok(());
+        }
+        let holding = self.holding(dir.volume());
+        let hold_name = self.hold_name(known);
+        let link = || rustix::fs::linkat(dir.fd(), name, holding.fd(), &hold_name, AtFlags::empty());
+        let mut done = link();
+        if done == Err(Errno::PERM) {
+            self.unlock_name(dir, name)?;
+            done = link();
+        }
+        if done == Err(Errno::EXIST) {
+            self.clear_holding_name(&holding, &hold_name)?;
+            done = link();
+        }
+        done.map_err(|errno| self.failed_in("hold", dir, name, errno))?;
+        self.held.extend(known);
+        Ok(())
+    }
+
+    /// Moves what has that name to the holding directory.
+    pub(super) fn move_to_holding(&mut self, known: Option<FileId>, dir: &Dir, name: &CStr) -> Result<(), ApplyError> {
+        let holding = self.holding(dir.volume());
+        let hold_name = self.hold_name(known);
+        let same = dir.id.is_none() && *hold_name == *name;
+        let rename = || rustix::fs::renameat_with(dir.fd(), name, holding.fd(), &hold_name, RenameFlags::NOREPLACE);
+        let mut done = if same { Ok(()) } else { rename() };
+        if matches!(done, Err(Errno::PERM | Errno::ACCESS)) {
+            self.unlock_dir(dir)?;
+            self.unlock_name(dir, name)?;
+            done = rename();
+        }
+        if done == Err(Errno::EXIST) {
+            self.clear_holding_name(&holding, &hold_name)?;
+            done = rename();
+        }
+        done.map_err(|errno| self.failed_in("hold", dir, name, errno))?;
+        self.touched(dir, name);
+        self.held.extend(known);
+        Ok(())
+    }
+
+    /// Something that a crash left over has the name: it becomes nameless.
+    pub(super) fn clear_holding_name(&mut self, holding: &Dir, name: &CStr) -> Result<(), ApplyError> {
+        let other = self.hold_name(None);
+        rustix::fs::renameat(holding.fd(), name, holding.fd(), &other)
+            .map_err(|errno| self.failed_in("hold", holding, name, errno))
+    }
+
+    /// The file is dead: nothing of it stays.
+    pub(super) fn kill(&mut self, file: FileId) -> Result<(), ApplyError> {
+        if self.held.contains(&file) {
+            let (holding, name) = self.holding_place(file);
+            let is_dir = self.map.get(file).is_some_and(|slot| slot.is_dir());
+            match self.remove_name(&holding, &name, is_dir) {
+                Err(ApplyError::Failed { errno: Errno::NOTEMPTY | Errno::EXIST, .. }) => {
+                    self.clear_holding_name(&holding, &name)?;
+                }
+                done => done?,
+            }
+        }
+        self.forget(file);
+        Ok(())
+    }
+
+    /// Removes what is held, except living files: outside of scans those that the map knows, at the end of a scan
+    /// those that it named.
+    pub(super) fn purge_holding(&mut self) -> Result<(), ApplyError> {
+        for volume in 0..self.ground.volumes.len() {
+            let holding = self.holding(volume);
+            let failed = "list the holding directory of";
+            let mut names = entries(&holding).map_err(|errno| self.failed(failed, FileId::NONE, errno))?;
+            while let Some((name, kind)) = names.pop() {
+                let known = match parse(name.to_bytes()) {
+                    Some(Held::File(file)) if self.held.contains(&file) => Some(file),
+                    _ => None,
+                };
+                if known.is_some_and(|file| self.lives(file)) {
+                    continue;
+                }
+                if let Some(file) = known {
+                    self.forget(file);
+                }
+                if kind == FileType::Directory {
+                    self.empty_held(&holding, &name, &mut names)?;
+                    self.remove_name(&holding, &name, true)?;
+                } else {
+                    self.remove_name(&holding, &name, false)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the files in a held directory; its directories become nameless ones, for their turn; the living are kept.
+    fn empty_held(
+        &mut self,
+        holding: &Dir,
+        name: &CStr,
+        names: &mut Vec<(CString, FileType)>,
+    ) -> Result<(), ApplyError> {
+        let opened = rustix::fs::openat(holding.fd(), name, DIR, Mode::empty());
+        let fd = opened.map_err(|errno| self.failed_in("open", holding, name, errno))?;
+        super::handles::unlock(std::os::fd::AsFd::as_fd(&fd))
+            .map_err(|errno| self.failed_in("clear the flags of", holding, name, errno))?;
+        let dir = Dir { id: None, local: holding.local, fd: Arc::new(fd) };
+        let inside = entries(&dir).map_err(|errno| self.failed_in("list", holding, name, errno))?;
+        for (inner, kind) in inside {
+            let known = self.lookup(&dir, &inner)?.and_then(|local| self.map.id_of(local));
+            let living = known.filter(|file| self.lives(*file) && !self.held.contains(file));
+            if living.is_some() {
+                self.move_to_holding(living, &dir, &inner)?;
+            } else if kind == FileType::Directory {
+                known.inspect(|file| self.map.remove(*file));
+                let other = self.hold_name(None);
+                rustix::fs::renameat(dir.fd(), &inner, holding.fd(), &other)
+                    .map_err(|errno| self.failed_in("remove", holding, &inner, errno))?;
+                names.push((other, kind));
+            } else {
+                let last = rustix::fs::statat(dir.fd(), &inner, AtFlags::SYMLINK_NOFOLLOW)
+                    .is_ok_and(|stat| stat.st_nlink <= 1);
+                if let Some(file) = known.filter(|_| last) {
+                    self.forget(file);
+                }
+                self.remove_name(&dir, &inner, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lives(&self, file: FileId) -> bool {
+        match &self.scan {
+            Some(_) => self.map.get(file).is_some_and(|slot| slot.mark == self.mark),
+            None => self.map.get(file).is_some(),
+        }
+    }
+
+    fn hold_name(&mut self, known: Option<FileId>) -> CString {
+        if let Some(file) = known {
+            return name_of(file);
+        }
+        self.anonymous += 1;
+        CString::new(format!("x{}", self.anonymous - 1)).expect("no zero")
+    }
+}
+
+enum Held {
+    File(FileId),
+    Anonymous(u64),
+}
+
+fn name_of(file: FileId) -> CString {
+    CString::new(format!("{:x}.{:x}.{:x}", file.volume, file.ino, file.generation)).expect("no zero")
+}
+
+fn parse(name: &[u8]) -> Option<Held> {
+    let name = std::str::from_utf8(name).ok()?;
+    if let Some(number) = name.strip_prefix('x') {
+        return Some(Held::Anonymous(number.parse().ok()?));
+    }
+    let mut parts = name.split('.');
+    let volume = u32::from_str_radix(parts.next()?, 16).ok()?;
+    let ino = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let generation = u32::from_str_radix(parts.next()?, 16).ok()?;
+    Some(Held::File(FileId { ino, generation, volume }))
+}
+
+/// Names in a directory, without "." and "..", and what they are.
+pub(super) fn entries(dir: &Dir) -> rustix::io::Result<Vec<(CString, FileType)>> {
+    // A descriptor of its own: the kept one has a place in the directory that others use.
+    let fd = rustix::fs::openat(dir.fd(), c".", DIR, Mode::empty())?;
+    let mut buf = vec![MaybeUninit::uninit(); 1 << 15];
+    let mut found = Vec::new();
+    let mut names = RawDir::new(&fd, &mut buf);
+    while let Some(name) = names.next() {
+        let name = name?;
+        if matches!(name.file_name().to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let mut kind = name.file_type();
+        if kind == FileType::Unknown {
+            let stat = rustix::fs::statat(dir.fd(), name.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+            kind = FileType::from_raw_mode(stat.st_mode);
+        }
+        found.push((name.file_name().into(), kind));
+    }
+    Ok(found)
+}
+
+/// Names in a directory and their inode numbers.
+pub(super) fn inodes(dir: &Dir) -> rustix::io::Result<Vec<(CString, u64)>> {
+    let fd = rustix::fs::openat(dir.fd(), c".", DIR, Mode::empty())?;
+    let mut buf = vec![MaybeUninit::uninit(); 1 << 15];
+    let mut found = Vec::new();
+    let mut names = RawDir::new(&fd, &mut buf);
+    while let Some(name) = names.next() {
+        let name = name?;
+        if !matches!(name.file_name().to_bytes(), b"." | b"..") {
+            found.push((name.file_name().into(), name.ino()));
+        }
+    }
+    Ok(found)
+}

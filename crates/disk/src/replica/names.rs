@@ -1,0 +1,442 @@
+//! Names: "this file is at this parent, by this name".
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, RenameFlags};
+use rustix::io::Errno;
+use stead_model::{FileId, Kind, Record};
+
+use super::ground::{DIR, path_of_fd};
+use super::handles::unlock;
+use super::{ApplyError, Replica};
+use crate::volume::{file_id_at, file_id_of};
+
+/// How often a name is tried for: each try removes another obstacle.
+const TRIES: u32 = 8;
+
+/// A directory of the replica.
+#[derive(Clone, Debug)]
+pub(super) struct Dir {
+    /// Its id at the source; `None` for a holding directory.
+    pub id: Option<FileId>,
+    pub local: FileId,
+    pub fd: Arc<OwnedFd>,
+}
+
+impl Dir {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+    pub(super) fn volume(&self) -> usize {
+        self.local.volume as usize
+    }
+}
+
+/// Where a file can be taken from to be named.
+#[derive(Clone, Debug)]
+pub(super) enum From {
+    /// It has this name, and loses it.
+    Named(Dir, CString),
+    /// It gets one name more.
+    Linked,
+}
+
+/// A name that is one component.
+pub(super) fn checked_name(record: &Record<'_>, name: &[u8]) -> Result<CString, ApplyError> {
+    let what = match name {
+        b"" | b"." | b".." => Some("a name that names nothing"),
+        _ if name.contains(&b'/') => Some("a name with a slash"),
+        _ => None,
+    };
+    let corrupt = |what| ApplyError::Corrupt { file: record.file, kind: record.kind, what };
+    match what {
+        Some(what) => Err(corrupt(what)),
+        None => CString::new(name).map_err(|_| corrupt("a name with a zero")),
+    }
+}
+
+impl Replica {
+    /// The directory; `None` where the replica does not have it, or has something else under that id.
+    pub(super) fn dir(&mut self, id: FileId) -> Result<Option<Dir>, ApplyError> {
+        let Some(handle) = self.handle(id)? else { return Ok(None) };
+        let slot = self.map.get(id).filter(|slot| slot.is_dir());
+        Ok(slot.map(|slot| Dir { id: Some(id), local: slot.local, fd: handle.fd }))
+    }
+
+    /// Who has the name.
+    pub(super) fn lookup(&mut self, dir: &Dir, name: &CStr) -> Result<Option<FileId>, ApplyError> {
+        let root = &self.ground.volumes[dir.volume()].root;
+        file_id_at(root, dir.fd(), name).map_err(|errno| self.failed_in("look up", dir, name, errno))
+    }
+
+    pub(super) fn is_at(&mut self, file: FileId, dir: &Dir, name: &CStr) -> Result<bool, ApplyError> {
+        let Some(local) = self.map.get(file).map(|slot| slot.local) else { return Ok(false) };
+        Ok(self.lookup(dir, name)? == Some(local))
+    }
+
+    /// Sees to it that the known `file` has the name; what had it goes to the holding directory, unless it is `dead` or
+    /// has other names.
+    pub(super) fn put(
+        &mut self,
+        file: FileId,
+        dir: &Dir,
+        name: &CStr,
+        from: Option<From>,
+        dead: FileId,
+    ) -> Result<(), ApplyError> {
+        self.put_named(file, dir, name, from, dead)?;
+        self.stated(dir, name);
+        Ok(())
+    }
+
+    fn put_named(
+        &mut self,
+        file: FileId,
+        dir: &Dir,
+        name: &CStr,
+        from: Option<From>,
+        dead: FileId,
+    ) -> Result<(), ApplyError> {
+        let Some(slot) = self.map.get(file).copied() else { return Ok(()) };
+        let mut source = match from {
+            Some(source) => source,
+            None if self.lookup(dir, name)? == Some(slot.local) => return self.unhold(file),
+            None => match self.whereabouts(file)? {
+                Some(source) => source,
+                None => return Ok(()),
+            },
+        };
+        let mut unlocked = false;
+        for _ in 0..TRIES {
+            // Most names are free: try first, look afterwards.
+            let done = match self.put_free(file, dir, name, &source) {
+                Err(Errno::EXIST) => match self.lookup(dir, name)? {
+                    Some(local) if local == slot.local => return self.leave(file, &source),
+                    Some(occupant) => self.put_over(file, dir, name, &source, occupant, dead)?,
+                    None => continue,
+                },
+                done => done,
+            };
+            match done {
+                Ok(()) => return self.named(file, dir, name, &source),
+                Err(Errno::PERM | Errno::ACCESS) if !unlocked => {
+                    unlocked = true;
+                    self.unlock_around(file, dir, name, &source)?;
+                }
+                Err(Errno::INVAL) if slot.is_dir() => self.hold_parent(dir)?,
+                Err(Errno::NOENT) if matches!(source, From::Linked) => {
+                    self.forget(file);
+                    return Ok(());
+                }
+                Err(Errno::NOENT) => match self.whereabouts(file)? {
+                    Some(found) => source = found,
+                    None => return Ok(()),
+                },
+                Err(errno) => return Err(self.failed_in("name", dir, name, errno)),
+            }
+        }
+        Err(self.failed_in("name", dir, name, Errno::LOOP))
+    }
+
+    /// Takes the name away from `file` if it has it. Its last name is kept in the holding directory while it lives.
+    pub(super) fn take_name(&mut self, file: FileId, dir: &Dir, name: &CStr, dies: bool) -> Result<(), ApplyError> {
+        let occupant = self.lookup(dir, name)?;
+        let Some(slot) = self.map.get(file).copied() else {
+            return match occupant {
+                Some(local) if self.carries_id(dir, name, local, file)? => self.remove_name(dir, name, false),
+                _ => Ok(()),
+            };
+        };
+        if occupant != Some(slot.local) {
+            return Ok(());
+        }
+        if slot.is_dir() {
+            return match self.try_remove(dir, name, true)? {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => self.hold(file),
+                Err(errno) => Err(self.failed_in("remove", dir, name, errno)),
+                Ok(()) => Ok(self.touched(dir, name)),
+            };
+        }
+        if !dies {
+            let stat = rustix::fs::statat(dir.fd(), name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| self.failed_in("stat", dir, name, errno))?;
+            if stat.st_nlink <= 1 {
+                self.hold(file)?;
+            }
+        }
+        self.remove_name(dir, name, false)
+    }
+
+    pub(super) fn remove_name(&mut self, dir: &Dir, name: &CStr, is_dir: bool) -> Result<(), ApplyError> {
+        self.try_remove(dir, name, is_dir)?.map_err(|errno| self.failed_in("remove", dir, name, errno))?;
+        self.touched(dir, name);
+        Ok(())
+    }
+
+    fn try_remove(&mut self, dir: &Dir, name: &CStr, is_dir: bool) -> Result<Result<(), Errno>, ApplyError> {
+        let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        match rustix::fs::unlinkat(dir.fd(), name, flags) {
+            Err(Errno::PERM | Errno::ACCESS) => {
+                self.unlock_dir(dir)?;
+                self.unlock_name(dir, name)?;
+                Ok(rustix::fs::unlinkat(dir.fd(), name, flags))
+            }
+            Err(Errno::NOENT) => Ok(Ok(())),
+            done => Ok(done),
+        }
+    }
+
+    /// Both files have changed places at once.
+    pub(super) fn exchange(&mut self, dir: &Dir, name: &CStr, dir2: &Dir, name2: &CStr) -> Result<(), ApplyError> {
+        let swap = || rustix::fs::renameat_with(dir.fd(), name, dir2.fd(), name2, RenameFlags::EXCHANGE);
+        let mut done = swap();
+        if matches!(done, Err(Errno::PERM | Errno::ACCESS)) {
+            for (dir, name) in [(dir, name), (dir2, name2)] {
+                self.unlock_dir(dir)?;
+                self.unlock_name(dir, name)?;
+            }
+            done = swap();
+        }
+        done.map_err(|errno| self.failed_in("exchange", dir, name, errno))?;
+        self.stated(dir, name);
+        self.stated(dir2, name2);
+        Ok(())
+    }
+
+    fn put_free(&mut self, file: FileId, dir: &Dir, name: &CStr, source: &From) -> Result<(), Errno> {
+        match source {
+            From::Named(old, old_name) => {
+                rustix::fs::renameat_with(old.fd(), old_name, dir.fd(), name, RenameFlags::NOREPLACE)
+            }
+            From::Linked => {
+                let handle = self.handles.get(file).ok_or(Errno::NOENT)?;
+                rustix::fs::linkat(handle.fd(), c"", dir.fd(), name, AtFlags::EMPTY_PATH)
+            }
+        }
+    }
+
+    /// Names the file where another has the name.
+    fn put_over(
+        &mut self,
+        file: FileId,
+        dir: &Dir,
+        name: &CStr,
+        source: &From,
+        occupant: FileId,
+        dead: FileId,
+    ) -> Result<Result<(), Errno>, ApplyError> {
+        let (old, old_name) = match source {
+            From::Named(old, old_name) => (old.clone(), old_name.clone()),
+            From::Linked => {
+                self.hold(file)?;
+                self.holding_place(file)
+            }
+        };
+        let stat = match rustix::fs::statat(dir.fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(errno) => return Ok(Err(errno)),
+        };
+        let known = self.map.id_of(occupant);
+        let is_dir = stat.st_mode & 0o170_000 == 0o040_000;
+        let moves_dir = self.map.get(file).is_some_and(|slot| slot.is_dir());
+        let keep = match known {
+            Some(id) => id != dead && (is_dir || stat.st_nlink <= 1),
+            None => self.scan.is_some(),
+        };
+        let replace = || rustix::fs::renameat(old.fd(), &old_name, dir.fd(), name);
+        if !is_dir && !moves_dir {
+            if keep {
+                self.hold_name_of(known, dir, name)?;
+            }
+            return Ok(replace());
+        }
+        if is_dir && moves_dir && !keep {
+            match replace() {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+                done => return Ok(done),
+            }
+        }
+        self.keep_mtime(&old)?;
+        if let Err(errno) = rustix::fs::renameat_with(old.fd(), &old_name, dir.fd(), name, RenameFlags::EXCHANGE) {
+            return Ok(Err(errno));
+        }
+        if keep || self.try_remove(&old, &old_name, is_dir)?.is_err() {
+            self.move_to_holding(known, &old, &old_name)?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// The file has got its name: notes what that means for scans and the holding directory.
+    fn named(&mut self, file: FileId, dir: &Dir, name: &CStr, source: &From) -> Result<(), ApplyError> {
+        self.touched(dir, name);
+        if let From::Named(old, old_name) = source {
+            self.touched(old, old_name);
+            if old.id.is_none() {
+                self.held.remove(&file);
+            }
+            return Ok(());
+        }
+        self.unhold(file)
+    }
+
+    /// The file had the name already: it leaves where it would have come from.
+    fn leave(&mut self, file: FileId, source: &From) -> Result<(), ApplyError> {
+        match source {
+            From::Named(old, old_name) if old.id.is_some() => self.remove_name(old, old_name, false),
+            _ => self.unhold(file),
+        }
+    }
+
+    /// From where the file can be named: `None` where it is gone.
+    fn whereabouts(&mut self, file: FileId) -> Result<Option<From>, ApplyError> {
+        let Some(handle) = self.handle(file)? else { return Ok(None) };
+        if self.held.contains(&file) {
+            let (holding, name) = self.holding_place(file);
+            return Ok(Some(From::Named(holding, name)));
+        }
+        if !self.map.get(file).is_some_and(|slot| slot.is_dir()) {
+            return Ok(Some(From::Linked));
+        }
+        let located = self.locate(file, handle.fd());
+        located.map(Some).map_err(|errno| self.failed("locate", file, errno))
+    }
+
+    /// Parent and name of a directory.
+    fn locate(&mut self, file: FileId, fd: BorrowedFd<'_>) -> Result<From, Errno> {
+        let local = self.map.get(file).ok_or(Errno::NOENT)?.local;
+        let root = &self.ground.volumes[local.volume as usize].root;
+        let parent = rustix::fs::openat(fd, c"..", DIR, Mode::empty())?;
+        let parent_local = file_id_of(root, parent.as_fd())?;
+        let dir = Dir { id: self.map.id_of(parent_local), local: parent_local, fd: Arc::new(parent) };
+        let path = path_of_fd(fd);
+        let guess = path.ok().and_then(|path| {
+            use std::os::unix::ffi::OsStrExt;
+            CString::new(path.file_name()?.as_bytes()).ok()
+        });
+        if let Some(name) = guess.filter(|name| file_id_at(root, dir.fd(), name) == Ok(Some(local))) {
+            return Ok(From::Named(dir, name));
+        }
+        let mut buf = vec![std::mem::MaybeUninit::uninit(); 1 << 15];
+        let listing = rustix::fs::openat(dir.fd(), c".", DIR, Mode::empty())?;
+        let mut names = rustix::fs::RawDir::new(listing, &mut buf);
+        while let Some(entry) = names.next() {
+            let entry = entry?;
+            if entry.ino() == local.ino && !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                return Ok(From::Named(dir.clone(), entry.file_name().into()));
+            }
+        }
+        Err(Errno::NOENT)
+    }
+
+    /// Moves the file to the holding directory (a directory), or gives it a name there as well (anything else).
+    pub(super) fn hold(&mut self, file: FileId) -> Result<(), ApplyError> {
+        if self.held.contains(&file) || self.is_root(file) {
+            return Ok(());
+        }
+        let Some(source) = self.whereabouts(file)? else { return Ok(()) };
+        let (holding, hold_name) = self.holding_place(file);
+        if let From::Named(old, name) = &source {
+            self.keep_mtime(old)?;
+            self.move_to_holding(Some(file), old, name)?;
+            return Ok(());
+        }
+        let mut done = self.put_free(file, &holding, &hold_name, &source);
+        if done == Err(Errno::PERM) {
+            self.unlock(file)?;
+            done = self.put_free(file, &holding, &hold_name, &source);
+        }
+        if done == Err(Errno::EXIST) {
+            self.clear_holding_name(&holding, &hold_name)?;
+            done = self.put_free(file, &holding, &hold_name, &source);
+        }
+        done.map_err(|errno| self.failed("hold", file, errno))?;
+        self.held.insert(file);
+        Ok(())
+    }
+
+    /// The directory lies beneath the file that is to go into it: out of the way with it, a later record names it.
+    fn hold_parent(&mut self, dir: &Dir) -> Result<(), ApplyError> {
+        match dir.id {
+            Some(id) => self.hold(id),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn is_root(&self, file: FileId) -> bool {
+        self.map.get(file).is_some_and(|slot| self.ground.roots.iter().any(|root| root.local == slot.local))
+    }
+
+    /// Takes immutable and append flags away from the file, until the batch ends.
+    pub(super) fn unlock(&mut self, file: FileId) -> Result<(), ApplyError> {
+        if self.handle(file)?.is_some() {
+            self.handles.unlock(file).map_err(|errno| self.failed("clear the flags of", file, errno))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn unlock_dir(&mut self, dir: &Dir) -> Result<(), ApplyError> {
+        match dir.id {
+            Some(id) => self.unlock(id),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the flags away from whoever has the name: for good where the replica does not know it.
+    pub(super) fn unlock_name(&mut self, dir: &Dir, name: &CStr) -> Result<(), ApplyError> {
+        let Some(local) = self.lookup(dir, name)? else { return Ok(()) };
+        if let Some(id) = self.map.id_of(local) {
+            return self.unlock(id);
+        }
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+        if let Ok(fd) = rustix::fs::openat(dir.fd(), name, flags, Mode::empty()) {
+            unlock(fd.as_fd()).map_err(|errno| self.failed_in("clear the flags of", dir, name, errno))?;
+        }
+        Ok(())
+    }
+
+    fn unlock_around(&mut self, file: FileId, dir: &Dir, name: &CStr, source: &From) -> Result<(), ApplyError> {
+        self.unlock(file)?;
+        self.unlock_dir(dir)?;
+        self.unlock_name(dir, name)?;
+        if let From::Named(old, _) = source {
+            self.unlock_dir(old)?;
+        }
+        Ok(())
+    }
+
+    /// A directory that is changed although no record speaks of its times.
+    pub(super) fn keep_mtime(&mut self, dir: &Dir) -> Result<(), ApplyError> {
+        let Some(id) = dir.id else { return Ok(()) };
+        if self.handle(id)?.is_some() {
+            self.handles.keep_mtime(id).map_err(|errno| self.failed("stat", id, errno))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn failed_in(&mut self, operation: &'static str, dir: &Dir, name: &CStr, errno: Errno) -> ApplyError {
+        self.failed_at(operation, dir.id.unwrap_or(FileId::NONE), name.to_bytes(), errno)
+    }
+
+    /// The times of the directories that a name record changed.
+    pub(super) fn stamp_parents(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
+        let names = &record.names;
+        self.stamp(record.parent, names.stamp)?;
+        if record.kind == Kind::Rename && names.parent2 != record.parent {
+            self.stamp(names.parent2, names.stamp2)?;
+        }
+        Ok(())
+    }
+
+    fn stamp(&mut self, dir: FileId, stamp: stead_model::Stamp) -> Result<(), ApplyError> {
+        if dir.is_none() || stamp == stead_model::Stamp::default() || self.handle(dir)?.is_none() {
+            return Ok(());
+        }
+        self.handles.set_times(dir, None, Some(stamp.mtime()));
+        if let Some((_, size)) = self.proven(dir) {
+            self.map.prove(dir, stamp.ctime(), size);
+        }
+        Ok(())
+    }
+}
