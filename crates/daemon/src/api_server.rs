@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stead_api::{Answer, Envelope, Failure, read_line, write_line};
 use stead_model::status::Status;
@@ -22,6 +22,7 @@ const CLIENTS_MAX: usize = 128;
 /// Events that wait for a slow client; progress beyond that is dropped, and so is a client that cannot take its end.
 const EVENTS_MAX: usize = 64;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The way back to a client. Events to a client that is gone go nowhere.
 #[derive(Clone)]
@@ -62,16 +63,23 @@ impl Responder {
             _ => {}
         }
     }
+}
 
-    #[cfg(test)]
-    pub(crate) fn for_test() -> (Responder, Receiver<stead_api::Event>) {
-        let (events, receiver) = sync_channel(EVENTS_MAX);
-        (Responder { events, gone: Arc::new(AtomicBool::new(false)) }, receiver)
+/// The clients that are being answered.
+pub(crate) struct Clients(Arc<AtomicUsize>);
+
+impl Clients {
+    /// Waits until everyone has the last event that was sent to them, but not for long.
+    pub(crate) fn finish(&self) {
+        let deadline = Instant::now() + FINISH_TIMEOUT;
+        while self.0.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
 /// Listens on the socket; what an older daemon left there goes first (the state directory is locked).
-pub(crate) fn serve(path: &Path, events: SyncSender<Event>) -> Result<(), Failure> {
+pub(crate) fn serve(path: &Path, events: SyncSender<Event>) -> Result<Clients, Failure> {
     let failed = |e: io::Error| {
         let remedy = "Paths of sockets may have 107 characters; choose a shorter state directory with --state";
         Failure::new(format!("cannot listen on {}", path.display()), e.to_string(), remedy)
@@ -83,6 +91,7 @@ pub(crate) fn serve(path: &Path, events: SyncSender<Event>) -> Result<(), Failur
     let listener = UnixListener::bind(path).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     let clients = Arc::new(AtomicUsize::new(0));
+    let answered = Clients(clients.clone());
     let accept = move || {
         for stream in listener.incoming() {
             match stream {
@@ -94,7 +103,7 @@ pub(crate) fn serve(path: &Path, events: SyncSender<Event>) -> Result<(), Failur
             }
         }
     };
-    thread::Builder::new().name("stead-api".into()).spawn(accept).map(drop).map_err(failed)
+    thread::Builder::new().name("stead-api".into()).spawn(accept).map(|_| answered).map_err(failed)
 }
 
 fn admit(stream: UnixStream, clients: &Arc<AtomicUsize>, events: &SyncSender<Event>) {

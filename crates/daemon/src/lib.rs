@@ -12,6 +12,7 @@
 mod api_server;
 mod apply;
 mod check;
+mod data;
 mod event;
 mod gather;
 mod idle;

@@ -13,15 +13,15 @@ use stead_model::NodeName;
 use stead_model::plan::Plan;
 use tracing::info;
 
+use crate::api_server;
+use crate::data;
 use crate::event::Event;
-use crate::idle::Idle;
 use crate::node::Node;
 use crate::peer::{Book, Dialer, Identity, listen};
 use crate::seam::{Context, Events};
 use crate::state::invites::Invites;
 use crate::state::peers::{ADDRESSES_MAX, Peers};
 use crate::state::{StateDir, files, node};
-use crate::{api_server, notify};
 
 /// The port that a daemon listens on unless told otherwise.
 pub const PORT: u16 = 7130;
@@ -57,14 +57,14 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let (events, received) = sync_channel(EVENTS_MAX);
     stop_on_signals(events.clone())?;
     let addresses = listen(options, &identity, &book, &events)?;
-    api_server::serve(&state.file(SOCKET), events.clone())?;
+    let clients = api_server::serve(&state.file(SOCKET), events.clone())?;
     info!("node {name} listens on {addresses:?}, state {}", state.path().display());
 
     let dialer = Dialer::new(identity.clone(), book.clone());
     let executable = std::env::current_exe().unwrap_or_else(|_| "stead".into());
     let context = Context { dialer: dialer.clone(), events: Events(events.clone()), executable };
     let node = Node {
-        plane: Box::new(Idle::new(context)),
+        plane: data::new(context),
         name,
         identity,
         addresses,
@@ -83,7 +83,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     };
     let socket = node.state.file(SOCKET);
     node.run(&received);
-    notify::stopping();
+    drop(received);
+    clients.finish();
     let _ = std::fs::remove_file(socket);
     Ok(())
 }

@@ -16,3 +16,6 @@ pub use hello::Purpose;
 pub(crate) use identity::Identity;
 pub use identity::{BadFingerprint, Fingerprint};
 pub use stream::{PeerReader, PeerStream, PeerWriter};
+
+#[cfg(test)]
+mod tests;
