@@ -18,6 +18,8 @@ use super::{BODY_BYTES_MAX, FrameError, Header, flags};
 const LEVEL: i32 = 1;
 /// Heads are compressed apart where they are at least this part of the whole.
 const HEADS_PART: usize = 128;
+/// Bodies below are left as they are.
+const PLAIN_BYTES: usize = 512;
 /// Sampled pieces of the data, and the size of each.
 const SAMPLES: usize = 3;
 const SAMPLE_BYTES: usize = 4096;
@@ -35,29 +37,90 @@ pub struct Packed {
     pub body: Vec<u8>,
 }
 
-/// Packs encoded records as small as is worth the time: plain where nothing is won.
-pub fn pack(raw: Vec<u8>) -> Packed {
-    let Some((heads, data_len)) = split_heads(&raw) else { return Packed { flags: 0, body: raw } };
-    let compressible = sample_shrinks(&raw, data_len);
-    if !compressible && heads.len() < raw.len() / HEADS_PART {
-        return Packed { flags: 0, body: raw };
+/// Packs bodies; keeps what zstd needs between them.
+pub struct Packer {
+    zstd: zstd::bulk::Compressor<'static>,
+    scratch: Vec<u8>,
+}
+
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Packer")
     }
-    let data = || records(&raw).flatten().map(|record| record.data);
-    let mut body = vec![0; LENGTHS];
-    append_compressed(&mut body, &heads);
-    let heads_len = body.len() - LENGTHS;
-    body[..4].copy_from_slice(&(heads.len() as u32).to_le_bytes());
-    body[4..8].copy_from_slice(&(heads_len as u32).to_le_bytes());
-    let mut flags = flags::HEADS_COMPRESSED;
-    if compressible {
-        let data: Vec<u8> = data().flatten().copied().collect();
-        append_compressed(&mut body, &data);
-        flags |= flags::DATA_COMPRESSED;
-    } else {
-        body.reserve(data_len);
-        data().for_each(|data| body.extend_from_slice(data));
+}
+
+impl Default for Packer {
+    fn default() -> Self {
+        Self::new()
     }
-    if body.len() >= raw.len() { Packed { flags: 0, body: raw } } else { Packed { flags, body } }
+}
+
+impl Packer {
+    /// A packer.
+    ///
+    /// # Panics
+    /// Where there is no memory for zstd.
+    pub fn new() -> Packer {
+        Packer { zstd: zstd::bulk::Compressor::new(LEVEL).expect("zstd can be set up"), scratch: Vec::new() }
+    }
+
+    /// Packs encoded records as small as is worth the time: plain where nothing is won.
+    pub fn pack(&mut self, raw: Vec<u8>) -> Packed {
+        if raw.len() < PLAIN_BYTES {
+            return Packed { flags: 0, body: raw };
+        }
+        let Some((heads, data_len)) = split_heads(&raw) else { return Packed { flags: 0, body: raw } };
+        let compressible = self.sample_shrinks(&raw, data_len);
+        if !compressible && heads.len() < raw.len() / HEADS_PART {
+            return Packed { flags: 0, body: raw };
+        }
+        let mut body = vec![0; LENGTHS];
+        self.append_compressed(&mut body, &heads);
+        let heads_len = body.len() - LENGTHS;
+        body[..4].copy_from_slice(&(heads.len() as u32).to_le_bytes());
+        body[4..8].copy_from_slice(&(heads_len as u32).to_le_bytes());
+        let mut flags = flags::HEADS_COMPRESSED;
+        let data = records(&raw).flatten().map(|record| record.data);
+        if compressible {
+            let mut all = Vec::with_capacity(data_len);
+            data.for_each(|data| all.extend_from_slice(data));
+            self.append_compressed(&mut body, &all);
+            flags |= flags::DATA_COMPRESSED;
+        } else {
+            body.reserve(data_len);
+            data.for_each(|data| body.extend_from_slice(data));
+        }
+        if body.len() >= raw.len() { Packed { flags: 0, body: raw } } else { Packed { flags, body } }
+    }
+
+    fn sample_shrinks(&mut self, raw: &[u8], data_len: usize) -> bool {
+        let mut sample = Vec::with_capacity(SAMPLES * SAMPLE_BYTES);
+        let step = (data_len / SAMPLES).max(SAMPLE_BYTES);
+        let (mut passed, mut next) = (0, 0);
+        for record in records(raw).flatten() {
+            let end = passed + record.data.len();
+            while next < end && sample.len() < SAMPLES * SAMPLE_BYTES {
+                let from = next - passed;
+                sample.extend_from_slice(&record.data[from..record.data.len().min(from + SAMPLE_BYTES)]);
+                next += step;
+            }
+            passed = end;
+        }
+        !sample.is_empty() && self.compress(&sample) < sample.len() / 10 * 9
+    }
+
+    fn append_compressed(&mut self, body: &mut Vec<u8>, bytes: &[u8]) {
+        let len = self.compress(bytes);
+        body.extend_from_slice(&self.scratch[..len]);
+    }
+
+    fn compress(&mut self, bytes: &[u8]) -> usize {
+        let room = zstd::zstd_safe::compress_bound(bytes.len());
+        if self.scratch.len() < room {
+            self.scratch.resize(room, 0);
+        }
+        self.zstd.compress_to_buffer(bytes, &mut self.scratch[..]).expect("there is room for the worst case")
+    }
 }
 
 /// The encoded records of a body. They are not checked yet: see [`check`].
@@ -158,28 +221,6 @@ fn lens(fixed: &[u8; FIXED_BYTES], head: &[u8]) -> Option<Lens> {
     let u32_at = |at: usize| Some(u32::from_le_bytes(*fixed.get(at..)?.first_chunk()?) as usize);
     let names = if fixed[5] & record_flags::NAMES != 0 { NAMES_BYTES + u16_at(head, NAME2_LEN_AT)? } else { 0 };
     Some(Lens { record: u32_at(0)?, head: FIXED_BYTES + u16_at(fixed, 6)? + names, data: u32_at(68)? })
-}
-
-fn sample_shrinks(raw: &[u8], data_len: usize) -> bool {
-    let mut sample = Vec::with_capacity(SAMPLES * SAMPLE_BYTES);
-    let step = data_len / SAMPLES;
-    let (mut passed, mut next) = (0, 0);
-    for record in records(raw).flatten() {
-        let end = passed + record.data.len();
-        while next < end && sample.len() < SAMPLES * SAMPLE_BYTES {
-            let from = next - passed;
-            sample.extend_from_slice(&record.data[from..record.data.len().min(from + SAMPLE_BYTES)]);
-            next += step.max(SAMPLE_BYTES);
-        }
-        passed = end;
-    }
-    let compressed = zstd::bulk::compress(&sample, LEVEL).map_or(usize::MAX, |bytes| bytes.len());
-    !sample.is_empty() && compressed < sample.len() / 10 * 9
-}
-
-fn append_compressed(body: &mut Vec<u8>, bytes: &[u8]) {
-    let compressed = zstd::bulk::compress(bytes, LEVEL).expect("compressing into memory cannot fail");
-    body.extend_from_slice(&compressed);
 }
 
 fn decompress(bytes: &[u8], len: usize) -> Result<Vec<u8>, FrameError> {

@@ -1,0 +1,254 @@
+//! The front of the stream: slots whose turn has come become numbered records.
+
+use stead_model::record::{Purpose, flags};
+use stead_model::{Attr, FileId, Kind, Record};
+
+use super::changes::{self, Action, Plan};
+use super::connection::TargetMask;
+use super::files::Place;
+use super::job::{Job, Work};
+use super::stream::{Captured, Due, ReadFor, Slot};
+use super::{Source, bit};
+use crate::frame::Range;
+use crate::read::{Node, ReadRequest, ReadResult};
+
+impl Source {
+    /// Works the stream off as far as reads have ended.
+    pub(super) fn advance(&mut self) {
+        while let Some(due) = self.stream.next() {
+            match due {
+                Due::Slot(slot) => self.take_slot(slot),
+                Due::Read { what, result, captured } => {
+                    self.captured_read = self.captured_read.max(captured);
+                    self.take_read(what, result);
+                }
+            }
+            if self.queue.is_worth_sealing() {
+                let consistent = self.consistent();
+                if consistent & self.followers() != 0 {
+                    self.queue.seal(consistent, self.followers());
+                }
+            }
+        }
+    }
+
+    /// For whom the front of the stream is a consistent point.
+    pub(super) fn consistent(&self) -> TargetMask {
+        if self.stream.is_amid() || self.captured_done < self.captured_read { 0 } else { !self.blocked() }
+    }
+
+    /// For whom no end of what was asked for is reached yet: part of it is still to come.
+    pub(super) fn blocked(&self) -> TargetMask {
+        let scan = self.scan.as_ref().filter(|scan| !scan.is_verify()).map_or(0, |scan| scan.targets);
+        scan | self.requests.blocked() | self.jobs.blocked()
+    }
+
+    pub(super) fn followers(&self) -> TargetMask {
+        let following = self.connections.iter().filter(|(_, connection)| connection.following);
+        following.fold(0, |mask, (id, _)| mask | bit(*id))
+    }
+
+    /// Sends a record to these targets in the place that the stream has come to.
+    pub(super) fn emit(&mut self, record: &Record<'_>, targets: TargetMask) {
+        self.queue.push(record, targets);
+    }
+
+    fn take_slot(&mut self, slot: Slot) {
+        match slot {
+            Slot::Captured(captured) => self.take_captured(captured),
+            Slot::Records(mut records) => self.pass(&mut records),
+            Slot::Lost(scope) => self.take_lost(scope),
+            Slot::Rescan(dir) => self.rescan(dir, self.followers()),
+            Slot::JobEnd(job) => self.end_job(job),
+            Slot::ScanBegin { generation } => self.scan_begins(generation),
+            Slot::ScanEnd { generation } => self.scan_ends(generation),
+            Slot::Mark(id) => self.take_mark(id),
+            Slot::Read { .. } => unreachable!("reads come with their result"),
+        }
+    }
+
+    fn take_read(&mut self, what: ReadFor, result: ReadResult) {
+        match what {
+            ReadFor::Root { generation, file, index } => self.take_root(generation, file, index, result),
+            ReadFor::Part { generation, file, deep } => self.take_part(generation, file, deep, result),
+            ReadFor::List { generation, dir, first, how } => self.take_listing(generation, dir, first, how, result),
+            ReadFor::MoveIn { file, parent, name } => self.take_move_in(file, parent, &name, result),
+            ReadFor::JobNode { job } => self.take_job_node(job, result),
+            ReadFor::JobContent { job } => self.take_job_content(job, result),
+            ReadFor::JobHashes { job, offset, len } => self.take_job_hashes(job, offset, len, result),
+        }
+    }
+
+    fn take_captured(&mut self, mut captured: Captured) {
+        let unlisted = self.scan.as_ref().is_some_and(|scan| scan.is_unlisted());
+        let (begin, mut run, mut at) = (captured.at, captured.at, captured.at);
+        while at < captured.records.len() {
+            let rest = &captured.records[at..];
+            let Ok((record, after)) = Record::parse(rest) else {
+                self.pass(&mut captured.records[run..at]);
+                self.take_lost(None);
+                run = captured.records.len();
+                break;
+            };
+            let next = at + rest.len() - after.len();
+            match changes::plan(&mut self.files, &record, unlisted) {
+                Plan::Pass => {}
+                Plan::Drop => {
+                    self.pass(&mut captured.records[run..at]);
+                    run = next;
+                }
+                Plan::Replace(actions) => {
+                    self.pass(&mut captured.records[run..at]);
+                    captured.at = next;
+                    self.stream.push_front(Slot::Captured(captured));
+                    self.replace(actions);
+                    return;
+                }
+            }
+            at = next;
+        }
+        if begin == 0 && run == 0 {
+            self.adopt(captured.records);
+        } else {
+            self.pass(&mut captured.records[run..]);
+        }
+        self.captured_done = self.captured_done.max(captured.captured);
+        self.queue.time = self.queue.time.max(captured.time);
+    }
+
+    fn pass(&mut self, records: &mut [u8]) {
+        self.queue.append(records, TargetMask::MAX).expect("each of them was parsed");
+    }
+
+    fn adopt(&mut self, records: Vec<u8>) {
+        self.queue.adopt(records, TargetMask::MAX).expect("each of them was parsed");
+    }
+
+    /// Puts actions in front of what comes next.
+    fn replace(&mut self, actions: Vec<Action>) {
+        for action in actions.into_iter().rev() {
+            let slot = match action {
+                Action::Send(records) => Slot::Records(records.into_bytes()),
+                Action::Lost(scope) => Slot::Lost(scope),
+                Action::Rescan(dir) => Slot::Rescan(dir),
+                Action::MoveIn { file, parent, name } => {
+                    let ticket = self.issue(ReadRequest::Node { file });
+                    Slot::Read { ticket, what: ReadFor::MoveIn { file, parent, name } }
+                }
+            };
+            self.stream.push_front(slot);
+        }
+    }
+
+    fn take_lost(&mut self, scope: Option<(FileId, bool)>) {
+        let targets = self.followers();
+        if let Some(scan) = &mut self.scan {
+            scan.lost |= !scan.is_verify();
+        }
+        match scope {
+            None => self.requests.whole(targets),
+            Some((file, deep)) => self.requests.part(file, deep, targets),
+        }
+    }
+
+    /// Everything beneath the directory has to be looked at.
+    fn rescan(&mut self, dir: FileId, targets: TargetMask) {
+        if targets != 0 {
+            self.requests.part(dir, true, targets);
+        }
+    }
+
+    /// A file comes into the set by a rename or link, or has to be looked at because it moved away from a scan.
+    fn take_move_in(&mut self, file: FileId, parent: FileId, name: &[u8], result: ReadResult) {
+        let ReadResult::Node(node) = result else { return self.unreadable(file, result) };
+        if self.files.place(parent, name, node.attr.is_dir()) != Place::Taken {
+            return;
+        }
+        if parent.is_none()
+            && let Some(root) = self.files.root_called(name)
+        {
+            self.files.set_root(root, file);
+        }
+        let scan = self.scan.as_ref().filter(|scan| scan.is_walking());
+        let (purpose, of_scan) = scan.map_or((Purpose::Mirror, TargetMask::MAX), |scan| (scan.purpose, scan.targets));
+        let known = self.files.common.has(file);
+        let targets = if known { of_scan } else { TargetMask::MAX };
+        let walked = scan.is_some();
+        self.files.announce_in(parent, file);
+        let whole = self.scan.as_ref().is_some_and(|scan| scan.whole);
+        self.files.announce_seen(file, whole);
+        self.files.note_dir_if(node.attr.is_dir(), file, parent, name);
+        self.send_node(file, parent, name, &node, purpose, flags::MOVE_IN, targets);
+        self.follow_up(file, &node, purpose, targets);
+        if node.attr.is_dir() {
+            match self.scan.as_mut().filter(|_| walked) {
+                Some(scan) if targets & !scan.targets == 0 => scan.dirs.push_back((file, true)),
+                _ => self.rescan(file, self.followers()),
+            }
+        }
+    }
+
+    /// What follows a Node with content unasked; in a difference mirror, only what is not asked for.
+    pub(super) fn follow_up(&mut self, file: FileId, node: &Node, purpose: Purpose, targets: TargetMask) {
+        if node.attr.is_dir() {
+            return;
+        }
+        if !node.attr.is_file() {
+            return self.send_node_end(file, node.attr, purpose, targets);
+        }
+        if purpose == Purpose::Mirror {
+            self.files.open(file, node.attr);
+            let mut job = Job::new(file, Work::Content, targets, purpose, vec![Range::ALL]);
+            (job.open, job.size) = (true, Some(node.attr.size));
+            self.jobs.push(job);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "they are the fields of one record")]
+    pub(super) fn send_node(
+        &mut self,
+        file: FileId,
+        parent: FileId,
+        name: &[u8],
+        node: &Node,
+        purpose: Purpose,
+        flags: u8,
+        targets: TargetMask,
+    ) {
+        let mut data = Vec::new();
+        node.extras.append_to(&mut data);
+        let fits = data.len() <= stead_model::record::limits::DATA_BYTES_MAX;
+        if !fits {
+            data.clear();
+            let target = node.extras.target.clone();
+            stead_model::record::Extras { target, xattrs: Vec::new() }.append_to(&mut data);
+        }
+        let mut record = Record::new(Kind::Node, file);
+        (record.parent, record.name, record.attr) = (parent, name, node.attr);
+        (record.c, record.flags, record.data) = (purpose as u32, flags, &data);
+        self.emit(&record, targets);
+        if !fits {
+            for (name, value) in &node.extras.xattrs {
+                let mut record = Record::new(Kind::SetXattr, file);
+                (record.name, record.data, record.attr) = (name, value, node.attr);
+                self.emit(&record, targets);
+            }
+        }
+    }
+
+    pub(super) fn send_node_end(&mut self, file: FileId, attr: Attr, purpose: Purpose, targets: TargetMask) {
+        let mut record = Record::new(Kind::NodeEnd, file);
+        (record.attr, record.c) = (attr, purpose as u32);
+        self.emit(&record, targets);
+    }
+
+    /// Tells of a file that could not be read; one that is gone needs no word.
+    pub(super) fn unreadable(&mut self, file: FileId, result: ReadResult) {
+        let reason = match result {
+            ReadResult::Gone => return,
+            ReadResult::Failed(reason) => reason,
+            _ => "the read brought something else than was asked for".into(),
+        };
+        self.event(super::SourceEvent::Unreadable { file, reason });
+    }
+}

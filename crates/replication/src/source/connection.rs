@@ -1,0 +1,133 @@
+//! One target of the set: its cursor, its watermarks, its state.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use stead_model::Sequence;
+use stead_model::status::{MirrorStatus, State};
+
+use super::api::TargetId;
+use crate::frame::Ack;
+
+/// Targets as bits.
+pub(super) type TargetMask = u32;
+
+/// The bit of a target.
+pub(super) fn bit(target: TargetId) -> TargetMask {
+    1 << target
+}
+
+/// How far the talk with the target is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    Down { reason: String },
+    /// Hello was sent.
+    Greeting,
+    Up,
+}
+
+/// Bytes sent and not yet known to be journaled.
+#[derive(Debug, Default)]
+struct Flight {
+    frames: VecDeque<(Sequence, usize)>,
+    bytes: usize,
+}
+
+/// A connection. Watermarks: applied ≤ journaled ≤ sent ≤ what the queue has.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) link: Link,
+    /// Its cursor is a place in the queue; else the next connection begins anew.
+    pub(super) following: bool,
+    pub(super) paused: bool,
+    pub(super) restore_required: bool,
+    pub(super) halted: Option<String>,
+    pub(super) sent: Sequence,
+    pub(super) journaled: Sequence,
+    pub(super) applied: Sequence,
+    pub(super) consistent_time: u64,
+    pub(super) mirror: MirrorStatus,
+    pub(super) heard: Instant,
+    pub(super) spoke: Instant,
+    /// State and reason that were told last.
+    pub(super) told: Option<(State, Option<String>)>,
+    flight: Flight,
+}
+
+impl Connection {
+    pub(super) fn new(now: Instant) -> Connection {
+        Connection {
+            link: Link::Down { reason: "not connected yet".into() },
+            following: false,
+            paused: false,
+            restore_required: false,
+            halted: None,
+            sent: 0,
+            journaled: 0,
+            applied: 0,
+            consistent_time: 0,
+            mirror: MirrorStatus::default(),
+            heard: now,
+            spoke: now,
+            told: None,
+            flight: Flight::default(),
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.link == Link::Up && self.following
+    }
+
+    /// Continues (or begins) after that place, where nothing is in flight.
+    pub(super) fn go_on_after(&mut self, sequence: Sequence) {
+        self.flight = Flight::default();
+        (self.sent, self.journaled) = (sequence, sequence);
+        self.applied = 0;
+        self.following = true;
+    }
+
+    /// Begins anew after that place.
+    pub(super) fn begin_after(&mut self, sequence: Sequence) {
+        self.go_on_after(sequence);
+        self.applied = sequence;
+        self.consistent_time = 0;
+    }
+
+    pub(super) fn has_room(&self, window: usize) -> bool {
+        self.flight.bytes < window
+    }
+
+    pub(super) fn sent(&mut self, last: Sequence, bytes: usize) {
+        assert!(last > self.sent, "frames go out in order");
+        self.sent = last;
+        self.flight.frames.push_back((last, bytes));
+        self.flight.bytes += bytes;
+    }
+
+    /// Takes an acknowledgement; says what is wrong with it.
+    pub(super) fn acknowledge(&mut self, ack: Ack) -> Result<(), &'static str> {
+        if ack.applied > ack.journaled || ack.journaled > self.sent {
+            return Err("it acknowledges what it was not sent");
+        }
+        if ack.applied < self.applied || ack.journaled < self.journaled {
+            return Err("it takes an acknowledgement back");
+        }
+        (self.journaled, self.applied) = (ack.journaled, ack.applied);
+        self.consistent_time = ack.consistent_time;
+        while let Some((last, bytes)) = self.flight.frames.front()
+            && *last <= self.journaled
+        {
+            self.flight.bytes -= bytes;
+            self.flight.frames.pop_front();
+        }
+        Ok(())
+    }
+
+    pub(super) fn check(&self, captured: Sequence) {
+        if self.following {
+            assert!(self.applied <= self.journaled, "applied is at most journaled");
+            assert!(self.journaled <= self.sent, "journaled is at most sent");
+            assert!(self.sent <= captured, "sent is at most captured");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Which files and names belong to the set, as far as the stream has come.
+
+use std::collections::HashMap;
+
+use stead_model::{Attr, FileId, Kind, Record, Stamp};
+
+use super::announced::Announced;
+use super::api::RootConfig;
+
+/// Directories deeper than this are not looked for: a loop of damaged parents.
+const DEPTH_MAX: usize = 4096;
+
+/// How a name lies to the set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In it.
+    Taken,
+    /// In an announced directory, but the rules leave it out.
+    LeftOut,
+    /// In no announced directory.
+    Elsewhere,
+}
+
+#[derive(Debug)]
+struct Dir {
+    parent: FileId,
+    name: Box<[u8]>,
+}
+
+/// What the targets know.
+#[derive(Debug)]
+pub(super) struct Files {
+    roots: Vec<RootConfig>,
+    take_all: bool,
+    /// What every following target knows.
+    pub(super) common: Announced,
+    /// What the running scan has come by: all else still has to be looked at.
+    pub(super) seen: Option<Announced>,
+    /// Directories beneath roots whose rules leave something out.
+    dirs: HashMap<FileId, Dir>,
+    /// The latest attributes, in stream order, of files whose scan is not finished.
+    open: HashMap<FileId, (Attr, u32)>,
+    /// A directory left the set: what lay in it may still count as announced.
+    pub(super) stale: bool,
+}
+
+impl Files {
+    pub(super) fn new(roots: Vec<RootConfig>) -> Files {
+        let take_all = roots.iter().all(|root| root.rules.take_all());
+        Files {
+            roots,
+            take_all,
+            common: Announced::default(),
+            seen: None,
+            dirs: HashMap::new(),
+            open: HashMap::new(),
+            stale: false,
+        }
+    }
+
+    pub(super) fn roots(&self) -> &[RootConfig] {
+        &self.roots
+    }
+
+    /// Has any target been told of it?
+    pub(super) fn holds(&self, file: FileId) -> bool {
+        self.common.has(file) || self.seen.as_ref().is_some_and(|seen| seen.has(file))
+    }
+
+    /// Does every target know it, and no running scan has to come by it still?
+    pub(super) fn is_done(&self, file: FileId) -> bool {
+        match &self.seen {
+            Some(seen) => seen.has(file),
+            None => self.common.has(file),
+        }
+    }
+
+    /// A file was made in `parent`: whoever knows the directory knows it now.
+    pub(super) fn announce_in(&mut self, parent: FileId, file: FileId) {
+        if parent.is_none() || self.common.has(parent) {
+            self.common.insert(file);
+        }
+        if let Some(seen) = &mut self.seen
+            && (parent.is_none() || seen.has(parent))
+        {
+            seen.insert(file);
+        }
+    }
+
+    /// The running scan came by the file.
+    pub(super) fn announce_seen(&mut self, file: FileId, whole: bool) {
+        match &mut self.seen {
+            Some(seen) => {
+                seen.insert(file);
+                if !whole {
+                    self.common.insert(file);
+                }
+            }
+            None => self.common.insert(file),
+        }
+    }
+
+    pub(super) fn forget(&mut self, file: FileId) {
+        self.common.remove(file);
+        if let Some(seen) = &mut self.seen {
+            seen.remove(file);
+        }
+        self.dirs.remove(&file);
+        self.open.remove(&file);
+    }
+
+    /// Forgets a directory that left the set, and the directories beneath it.
+    pub(super) fn forget_tree(&mut self, dir: FileId) {
+        self.stale = true;
+        let beneath: Vec<FileId> = self.dirs.keys().copied().filter(|known| self.is_beneath(*known, dir)).collect();
+        beneath.into_iter().for_each(|known| self.forget(known));
+        self.forget(dir);
+    }
+
+    pub(super) fn place(&self, parent: FileId, name: &[u8], is_dir: bool) -> Place {
+        if parent.is_none() {
+            return if self.root_called(name).is_some() { Place::Taken } else { Place::Elsewhere };
+        }
+        if !self.holds(parent) {
+            return Place::Elsewhere;
+        }
+        if self.take_all || self.takes(parent, name, is_dir) { Place::Taken } else { Place::LeftOut }
+    }
+
+    /// Notes where a directory is, as far as the rules ask for it.
+    pub(super) fn note_dir(&mut self, dir: FileId, parent: FileId, name: &[u8]) {
+        if self.take_all || parent.is_none() {
+            return;
+        }
+        if self.root_of(parent).is_some() {
+            self.dirs.insert(dir, Dir { parent, name: name.into() });
+        } else {
+            self.dirs.remove(&dir);
+        }
+    }
+
+    pub(super) fn note_dir_if(&mut self, is_dir: bool, dir: FileId, parent: FileId, name: &[u8]) {
+        if is_dir {
+            self.note_dir(dir, parent, name);
+        }
+    }
+
+    pub(super) fn is_known_dir(&self, file: FileId) -> bool {
+        self.dirs.contains_key(&file)
+    }
+
+    /// Can the rules see what lies beneath a directory differently once it goes from `parent` to `parent2`?
+    pub(super) fn sees_differently(&self, parent: FileId, parent2: FileId) -> bool {
+        if self.take_all {
+            return false;
+        }
+        match (self.root_of(parent), self.root_of(parent2)) {
+            (None, None) => false,
+            (Some(a), Some(b)) if a == b => self.roots[a].rules.are_anchored(),
+            _ => true,
+        }
+    }
+
+    /// Follows a file whose scan goes on for a while.
+    pub(super) fn open(&mut self, file: FileId, attr: Attr) {
+        let open = self.open.entry(file).or_insert((attr, 0));
+        *open = (attr, open.1 + 1);
+    }
+
+    /// Its attributes as of this place of the stream; `None`: it is not open, or gone.
+    pub(super) fn attr(&self, file: FileId) -> Option<Attr> {
+        self.open.get(&file).map(|open| open.0)
+    }
+
+    /// Follows it no more, if nobody else does; its attributes as of this place.
+    pub(super) fn close(&mut self, file: FileId) -> Option<Attr> {
+        let open = self.open.get_mut(&file)?;
+        let attr = open.0;
+        open.1 -= 1;
+        if open.1 == 0 {
+            self.open.remove(&file);
+        }
+        Some(attr)
+    }
+
+    /// Brings what is open up to a change that goes to the targets.
+    pub(super) fn follow(&mut self, record: &Record<'_>) {
+        if self.open.is_empty() {
+            return;
+        }
+        if record.kind != Kind::Sync
+            && let Some((attr, _)) = self.open.get_mut(&record.file)
+        {
+            *attr = record.attr;
+        }
+        if record.kind.has_names() {
+            self.follow_stamp(record.parent, record.names.stamp);
+            if record.kind == Kind::Rename {
+                self.follow_stamp(record.names.parent2, record.names.stamp2);
+            }
+        }
+    }
+
+    pub(super) fn follow_stamp(&mut self, dir: FileId, stamp: Stamp) {
+        if let Some((attr, _)) = self.open.get_mut(&dir) {
+            attr.set_mtime(stamp.mtime());
+            attr.set_ctime(stamp.ctime());
+        }
+    }
+
+    pub(super) fn root_called(&self, name: &[u8]) -> Option<usize> {
+        let index: u32 = std::str::from_utf8(name).ok()?.parse().ok()?;
+        self.roots.iter().position(|root| root.index == index)
+    }
+
+    pub(super) fn set_root(&mut self, at: usize, file: FileId) {
+        self.roots[at].file = file;
+    }
+
+    fn takes(&self, parent: FileId, name: &[u8], is_dir: bool) -> bool {
+        let Some(root) = self.root_of(parent) else { return true };
+        let mut parts = vec![name];
+        let mut dir = parent;
+        while dir != self.roots[root].file {
+            let Some(known) = self.dirs.get(&dir).filter(|_| parts.len() < DEPTH_MAX) else { return true };
+            parts.push(&known.name);
+            dir = known.parent;
+        }
+        parts.reverse();
+        self.roots[root].rules.take(&parts.join(&b'/'), is_dir)
+    }
+
+    /// The root with rules above a directory; `None` beneath one that takes all.
+    fn root_of(&self, dir: FileId) -> Option<usize> {
+        let mut dir = dir;
+        for _ in 0..DEPTH_MAX {
+            if let Some(at) = self.roots.iter().position(|root| root.file == dir) {
+                return (!self.roots[at].rules.take_all()).then_some(at);
+            }
+            dir = self.dirs.get(&dir)?.parent;
+        }
+        None
+    }
+
+    fn is_beneath(&self, dir: FileId, above: FileId) -> bool {
+        let mut dir = dir;
+        for _ in 0..DEPTH_MAX {
+            if dir == above {
+                return true;
+            }
+            match self.dirs.get(&dir) {
+                Some(known) => dir = known.parent,
+                None => return false,
+            }
+        }
+        false
+    }
+}

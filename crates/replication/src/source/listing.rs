@@ -1,0 +1,211 @@
+//! What a scan found in a directory.
+
+use stead_model::record::{Purpose, limits::NAME_BYTES_MAX};
+use stead_model::{Attr, FileId, Kind, Record};
+
+use super::connection::TargetMask;
+use super::files::Place;
+use super::job::{Job, Work};
+use super::scan::Page;
+use super::stream::How;
+use super::{Source, SourceEvent};
+use crate::frame::Range;
+use crate::read::{Listing, Node, Piece, ReadResult};
+
+/// Largest data of one chunk.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// Mode of fallocate(2) that leaves the size as it is.
+const KEEP_SIZE: u32 = 1;
+
+impl Source {
+    pub(super) fn take_listing(&mut self, generation: u64, dir: FileId, first: bool, how: How, result: ReadResult) {
+        let Some(scan) = self.scan_of(generation) else {
+            if !first {
+                self.files.close(dir);
+            }
+            return;
+        };
+        let (purpose, targets) = (scan.purpose, scan.targets);
+        let ReadResult::Listing(listing) = result else {
+            if !first {
+                self.files.close(dir);
+            }
+            self.check_listed(dir, how, false);
+            return self.unreadable(dir, result);
+        };
+        if first {
+            self.send_dir(Kind::DirBegin, dir, listing.attr, purpose, targets);
+            self.files.open(dir, listing.attr);
+        }
+        let Listing { entries, next, .. } = listing;
+        for entry in entries {
+            if entry.name.is_empty() || entry.name.len() > NAME_BYTES_MAX {
+                let reason = "its name is longer than 255 bytes".into();
+                self.event(SourceEvent::Unreadable { file: entry.file, reason });
+                continue;
+            }
+            self.take_entry(dir, &entry.name, entry.file, &entry.node, entry.content, how);
+        }
+        match next {
+            Some(cookie) => {
+                if let Some(scan) = &mut self.scan {
+                    scan.pages.push_back(Page { dir, cookie, how });
+                }
+            }
+            None => {
+                if let Some(attr) = self.files.close(dir) {
+                    self.send_dir(Kind::DirEnd, dir, attr, purpose, targets);
+                }
+                self.check_listed(dir, how, true);
+            }
+        }
+        self.note_scan_last();
+    }
+
+    /// One name. `content`: all of it, read after the node.
+    pub(super) fn take_entry(
+        &mut self,
+        parent: FileId,
+        name: &[u8],
+        file: FileId,
+        node: &Node,
+        content: Option<Vec<Piece>>,
+        how: How,
+    ) {
+        if self.files.place(parent, name, node.attr.is_dir()) != Place::Taken {
+            return;
+        }
+        let Some(scan) = &self.scan else { return };
+        if scan.is_verify() {
+            return self.compare_entry(parent, name, file, node, how);
+        }
+        let (purpose, targets, whole) = (scan.purpose, scan.targets, scan.whole);
+        let known = self.files.is_done(file);
+        let held = self.files.holds(file);
+        self.files.announce_seen(file, whole);
+        self.files.note_dir_if(node.attr.is_dir(), file, parent, name);
+        self.send_node(file, parent, name, node, purpose, 0, targets);
+        self.count_found(node.attr);
+        if known {
+            return self.count_done(node.attr);
+        }
+        if node.attr.is_dir() {
+            let scan = self.scan.as_mut().expect("it was there above");
+            if how == How::Deep || !held {
+                scan.dirs.push_back((file, true));
+            }
+            return self.count_done(node.attr);
+        }
+        match content.filter(|_| purpose == Purpose::Mirror && node.attr.is_file()) {
+            Some(pieces) => {
+                self.send_pieces(file, node.attr, pieces, targets);
+                self.send_node_end(file, node.attr, purpose, targets);
+                self.count_done(node.attr);
+            }
+            None => {
+                self.follow_up(file, node, purpose, targets);
+                if purpose != Purpose::Mirror || !node.attr.is_file() {
+                    self.count_done(node.attr);
+                }
+            }
+        }
+    }
+
+    fn compare_entry(&mut self, parent: FileId, name: &[u8], file: FileId, node: &Node, how: How) {
+        let Some(scan) = self.scan.as_mut().filter(|_| self.files.holds(file)) else {
+            return self.repair_entry(parent, name, file, node, how);
+        };
+        let (purpose, targets) = (scan.purpose, scan.targets);
+        if how == How::Check {
+            self.send_node(file, parent, name, node, purpose, 0, targets);
+            return self.repair_entry(parent, name, file, node, how);
+        }
+        if node.attr.is_dir() {
+            scan.dirs.push_back((file, true));
+        }
+        self.send_node(file, parent, name, node, purpose, 0, targets);
+        self.count_found(node.attr);
+        self.count_done(node.attr);
+        if node.attr.is_file() {
+            self.files.open(file, node.attr);
+            let mut job = Job::new(file, Work::VerifyHashes, targets, purpose, vec![Range::ALL]);
+            (job.open, job.size) = (true, Some(node.attr.size));
+            self.jobs.push(job);
+        }
+    }
+
+    fn send_dir(&mut self, kind: Kind, dir: FileId, attr: Attr, purpose: Purpose, targets: TargetMask) {
+        let mut record = Record::new(kind, dir);
+        (record.attr, record.c) = (attr, purpose as u32);
+        self.emit(&record, targets);
+    }
+
+    /// Sends content; returns the end of what the pieces cover.
+    pub(super) fn send_pieces(&mut self, file: FileId, attr: Attr, pieces: Vec<Piece>, targets: TargetMask) -> u64 {
+        let mut end = 0;
+        for piece in pieces {
+            end = end.max(piece.end());
+            let mut record = Record::new(Kind::Chunk, file);
+            record.attr = attr;
+            match &piece {
+                Piece::Data { offset, bytes } => {
+                    for (index, part) in bytes.chunks(CHUNK_BYTES_MAX).enumerate() {
+                        record.a = offset + (index * CHUNK_BYTES_MAX) as u64;
+                        record.data = part;
+                        self.emit(&record, targets);
+                        self.count_sent(part.len() as u64);
+                    }
+                }
+                Piece::Hole { offset, len } => {
+                    (record.a, record.b) = (*offset, *len);
+                    self.emit(&record, targets);
+                }
+                Piece::Allocated { offset, len } => {
+                    (record.a, record.b) = (*offset, *len);
+                    self.emit(&record, targets);
+                    (record.kind, record.c) = (Kind::Allocate, KEEP_SIZE);
+                    self.emit(&record, targets);
+                }
+            }
+        }
+        end
+    }
+
+    /// Counts a name for progress.
+    pub(super) fn count_found(&mut self, attr: Attr) {
+        let size = if attr.is_file() { attr.size } else { 0 };
+        if let Some(scan) = &mut self.scan {
+            scan.counts.files += 1;
+            scan.counts.bytes += size;
+        }
+        self.count(|mirror| {
+            mirror.files_total += 1;
+            mirror.bytes_total += size;
+        });
+    }
+
+    /// Counts a file that is finished.
+    pub(super) fn count_done(&mut self, attr: Attr) {
+        let size = if attr.is_file() { attr.size } else { 0 };
+        self.count(|mirror| {
+            mirror.files_done = (mirror.files_done + 1).min(mirror.files_total);
+            mirror.bytes_done = (mirror.bytes_done + size).min(mirror.bytes_total);
+        });
+    }
+
+    fn count_sent(&mut self, bytes: u64) {
+        if let Some(scan) = &mut self.scan {
+            scan.counts.sent += bytes;
+        }
+    }
+
+    pub(super) fn count(&mut self, change: impl Fn(&mut stead_model::status::MirrorStatus)) {
+        let Some(scan) = self.scan.as_ref().filter(|scan| !scan.is_verify()) else { return };
+        let targets = scan.targets;
+        for (id, connection) in &mut self.connections {
+            if targets & super::bit(*id) != 0 {
+                change(&mut connection.mirror);
+            }
+        }
+    }
+}

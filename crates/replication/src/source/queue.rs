@@ -1,0 +1,281 @@
+//! The queue: numbered records in batches, each packed once, kept until every target has them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use stead_model::record::{RecordError, set_sequence};
+use stead_model::{Record, Sequence};
+
+use super::api::Compression;
+use super::connection::TargetMask;
+use crate::frame::body::{Packed, Packer};
+
+/// A batch is closed once it has this many bytes.
+const BATCH_BYTES: usize = 1 << 20;
+/// A consistent point is made of a batch from this size on, where one can be.
+const SEAL_BYTES: usize = BATCH_BYTES / 2;
+
+/// Records that travel together.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) first: Sequence,
+    pub(super) last: Sequence,
+    /// Everything captured before is covered.
+    pub(super) time: u64,
+    /// When the oldest change in it was captured.
+    pub(super) oldest_time: u64,
+    pub(super) flags: u16,
+    /// Empty once every target has journaled it.
+    pub(super) body: Arc<[u8]>,
+    pub(super) body_crc: u32,
+    pub(super) raw_len: usize,
+    /// For whom it is; others are told that there is nothing for them.
+    pub(super) targets: TargetMask,
+    /// For whom its end is a consistent point.
+    pub(super) consistent: TargetMask,
+    /// For whom it is part of a first mirror.
+    pub(super) first_mirror: TargetMask,
+    /// Bytes of the body, also when it was let go.
+    pub(super) body_len: usize,
+    /// Bytes and records of the stream up to its end.
+    bytes_until: u64,
+    records_until: u64,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    raw: Vec<u8>,
+    records: u64,
+    targets: TargetMask,
+    oldest_time: u64,
+}
+
+/// The queue of a set.
+#[derive(Debug)]
+pub(super) struct Queue {
+    batches: VecDeque<Batch>,
+    open: Open,
+    next: Sequence,
+    packer: Option<Packer>,
+    bytes: usize,
+    /// Up to here bodies were let go.
+    freed: Sequence,
+    bytes_until: u64,
+    records_until: u64,
+    first_mirror: TargetMask,
+    consistent_now: TargetMask,
+    /// Time that a batch closed now gets.
+    pub(super) time: u64,
+}
+
+impl Queue {
+    pub(super) fn new(compression: Compression) -> Queue {
+        Queue {
+            batches: VecDeque::new(),
+            open: Open::default(),
+            next: 1,
+            packer: (compression == Compression::Adaptive).then(Packer::new),
+            bytes: 0,
+            freed: 0,
+            bytes_until: 0,
+            records_until: 0,
+            first_mirror: 0,
+            consistent_now: 0,
+            time: 0,
+        }
+    }
+
+    /// The last number given.
+    pub(super) fn last(&self) -> Sequence {
+        self.next - 1
+    }
+
+    /// Bytes of packed batches and of the open one.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.open.raw.len()
+    }
+
+    /// Appends a record for these targets.
+    pub(super) fn push(&mut self, record: &Record<'_>, targets: TargetMask) {
+        self.prepare(record.encoded_len(), targets);
+        let record = Record { sequence: self.next, ..*record };
+        self.note(record.time);
+        record.append_to(&mut self.open.raw);
+    }
+
+    /// Appends encoded records for these targets.
+    pub(super) fn append(&mut self, records: &mut [u8], targets: TargetMask) -> Result<(), RecordError> {
+        let mut rest = records;
+        while !rest.is_empty() {
+            let len = record_len(rest)?;
+            self.prepare(len, targets);
+            let room = BATCH_BYTES.saturating_sub(self.open.raw.len());
+            let mut run = 0;
+            while run < rest.len() {
+                let len = record_len(&rest[run..])?;
+                if run > 0 && run + len > room {
+                    break;
+                }
+                set_sequence(&mut rest[run..], self.next);
+                self.note(record_time(&rest[run..]));
+                run += len;
+            }
+            let (taken, after) = rest.split_at_mut(run);
+            self.open.raw.extend_from_slice(taken);
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// As [`Queue::append`], without a copy where that can be.
+    pub(super) fn adopt(&mut self, mut records: Vec<u8>, targets: TargetMask) -> Result<(), RecordError> {
+        if self.open.records > 0 || records.len() > BATCH_BYTES {
+            return self.append(&mut records, targets);
+        }
+        self.prepare(0, targets);
+        let mut at = 0;
+        while at < records.len() {
+            let len = record_len(&records[at..])?;
+            set_sequence(&mut records[at..], self.next);
+            self.note(record_time(&records[at..]));
+            at += len;
+        }
+        self.open.raw = records;
+        Ok(())
+    }
+
+    /// Batches from now on are part of a first mirror for these targets.
+    pub(super) fn set_first_mirror(&mut self, targets: TargetMask) {
+        if self.first_mirror != targets {
+            self.close(0);
+            self.first_mirror = targets;
+        }
+    }
+
+    /// Is the open batch worth closing, if a consistent point can be made of its end?
+    pub(super) fn is_worth_sealing(&self) -> bool {
+        self.open.raw.len() >= SEAL_BYTES
+    }
+
+    /// Closes the open batch; its end is a consistent point for `consistent`. Where nothing is open, an empty batch says
+    /// so to `followers` that were not told yet.
+    pub(super) fn seal(&mut self, consistent: TargetMask, followers: TargetMask) {
+        if self.open.records > 0 {
+            self.close(consistent);
+        } else if consistent & !self.consistent_now & followers != 0 {
+            self.open.targets = TargetMask::MAX;
+            self.next += 1;
+            self.close_open(consistent);
+        }
+    }
+
+    /// The batch that begins with that number; `None` where none does any more, or yet.
+    pub(super) fn starting_at(&self, first: Sequence) -> Option<&Batch> {
+        let at = self.batches.partition_point(|batch| batch.first < first);
+        self.batches.get(at).filter(|batch| batch.first == first)
+    }
+
+    /// Can a target that has everything up to there go on?
+    pub(super) fn continues_after(&self, sequence: Sequence) -> bool {
+        let last_closed = self.last() - self.open.records;
+        sequence >= self.freed && (sequence == last_closed || self.starting_at(sequence + 1).is_some())
+    }
+
+    /// Bytes and records after that place.
+    pub(super) fn after(&self, sequence: Sequence) -> (u64, u64) {
+        let at = self.batches.partition_point(|batch| batch.last <= sequence);
+        let (bytes, records) = match at.checked_sub(1).and_then(|before| self.batches.get(before)) {
+            Some(before) => (before.bytes_until, before.records_until),
+            None => self.batches.front().map_or((self.bytes_until, self.records_until), |first| {
+                (first.bytes_until - first.body_len as u64, first.records_until - (first.last + 1 - first.first))
+            }),
+        };
+        (self.bytes_until - bytes + self.open.raw.len() as u64, self.records_until - records + self.open.records)
+    }
+
+    /// When the oldest change after that place was captured.
+    pub(super) fn oldest_after(&self, sequence: Sequence) -> Option<u64> {
+        let at = self.batches.partition_point(|batch| batch.last <= sequence);
+        let open = (self.open.records > 0).then_some(self.open.oldest_time);
+        self.batches.range(at..).map(|batch| batch.oldest_time).find(|time| *time > 0).or(open).filter(|time| *time > 0)
+    }
+
+    /// Lets go of what every target has: bodies when journaled, the rest when applied.
+    pub(super) fn free(&mut self, journaled: Sequence, applied: Sequence) {
+        while self.batches.front().is_some_and(|batch| batch.last <= applied) {
+            let batch = self.batches.pop_front().expect("looked at above");
+            self.bytes -= batch.body.len();
+        }
+        let from = self.batches.partition_point(|batch| batch.last <= self.freed);
+        let until = self.batches.partition_point(|batch| batch.last <= journaled).max(from);
+        for batch in self.batches.range_mut(from..until) {
+            self.bytes -= batch.body.len();
+            batch.body = Arc::new([]);
+        }
+        self.freed = self.freed.max(journaled);
+    }
+
+    fn prepare(&mut self, more: usize, targets: TargetMask) {
+        let full = self.open.raw.len() + more > BATCH_BYTES;
+        if self.open.records > 0 && (full || self.open.targets != targets) {
+            self.close(0);
+        }
+        self.open.targets = targets;
+    }
+
+    fn note(&mut self, time: u64) {
+        if self.open.oldest_time == 0 {
+            self.open.oldest_time = time;
+        }
+        self.open.records += 1;
+        self.next += 1;
+        self.consistent_now = 0;
+    }
+
+    fn close(&mut self, consistent: TargetMask) {
+        if self.open.records > 0 {
+            self.close_open(consistent);
+        }
+    }
+
+    fn close_open(&mut self, consistent: TargetMask) {
+        let open = std::mem::take(&mut self.open);
+        let last = self.last();
+        let raw_len = open.raw.len();
+        let records = open.records.max(1);
+        let Packed { flags, body } = match &mut self.packer {
+            Some(packer) => packer.pack(open.raw),
+            None => Packed { flags: 0, body: open.raw },
+        };
+        self.bytes += body.len();
+        self.records_until += records;
+        self.consistent_now = consistent;
+        self.bytes_until += body.len() as u64;
+        let batch = Batch {
+            first: last + 1 - records,
+            last,
+            time: self.time,
+            oldest_time: open.oldest_time,
+            flags,
+            body_crc: crc32fast::hash(&body),
+            body_len: body.len(),
+            body: body.into(),
+            raw_len,
+            targets: open.targets,
+            consistent,
+            first_mirror: self.first_mirror,
+            bytes_until: self.bytes_until,
+            records_until: self.records_until,
+        };
+        self.batches.push_back(batch);
+    }
+}
+
+fn record_len(bytes: &[u8]) -> Result<usize, RecordError> {
+    let len = u32::from_le_bytes(*bytes.first_chunk().ok_or(RecordError::Cut)?) as usize;
+    if len >= stead_model::record::FIXED_BYTES && len <= bytes.len() { Ok(len) } else { Err(RecordError::Cut) }
+}
+
+fn record_time(bytes: &[u8]) -> u64 {
+    bytes.get(72..80).and_then(|time| time.first_chunk()).map_or(0, |time| u64::from_le_bytes(*time))
+}

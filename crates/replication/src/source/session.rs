@@ -1,0 +1,340 @@
+//! Talking with the targets: greeting, sending, acknowledgements, silence, states.
+
+use std::time::Instant;
+
+use stead_model::Position;
+use stead_model::status::{MirrorStatus, QueueStatus, State};
+
+use super::connection::{Connection, Link, bit};
+use super::queue::Batch;
+use super::{ConnectionView, Source, SourceEvent, SourceOutput, TargetId};
+use crate::frame::{
+    Encoded, Frame, FrameKind, Goodbye, Header, Hello, Holds, VERSION, Welcome, flags, writer_check,
+};
+
+/// So many times the keep-alive time of silence ends a connection.
+const SILENCE: u32 = 4;
+
+impl Source {
+    pub(super) fn connected(&mut self, target: TargetId) {
+        let now = self.now;
+        let hello = Frame::Hello(Hello {
+            version_min: VERSION,
+            version_max: VERSION,
+            set: self.config.set.clone(),
+            node: self.config.node.clone(),
+            epoch: self.config.epoch,
+            incarnation: self.config.incarnation,
+            lineage: self.config.lineage.clone(),
+        });
+        let Some(connection) = self.connections.get_mut(&target) else { return };
+        connection.link = Link::Greeting;
+        connection.halted = None;
+        connection.heard = now;
+        self.send(target, hello.encode());
+    }
+
+    pub(super) fn disconnected(&mut self, target: TargetId, reason: String) {
+        if let Some(connection) = self.connections.get_mut(&target)
+            && !matches!(connection.link, Link::Down { .. })
+        {
+            connection.link = Link::Down { reason };
+        }
+    }
+
+    pub(super) fn received(&mut self, target: TargetId, frame: Frame) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(&target) else { return };
+        connection.heard = now;
+        match (&connection.link, frame) {
+            (Link::Down { .. }, _) => {}
+            (_, Frame::Goodbye(reason)) => self.refused(target, reason),
+            (_, Frame::Control(bytes)) => self.event(SourceEvent::Control { target, bytes }),
+            (_, Frame::Ping(number)) => self.send(target, Frame::Pong(number).encode()),
+            (_, Frame::Pong(_)) => {}
+            (Link::Greeting, Frame::Welcome(welcome)) => self.welcomed(target, welcome),
+            (Link::Up, Frame::Ack(ack)) => {
+                if let Err(wrong) = connection.acknowledge(ack) {
+                    self.close(target, Goodbye::Damaged(wrong.into()));
+                }
+            }
+            (Link::Up, Frame::Needs(needs)) => self.take_needs(target, needs),
+            (Link::Up, Frame::Differences(differences)) => self.take_differences(target, differences),
+            (Link::Up, Frame::Halted(halted)) => connection.halted = halted.reason,
+            (_, _) => self.close(target, Goodbye::Damaged("a frame that a target does not send, or not now".into())),
+        }
+    }
+
+    pub(super) fn set_paused(&mut self, target: TargetId, paused: bool) {
+        if let Some(connection) = self.connections.get_mut(&target) {
+            connection.paused = paused;
+        }
+    }
+
+    /// The target's cursor is no place in the queue any more.
+    pub(super) fn begin_anew(&mut self, target: TargetId) {
+        let gone = bit(target);
+        if let Some(connection) = self.connections.get_mut(&target) {
+            connection.following = false;
+        }
+        self.requests.forget(gone);
+        self.jobs.drop_targets(gone);
+        self.ended.iter_mut().for_each(|ended| ended.targets &= !gone);
+        if let Some(scan) = self.scan.as_mut().filter(|scan| scan.targets & gone != 0) {
+            scan.targets &= !gone;
+            if scan.targets == 0 {
+                self.break_off("the target begins anew");
+            }
+        }
+    }
+
+    /// The queue is full for the sake of one target while others have everything: that one goes behind alone.
+    pub(super) fn shed_laggard(&mut self) {
+        if self.wants_captured() {
+            return;
+        }
+        let following = || self.connections.iter().filter(|(_, connection)| connection.following);
+        let Some((slowest, journaled)) = following().map(|(id, c)| (*id, c.journaled)).min_by_key(|(_, at)| *at) else {
+            return;
+        };
+        let window = self.config.window_bytes_max as u64;
+        let keeps_up = |connection: &Connection| {
+            connection.is_up() && connection.journaled > journaled && self.queue.after(connection.journaled).0 < window
+        };
+        if following().any(|(_, connection)| keeps_up(connection)) {
+            self.begin_anew(slowest);
+            let reason = "the queue is full; a difference mirror will follow".to_string();
+            if self.connections[&slowest].link != (Link::Up) {
+                return;
+            }
+            self.close(slowest, Goodbye::Ended(reason));
+        }
+    }
+
+    /// Sends what there is to every target that takes it.
+    pub(super) fn send_batches(&mut self) {
+        let targets: Vec<TargetId> = self.connections.keys().copied().collect();
+        for target in targets {
+            while let Some(frame) = self.next_batch(target) {
+                self.send(target, frame);
+            }
+        }
+    }
+
+    fn next_batch(&mut self, target: TargetId) -> Option<Encoded> {
+        let window = self.config.window_bytes_max;
+        let ready = |c: &Connection| c.is_up() && !c.paused && c.has_room(window);
+        let sent = self.connections.get(&target).filter(|connection| ready(connection))?.sent;
+        if self.queue.starting_at(sent + 1).is_none() {
+            self.queue.seal(self.consistent(), self.followers());
+        }
+        let batch = self.queue.starting_at(sent + 1)?;
+        let (last, frame) = (batch.last, self.frame(batch, target));
+        let connection = self.connections.get_mut(&target)?;
+        connection.sent(last, frame.len());
+        Some(frame)
+    }
+
+    fn frame(&self, batch: &Batch, target: TargetId) -> Encoded {
+        let bit = bit(target);
+        let for_it = batch.targets & bit != 0;
+        let mut flags = if for_it { batch.flags } else { 0 };
+        if batch.consistent & bit != 0 {
+            flags |= flags::CONSISTENT;
+        }
+        if batch.first_mirror & bit != 0 {
+            flags |= flags::UNJOURNALED;
+        }
+        let header = Header {
+            kind: FrameKind::Changes,
+            flags,
+            body_len: if for_it { batch.body.len() } else { 0 },
+            raw_len: if for_it { batch.raw_len } else { 0 },
+            body_crc: if for_it { batch.body_crc } else { 0 },
+            epoch: self.config.epoch.number,
+            writer: writer_check(&self.config.epoch),
+            incarnation: self.config.incarnation,
+            first: batch.first,
+            last: batch.last,
+            time: batch.time,
+        };
+        Encoded { header: header.encode(), body: if for_it { batch.body.clone() } else { [].into() } }
+    }
+
+    /// Lets go of what every follower has.
+    pub(super) fn free(&mut self) {
+        let following = || self.connections.values().filter(|connection| connection.following);
+        if following().next().is_none() {
+            self.queue.seal(0, 0);
+            return self.queue.free(self.queue.last(), self.queue.last());
+        }
+        let journaled = following().map(|connection| connection.journaled).min().unwrap_or(0);
+        let applied = following().map(|connection| connection.applied).min().unwrap_or(0);
+        self.queue.free(journaled, applied);
+    }
+
+    pub(super) fn keep_alive(&mut self) {
+        let now = self.now;
+        let every = self.config.keep_alive;
+        let targets: Vec<TargetId> = self.connections.keys().copied().collect();
+        for target in targets {
+            let connection = &self.connections[&target];
+            if matches!(connection.link, Link::Down { .. }) {
+                continue;
+            }
+            if now >= connection.heard + every * SILENCE {
+                self.close(target, Goodbye::Silence((every * SILENCE).as_secs()));
+            } else if now >= connection.spoke + every {
+                self.send(target, Frame::Ping(0).encode());
+            }
+        }
+    }
+
+    pub(super) fn keep_alive_due(&self) -> Option<Instant> {
+        let every = self.config.keep_alive;
+        let up = self.connections.values().filter(|connection| !matches!(connection.link, Link::Down { .. }));
+        up.map(|connection| (connection.spoke + every).min(connection.heard + every * SILENCE)).min()
+    }
+
+    /// Tells of states that changed.
+    pub(super) fn update_states(&mut self) {
+        let targets: Vec<TargetId> = self.connections.keys().copied().collect();
+        for target in targets {
+            let (state, reason) = self.state(target, &self.connections[&target]);
+            let connection = self.connections.get_mut(&target).expect("its key was there");
+            let told = Some((state, reason.clone()));
+            if connection.told != told {
+                connection.told = told;
+                self.event(SourceEvent::State { target, state, reason });
+            }
+        }
+    }
+
+    /// A connection as it is; `None` for an unknown target.
+    pub fn view(&self, target: TargetId) -> Option<ConnectionView> {
+        let connection = self.connections.get(&target)?;
+        let (state, reason) = self.state(target, connection);
+        let seen = if connection.following { connection.applied } else { self.queue.last() };
+        let (bytes, changes) = self.queue.after(seen);
+        let oldest = self.queue.oldest_after(seen);
+        Some(ConnectionView {
+            state,
+            reason,
+            mirror: self.with_expected(connection.mirror, state),
+            queue: QueueStatus { changes, bytes: bytes + self.stream.bytes() as u64 },
+            oldest_time: oldest,
+            consistent_time: connection.consistent_time,
+            captured: self.queue.last(),
+            sent: connection.sent,
+            journaled: connection.journaled,
+            applied: connection.applied,
+        })
+    }
+
+    fn with_expected(&self, mirror: MirrorStatus, state: State) -> MirrorStatus {
+        if state != State::Mirroring {
+            return mirror;
+        }
+        let (files, bytes) = self.expected;
+        MirrorStatus {
+            files_total: mirror.files_total.max(files),
+            bytes_total: mirror.bytes_total.max(bytes),
+            ..mirror
+        }
+    }
+
+    fn state(&self, target: TargetId, connection: &Connection) -> (State, Option<String>) {
+        let bit = bit(target);
+        if connection.restore_required {
+            return (State::RestoreRequired, Some("the target knows a newer epoch".into()));
+        }
+        if connection.paused {
+            return (State::Paused, None);
+        }
+        match &connection.link {
+            Link::Down { reason } => return (State::Disconnected, Some(reason.clone())),
+            Link::Greeting => return (State::Disconnected, Some("greeting".into())),
+            Link::Up => {}
+        }
+        if let Some(reason) = &connection.halted {
+            return (State::Halted, Some(reason.clone()));
+        }
+        let running = self.scan.as_ref().filter(|scan| !scan.is_verify()).map_or(0, |scan| scan.targets);
+        let ended = self.ended.iter().fold(0, |mask, ended| mask | ended.targets);
+        if (running | ended | self.requests.blocked()) & bit != 0 {
+            return (State::Mirroring, None);
+        }
+        if !self.wants_captured() && connection.sent < self.queue.last() {
+            return (State::Behind, Some("the queue is full".into()));
+        }
+        (State::Replicating, None)
+    }
+
+    fn welcomed(&mut self, target: TargetId, welcome: Welcome) {
+        if welcome.version != VERSION {
+            return self.close(target, Goodbye::Version { min: VERSION, max: VERSION });
+        }
+        let ours = self.config.epoch;
+        if welcome.epoch.number > ours.number || (welcome.epoch.number == ours.number && welcome.epoch != ours) {
+            return self.refused(target, Goodbye::OlderEpoch(welcome.epoch));
+        }
+        let resume = welcome.resume.filter(|position| self.can_resume(target, *position));
+        if resume.is_none() {
+            self.begin_anew(target);
+            self.queue.seal(0, 0);
+        }
+        let last = self.queue.last();
+        let Some(connection) = self.connections.get_mut(&target) else { return };
+        connection.link = Link::Up;
+        match resume {
+            Some(position) => connection.go_on_after(position.sequence),
+            None => {
+                connection.begin_after(last);
+                connection.mirror = MirrorStatus::default();
+            }
+        }
+        let bit = bit(target);
+        match (resume, welcome.holds) {
+            (Some(_), _) => {}
+            (None, Holds::Nothing) => self.requests.mirror(bit),
+            (None, Holds::Partial) => self.requests.first(bit),
+            (None, Holds::Replica) => self.requests.difference(bit),
+        }
+    }
+
+    fn can_resume(&self, target: TargetId, position: Position) -> bool {
+        let Some(connection) = self.connections.get(&target).filter(|connection| connection.following) else {
+            return false;
+        };
+        position.epoch == self.config.epoch.number
+            && position.incarnation == self.config.incarnation
+            && position.sequence >= connection.journaled
+            && position.sequence <= connection.sent
+            && self.queue.continues_after(position.sequence)
+    }
+
+    fn refused(&mut self, target: TargetId, reason: Goodbye) {
+        if let Goodbye::OlderEpoch(epoch) | Goodbye::Fork(epoch) = &reason {
+            self.event(SourceEvent::Superseded { epoch: *epoch });
+            if let Some(connection) = self.connections.get_mut(&target) {
+                connection.restore_required = true;
+            }
+        }
+        self.close(target, reason);
+    }
+
+    pub(super) fn close(&mut self, target: TargetId, reason: Goodbye) {
+        let Some(connection) = self.connections.get_mut(&target) else { return };
+        connection.link = Link::Down { reason: reason.to_string() };
+        self.send(target, Frame::Goodbye(reason.clone()).encode());
+        self.outputs.push_back(SourceOutput::Close { target, reason });
+    }
+
+    fn send(&mut self, target: TargetId, frame: Encoded) {
+        let now = self.now;
+        if let Some(connection) = self.connections.get_mut(&target) {
+            connection.spoke = now;
+        }
+        self.outputs.push_back(SourceOutput::Send { target, frame });
+    }
+}

@@ -1,0 +1,167 @@
+//! The order of the stream: slots that become records one after the other, from the front.
+//!
+//! A read takes its slot when it is asked for. What is captured while it is outstanding comes after it, and is looked at
+//! only when the read has ended: which files are announced then depends on what it found.
+
+use std::collections::{HashMap, VecDeque};
+
+use stead_model::record::records;
+use stead_model::FileId;
+
+use super::job::JobId;
+use crate::read::{ReadResult, Ticket};
+
+/// Records drained from capture.
+#[derive(Debug)]
+pub(super) struct Captured {
+    pub(super) records: Vec<u8>,
+    /// What comes before it is done.
+    pub(super) at: usize,
+    pub(super) captured: u64,
+    pub(super) time: u64,
+}
+
+/// How a directory is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// With all directories beneath.
+    Deep,
+    /// With those directories beneath that no target knows.
+    Flat,
+    /// Only to look again at names that differ.
+    Check,
+}
+
+/// What a read is for.
+#[derive(Clone, Debug)]
+pub(super) enum ReadFor {
+    /// The node of a root, at the begin of a whole scan.
+    Root { generation: u64, file: FileId, index: u32 },
+    /// The node of the one file that a scan is about.
+    Part { generation: u64, file: FileId, deep: bool },
+    /// A page of a directory.
+    List { generation: u64, dir: FileId, first: bool, how: How },
+    /// The node of a file that a rename or link brings into the set.
+    MoveIn { file: FileId, parent: FileId, name: Vec<u8> },
+    /// Attributes, with which a job begins.
+    JobNode { job: JobId },
+    /// Content for a job.
+    JobContent { job: JobId },
+    /// Hashes for a job.
+    JobHashes { job: JobId, offset: u64, len: u64 },
+}
+
+/// A place in the stream.
+#[derive(Debug)]
+pub(super) enum Slot {
+    Captured(Captured),
+    Read { ticket: Ticket, what: ReadFor },
+    /// Encoded records that replace a captured one.
+    Records(Vec<u8>),
+    /// Changes were lost: of everything, or of that file.
+    Lost(Option<(FileId, bool)>),
+    /// A subtree has to be looked at.
+    Rescan(FileId),
+    /// All reads of the job came before.
+    JobEnd(JobId),
+    ScanBegin { generation: u64 },
+    ScanEnd { generation: u64 },
+    Mark(u64),
+}
+
+/// A slot at the front whose turn has come.
+#[derive(Debug)]
+pub(super) enum Due {
+    Slot(Slot),
+    Read { what: ReadFor, result: ReadResult, captured: u64 },
+}
+
+/// The slots.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    slots: VecDeque<Slot>,
+    outstanding: usize,
+    arrived: HashMap<Ticket, (ReadResult, u64)>,
+    waiting: std::collections::HashSet<Ticket>,
+    bytes: usize,
+}
+
+impl Stream {
+    pub(super) fn push(&mut self, slot: Slot) {
+        self.note_in(&slot);
+        self.slots.push_back(slot);
+    }
+
+    pub(super) fn push_front(&mut self, slot: Slot) {
+        self.note_in(&slot);
+        self.slots.push_front(slot);
+    }
+
+    /// The result of a read; an unknown ticket is ignored.
+    pub(super) fn arrived(&mut self, ticket: Ticket, result: ReadResult, captured: u64) {
+        if self.waiting.remove(&ticket) {
+            self.outstanding -= 1;
+            self.arrived.insert(ticket, (result, captured));
+        }
+    }
+
+    /// The front slot, unless it waits.
+    pub(super) fn next(&mut self) -> Option<Due> {
+        if let Some(Slot::Read { ticket, .. }) = self.slots.front()
+            && !self.arrived.contains_key(ticket)
+        {
+            return None;
+        }
+        let slot = self.slots.pop_front()?;
+        if let Slot::Captured(captured) = &slot {
+            self.bytes -= captured.records.len();
+        }
+        Some(match slot {
+            Slot::Read { ticket, what } => {
+                let (result, captured) = self.arrived.remove(&ticket).expect("looked at above");
+                Due::Read { what, result, captured }
+            }
+            slot => Due::Slot(slot),
+        })
+    }
+
+    /// Reads that have not ended.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Captured bytes that wait for their turn.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Does the front lie between two instants of the source: amid what was captured together?
+    pub(super) fn is_amid(&self) -> bool {
+        self.slots.iter().any(|slot| match slot {
+            Slot::Captured(captured) => captured.at > 0,
+            _ => false,
+        })
+    }
+
+    /// Does anything that waits for its turn change that file?
+    pub(super) fn touches(&self, file: FileId) -> bool {
+        let captured = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Captured(captured) => Some(&captured.records[captured.at..]),
+            _ => None,
+        });
+        captured.flat_map(records).flatten().any(|record| {
+            record.file == file || (record.kind.has_names() && record.names.victim == file)
+        })
+    }
+
+    fn note_in(&mut self, slot: &Slot) {
+        match slot {
+            Slot::Captured(captured) => self.bytes += captured.records.len(),
+            Slot::Read { ticket, .. } => {
+                self.outstanding += 1;
+                self.waiting.insert(*ticket);
+            }
+            _ => {}
+        }
+    }
+}
