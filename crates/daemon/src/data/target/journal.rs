@@ -50,8 +50,9 @@ impl JournalDir {
     }
 
     /// What it holds, up to the first entry that is no frame.
-    pub(super) fn changes(&self) -> Result<Vec<Changes>, JournalError> {
-        Ok(self.journal.entries()?.into_iter().map_while(|entry| changes(&entry.payload)).collect())
+    pub(super) fn changes(&mut self) -> Result<Vec<Changes>, JournalError> {
+        let entries = self.journal.entries().collect::<Result<Vec<_>, _>>()?;
+        Ok(entries.iter().map_while(|entry| changes(&entry.payload)).collect())
     }
 
     /// Starts the thread; it ends when the session drops its end of `jobs`.

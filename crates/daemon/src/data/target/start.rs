@@ -32,7 +32,7 @@ pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession
         saved.save_epoch(spec.epoch)?;
     }
     let unread = |e: JournalError| failed(e.to_string(), "Look at the state directory");
-    let journal = JournalDir::open(&spec.state_dir).map_err(unread)?;
+    let mut journal = JournalDir::open(&spec.state_dir).map_err(unread)?;
     let recovery = Recovery {
         epoch: saved.epoch(),
         checkpoint: saved.checkpoint(),
