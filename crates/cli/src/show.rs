@@ -108,7 +108,7 @@ pub struct Progress {
     verb: &'static str,
     bar: ProgressBar,
     drawn: bool,
-    told: Option<Instant>,
+    told: Instant,
     rate: Rate,
 }
 
@@ -119,7 +119,7 @@ impl Progress {
         let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
         bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Progress { verb, bar, drawn, told: None, rate: Rate::default() }
+        Progress { verb, bar, drawn, told: Instant::now(), rate: Rate::default() }
     }
 
     /// Shows where it stands.
@@ -130,8 +130,8 @@ impl Progress {
         if self.drawn {
             self.bar.set_message(lines.join("\n"));
             self.bar.tick();
-        } else if self.told.is_none_or(|told| told.elapsed() >= PLAIN_EVERY) {
-            self.told = Some(Instant::now());
+        } else if self.told.elapsed() >= PLAIN_EVERY {
+            self.told = Instant::now();
             lines.iter().for_each(|line| eprintln!("{line}"));
         }
     }

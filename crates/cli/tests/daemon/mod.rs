@@ -1,6 +1,7 @@
 //! A daemon with a state directory of its own, and what the command line says.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ pub struct Daemon {
     name: String,
     listen: String,
     dir: tempfile::TempDir,
+    user: Option<u32>,
     child: Option<Child>,
 }
 
@@ -26,7 +28,16 @@ impl Daemon {
     /// Starts one and waits until it answers.
     pub fn start(name: &str, listen: &str) -> Daemon {
         let dir = tempfile::tempdir().unwrap();
-        let mut daemon = Daemon { name: name.into(), listen: listen.into(), dir, child: None };
+        let mut daemon = Daemon { name: name.into(), listen: listen.into(), dir, user: None, child: None };
+        daemon.launch();
+        daemon
+    }
+
+    /// Starts one that is not root.
+    pub fn start_as(user: u32, name: &str, listen: &str) -> Daemon {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(user), None).unwrap();
+        let mut daemon = Daemon { name: name.into(), listen: listen.into(), dir, user: Some(user), child: None };
         daemon.launch();
         daemon
     }
@@ -36,6 +47,9 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_stead"));
         command.args(["daemon", "--name", &self.name, "--listen", &self.listen, "--state"]).arg(self.state());
+        if let Some(user) = self.user {
+            command.uid(user);
+        }
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.stead(&["plan", "show"]).code != Some(0) {
@@ -76,6 +90,18 @@ impl Daemon {
         self.child.take().unwrap().wait().unwrap()
     }
 
+    /// A directory beside the state that goes with the value; mounts in it are taken away.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The sets that it takes part in.
+    pub fn sets(&self) -> Vec<String> {
+        let plan = self.stead(&["plan", "show"]).out;
+        let names = plan.split("[[set]]").skip(1).filter_map(|set| set.split('"').nth(1));
+        names.map(String::from).collect()
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -86,8 +112,26 @@ impl Drop for Daemon {
         if std::thread::panicking() {
             eprintln!("log of {}:\n{}", self.name, self.log());
         }
+        for set in self.sets() {
+            self.stead(&["unprotect", &set, "--force"]);
+        }
         self.kill();
+        for (path, _) in mounts_beneath(self.dir.path()) {
+            let _ = Command::new("umount").arg("-l").arg(path).status();
+        }
     }
+}
+
+/// Mount points beneath a directory with the type of each, the last one first.
+pub fn mounts_beneath(dir: &Path) -> Vec<(PathBuf, String)> {
+    let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mounts = table.lines().filter_map(|line| {
+        let mut parts = line.split(' ').skip(1);
+        Some((PathBuf::from(parts.next()?), parts.next()?.to_string()))
+    });
+    let mut beneath: Vec<_> = mounts.filter(|(path, _)| path.starts_with(dir)).collect();
+    beneath.reverse();
+    beneath
 }
 
 /// Runs a command against the daemon of that state directory.

@@ -149,6 +149,25 @@ fn a_stranger_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_peer_of_another_protocol_version_is_refused_with_both_numbers() {
+    let (paris, lyon) = (side(), side());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = super::tls::server(&lyon.identity).unwrap();
+    let later = thread::spawn(move || {
+        let tls = rustls::ServerConnection::new(config).unwrap();
+        let tcp = listener.accept().unwrap().0;
+        let mut stream = PeerStream::handshake(tcp, rustls::Connection::Server(tls), Duration::from_secs(5)).unwrap();
+        stream.write_all(b"STEAD\0\x02\0\x03\0").unwrap();
+        stream.read_exact(&mut [0; 10]).unwrap();
+    });
+    paris.book.set(vec![peer("lyon", &lyon, vec![address])]);
+    let error = paris.dialer.dial(&"lyon".parse().unwrap(), None, &data()).err().unwrap().to_string();
+    assert!(error.contains("speaks protocol versions 2 to 3, and this build speaks 1 to 1"), "{error}");
+    later.join().unwrap();
+}
+
+#[test]
 fn something_that_is_no_node_is_told_apart_from_nothing() {
     let (paris, lyon) = (side(), side());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,0 +1,218 @@
+//! From `protect` to `unprotect` between two real daemons: what is arranged, what is refused, what is undone.
+
+mod daemon;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use daemon::{Daemon, mounts_beneath};
+
+struct Site {
+    paris: Daemon,
+    lyon: Daemon,
+}
+
+/// Two nodes that trust each other.
+fn site() -> Site {
+    let (paris, lyon) = (Daemon::start("paris", "127.0.0.2:0"), Daemon::start("lyon", "127.0.0.3:0"));
+    let line = lyon.stead(&["invite"]).done();
+    paris.stead(&["join", line.trim()]).done();
+    Site { paris, lyon }
+}
+
+impl Site {
+    fn source(&self, name: &str) -> PathBuf {
+        let dir = self.paris.dir().join(name);
+        fs::create_dir_all(dir.join("sub")).unwrap();
+        fs::write(dir.join("sub/file"), "content").unwrap();
+        dir
+    }
+
+    fn replica(&self, name: &str) -> PathBuf {
+        self.lyon.dir().join(name)
+    }
+
+    fn protect(&self, from: &Path, to: &Path, more: &[&str]) -> daemon::Said {
+        let (path, map) = (text(from), format!("{}={}", from.display(), to.display()));
+        self.paris.stead(&[&["protect", path, "--on", "lyon", "--map", &map], more].concat())
+    }
+
+    fn states(&self) -> Vec<String> {
+        let state = |node: &Daemon| {
+            let status: serde_json::Value = serde_json::from_str(&node.stead(&["status", "--json"]).done()).unwrap();
+            let connections = status["connections"].as_array().unwrap().clone();
+            let words = connections.iter().map(|c| format!("{} {}", c["set"], c["state"]).replace('"', ""));
+            words.collect::<Vec<_>>().join(", ")
+        };
+        vec![state(&self.paris), state(&self.lyon)]
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_set_lives_from_protect_to_unprotect() {
+    let site = site();
+    let (source, replica) = (site.source("notes"), site.replica("a/b/notes"));
+    let said = site.protect(&source, &replica, &[]).done();
+    assert!(said.starts_with("protected: lyon is "), "{said}");
+    assert_eq!(site.states(), ["notes replicating", "notes replicating"]);
+    assert_eq!(site.paris.stead(&["plan", "show"]).done(), site.lyon.stead(&["plan", "show"]).done());
+    site.paris.stead(&["plan", "check"]).done();
+    site.lyon.stead(&["plan", "check"]).done();
+    site.paris.stead(&["wait", "notes", "--timeout", "20s"]).done();
+    site.lyon.stead(&["wait", "notes"]).refused(1, &["its source is paris", "Run the command on paris"]);
+    site.lyon.stead(&["unprotect", "notes"]).refused(1, &["its source is paris", "--force"]);
+
+    site.paris.stead(&["unprotect", "notes"]).done();
+    assert_eq!(site.states(), ["", ""]);
+    assert!(replica.is_dir(), "the replica stays");
+    assert_eq!(fs::read_to_string(source.join("sub/file")).unwrap(), "content");
+    for node in [&site.paris, &site.lyon] {
+        assert!(!node.state().join("sets/notes").exists());
+        assert_eq!(mounts_beneath(node.dir()), []);
+    }
+    site.paris.stead(&["unprotect", "notes"]).refused(1, &["there is no set notes"]);
+}
+
+#[test]
+fn what_lands_on_something_is_refused() {
+    let site = site();
+    let (notes, mail) = (site.source("notes"), site.source("mail"));
+    site.protect(&notes, &site.replica("notes"), &[]).done();
+    site.protect(&notes, &site.replica("x"), &["--set", "again"]).refused(1, &["in set notes already"]);
+    site.protect(&notes.join("sub"), &site.replica("x"), &[]).refused(1, &["in set notes already"]);
+    site.protect(&mail, &site.replica("x"), &["--set", "notes"]).refused(1, &["of that name already", "--set"]);
+    for to in ["notes", "notes/inside", ""] {
+        let to = site.lyon.dir().join(to);
+        site.protect(&mail, &to, &[]).refused(1, &["--map SRC=DST"]);
+    }
+    let state = site.lyon.state();
+    site.protect(&mail, &state.join("x"), &[]).refused(1, &["state directory"]);
+
+    std::os::unix::fs::symlink("/tmp", site.replica("link")).unwrap();
+    site.protect(&mail, &site.replica("link/x"), &[]).refused(1, &["is a symlink, to /tmp"]);
+    fs::write(site.replica("file"), "x").unwrap();
+    site.protect(&mail, &site.replica("file"), &[]).refused(1, &["is not a directory"]);
+    site.protect(&mail, &site.replica("file/x"), &[]).refused(1, &["file"]);
+    assert_eq!(site.paris.sets(), ["notes"]);
+    assert_eq!(site.lyon.sets(), ["notes"]);
+}
+
+#[test]
+fn a_directory_that_is_not_empty_needs_a_word_and_a_look() {
+    let site = site();
+    let (source, replica) = (site.source("notes"), site.replica("full"));
+    fs::create_dir_all(replica.join("sub/deep")).unwrap();
+    fs::write(replica.join("sub/file"), "older").unwrap();
+    fs::write(replica.join("stray"), "x").unwrap();
+    site.protect(&source, &replica, &[]).refused(1, &["not empty", "--into-non-empty"]);
+    let stray = replica.join("stray").display().to_string();
+    let deep = replica.join("sub/deep").display().to_string();
+    let asked = site.protect(&source, &replica, &["--into-non-empty"]);
+    assert!(!asked.err.contains("sub/file"), "{}", asked.err);
+    asked.refused(3, &[&stray, &deep, "2 entries", "--yes"]);
+    assert!(replica.join("stray").exists());
+    assert!(site.paris.sets().is_empty());
+    site.protect(&source, &replica, &["--into-non-empty", "--yes"]).done();
+    assert_eq!(site.states(), ["notes replicating", "notes replicating"]);
+}
+
+#[test]
+fn a_target_without_room_or_abilities_is_named_before_anything_is_made() {
+    let site = site();
+    let source = site.source("notes");
+    fs::write(source.join("big"), vec![1; 8 << 20]).unwrap();
+    let small = site.replica("small");
+    mount_tmpfs(&small, "size=2m");
+    site.protect(&source, &small.join("notes"), &[]).refused(1, &["room for", "8 MiB"]);
+    assert!(!small.join("notes").exists());
+    site.protect(&source, Path::new("/proc/notes"), &[]).refused(1, &["/proc"]);
+    assert!(site.paris.sets().is_empty() && site.lyon.sets().is_empty());
+}
+
+#[test]
+fn another_file_system_inside_is_named_and_left_out() {
+    let site = site();
+    let source = site.source("notes");
+    mount_tmpfs(&source.join("other"), "size=2m");
+    let said = site.protect(&source, &site.replica("notes"), &[]);
+    assert!(said.err.contains("other is another file system inside"), "{}", said.err);
+    said.done();
+}
+
+#[test]
+fn a_daemon_that_is_not_root_refuses() {
+    let site = site();
+    let nobody = Daemon::start_as(65534, "nobody", "127.0.0.4:0");
+    let line = site.lyon.stead(&["invite"]).done();
+    nobody.stead(&["join", line.trim()]).done();
+    let dir = site.source("notes");
+    nobody
+        .stead(&["protect", text(&dir), "--on", "lyon"])
+        .refused(1, &["does not run as root", "Run the daemon as root"]);
+}
+
+#[test]
+fn a_target_that_is_away_is_no_reason_to_stay_protected() {
+    let mut site = site();
+    let source = site.source("notes");
+    site.protect(&source, &site.replica("notes"), &[]).done();
+    site.lyon.kill();
+    let said = site.paris.stead(&["unprotect", "notes"]);
+    assert!(said.err.contains("stead unprotect notes --force"), "{}", said.err);
+    said.done();
+    site.lyon.launch();
+    assert_eq!(site.lyon.sets(), ["notes"]);
+    site.lyon.stead(&["plan", "check"]).done();
+    site.lyon.stead(&["unprotect", "notes", "--force"]).done();
+    assert!(site.lyon.sets().is_empty());
+}
+
+#[test]
+fn a_plan_in_a_file_makes_and_ends_sets() {
+    let site = site();
+    let source = site.source("notes");
+    site.protect(&source, &site.replica("notes"), &["--exclude", "*.tmp"]).done();
+    let plan = site.paris.stead(&["plan", "show"]).done();
+    let file = site.paris.dir().join("plan.toml");
+    let apply = |text: &str| {
+        fs::write(&file, text).unwrap();
+        site.paris.stead(&["plan", "apply", file.to_str().unwrap()])
+    };
+    apply(&plan).done();
+    apply(&plan.replace("*.tmp", "*.bak")).refused(1, &["is not changed in place", "stead unprotect notes"]);
+    apply(&plan.replace("mode = ", "paused = true\nmode = ")).done();
+    assert_eq!(site.states()[0], "notes paused");
+    apply(&plan).done();
+    apply("version = 1\n").done();
+    assert!(site.paris.sets().is_empty());
+    fs::remove_dir_all(site.replica("notes")).unwrap();
+    apply(&plan).done();
+    assert_eq!(site.paris.stead(&["plan", "show"]).done(), plan);
+}
+
+#[test]
+fn what_was_protected_is_protected_after_a_restart() {
+    let mut site = site();
+    let source = site.source("notes");
+    site.protect(&source, &site.replica("notes"), &[]).done();
+    site.paris.stop();
+    site.paris.launch();
+    site.lyon.stop();
+    site.lyon.launch();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while site.states() != ["notes replicating", "notes replicating"] {
+        assert!(std::time::Instant::now() < deadline, "{:?}", site.states());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+fn mount_tmpfs(at: &Path, options: &str) {
+    fs::create_dir_all(at).unwrap();
+    let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status().unwrap();
+    assert!(status.success());
+}
