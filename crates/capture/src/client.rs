@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stead_model::handle::HandleShape;
 use stead_model::{FileId, Incarnation, Sequence, VolumeId};
@@ -42,7 +42,12 @@ pub struct MountCapture {
     order: Order,
     roots: Vec<BeneathRoot>,
     ring: Ring,
+    /// When there was last something to drain.
+    ready_at: Instant,
 }
+
+/// A stream that brought something so lately is busy.
+const BUSY: Duration = Duration::from_millis(2);
 
 impl MountCapture {
     /// Finds the capture process at its socket.
@@ -69,6 +74,7 @@ impl MountCapture {
             order: hello.order,
             roots: roots.ok_or_else(gone)?,
             ring,
+            ready_at: Instant::now(),
         })
     }
 
@@ -123,7 +129,11 @@ impl Capture for MountCapture {
     }
 
     fn wait(&mut self, timeout: Duration) -> bool {
-        self.ring.wait(timeout)
+        let ready = self.ring.wait(timeout, self.ready_at.elapsed() < BUSY);
+        if ready {
+            self.ready_at = Instant::now();
+        }
+        ready
     }
 
     fn flush(&mut self) -> Result<(), CaptureError> {

@@ -30,6 +30,8 @@ pub const FLIGHTS: usize = 256;
 /// Version of the layout in the picture above.
 pub const VERSION: u32 = 1;
 
+/// How long the reader of a busy stream sleeps without asking to be woken.
+const GATHER: Duration = Duration::from_micros(250);
 const MAGIC: u64 = 0x7374_6561_6472_6e67;
 const FLIGHTS_AT: usize = 4096;
 const DIRTY_AT: usize = FLIGHTS_AT + FLIGHTS * size_of::<Flight>();
@@ -293,8 +295,14 @@ impl Ring {
     }
 
     /// Blocks until there is something to drain, at most `timeout`. Only the reader calls it.
-    pub fn wait(&self, timeout: Duration) -> bool {
+    ///
+    /// `busy`: records came until just now. Then it lets some gather first, so that a stream of changes does not pay a
+    /// wake-up for each.
+    pub fn wait(&self, timeout: Duration, busy: bool) -> bool {
         let deadline = Instant::now() + timeout;
+        if busy && !self.is_ready() {
+            std::thread::sleep(GATHER.min(timeout));
+        }
         let waiting = &self.header().waiting.0;
         loop {
             self.settle_if_owing();

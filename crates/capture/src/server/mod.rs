@@ -14,15 +14,17 @@ mod attrs;
 mod data;
 mod dirs;
 mod dispatch;
+mod gate;
 mod names;
 mod reply;
 mod worker;
 mod xattr;
 
 use std::os::fd::RawFd;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::{Scope, Thread};
+use std::time::{Duration, Instant};
 
 use stead_model::{AttrMask, Kind, Record};
 
@@ -31,15 +33,14 @@ use crate::ring::{FLIGHTS, Ring};
 use crate::root::Root;
 use crate::slots::Slots;
 use crate::sys;
+use gate::Gate;
 
-/// Threads that wait for requests of one mount.
-const THREADS: usize = 3;
-/// Threads of one mount, those included that wait for a disk.
-const THREADS_MAX: usize = 24;
 /// Files whose time of access is looked at again soon.
 const RECENTLY_READ_MAX: usize = 4096;
 /// How soon.
 const ATIME_TICK: Duration = Duration::from_secs(1);
+/// How soon it is noticed that a thread is stuck in an operation.
+const STUCK_TICK: Duration = Duration::from_millis(1);
 
 /// Everything that the threads share.
 pub struct Server {
@@ -52,25 +53,16 @@ pub struct Server {
     half: usize,
     gates: Vec<Gate>,
     recently_read: Mutex<Vec<(u32, u64)>>,
+    ticker: OnceLock<Thread>,
+    /// Does the ticker sleep until there is something to do?
+    dozing: AtomicBool,
     stopping: AtomicBool,
-}
-
-/// Who waits for requests of one mount.
-#[derive(Default)]
-struct Gate {
-    /// Threads that are not busy with something slow.
-    ready: AtomicUsize,
-    /// All threads.
-    all: AtomicUsize,
-    /// Threads that sleep, since enough others are ready; a futex word that rises with each call.
-    calls: AtomicU32,
-    asleep: AtomicUsize,
 }
 
 impl Server {
     /// A server over state that is new, or was left by a dead one; `restarts` counts those before.
     pub fn new(nodes: Nodes, ring: Ring, slots: Slots, restarts: u32) -> Server {
-        let gates = nodes.roots().iter().map(|_| Gate::default()).collect();
+        let gates = nodes.roots().iter().map(|_| Gate::new()).collect();
         Server {
             nodes,
             ring,
@@ -79,6 +71,8 @@ impl Server {
             half: restarts as usize % 2,
             gates,
             recently_read: Mutex::default(),
+            ticker: OnceLock::new(),
+            dozing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }
     }
@@ -86,54 +80,80 @@ impl Server {
     /// Serves until every mount is gone.
     pub fn run(&self) {
         std::thread::scope(|scope| {
-            let ticker = scope.spawn(|| {
-                while !self.stopping.load(Relaxed) {
-                    std::thread::park_timeout(ATIME_TICK);
-                    self.look_at_atimes();
-                }
-            });
-            let mounts: Vec<_> = self.nodes.roots().iter().map(|root| scope.spawn(|| self.serve(root))).collect();
-            for mount in mounts {
-                let _ = mount.join();
-            }
-            self.stopping.store(true, Relaxed);
-            ticker.thread().unpark();
-        });
-    }
-
-    fn serve(&self, root: &Root) {
-        std::thread::scope(|scope| {
-            for _ in 0..THREADS {
+            let ticker = scope.spawn(|| self.tick(scope));
+            let _ = self.ticker.set(ticker.thread().clone());
+            for root in self.nodes.roots() {
                 self.start_worker(scope, root);
             }
         });
     }
 
-    fn start_worker<'s>(&'s self, scope: &'s std::thread::Scope<'s, '_>, root: &'s Root) {
-        let gate = &self.gates[root.index as usize];
+    /// Starts one more thread for a mount, if it may have more.
+    fn start_worker<'s>(&'s self, scope: &'s Scope<'s, '_>, root: &'s Root) {
+        let Some(desk) = self.gates[root.index as usize].new_desk() else { return };
         let started = self.threads.fetch_add(1, Relaxed);
         if started >= FLIGHTS / 2 {
-            self.threads.fetch_sub(1, Relaxed);
-            return;
+            return self.gates[root.index as usize].leave();
         }
         let index = self.half * (FLIGHTS / 2) + started;
-        gate.all.fetch_add(1, Relaxed);
-        gate.ready.fetch_add(1, Relaxed);
-        scope.spawn(move || worker::Worker::new(self, root, index, scope).run());
+        scope.spawn(move || {
+            worker::Worker::new(self, root, index, desk, scope).run();
+            if self.gates.iter().all(Gate::is_closed) {
+                self.stopping.store(true, Relaxed);
+                self.wake_ticker();
+            }
+        });
+    }
+
+    // --- the ticker
+
+    fn tick<'s>(&'s self, scope: &'s Scope<'s, '_>) {
+        let mut atimes_at = Instant::now();
+        while !self.stopping.load(Relaxed) {
+            let mut active = false;
+            for (gate, root) in self.gates.iter().zip(self.nodes.roots()) {
+                let (moved, stuck) = gate.look();
+                active |= moved || stuck > 0;
+                for _ in 0..stuck {
+                    if !gate.call() {
+                        self.start_worker(scope, root);
+                    }
+                }
+            }
+            if atimes_at.elapsed() >= ATIME_TICK {
+                atimes_at = Instant::now();
+                self.look_at_atimes();
+            }
+            self.dozing.store(!active, Relaxed);
+            std::thread::park_timeout(if active { STUCK_TICK } else { ATIME_TICK });
+        }
+    }
+
+    /// Something begins that may get stuck.
+    fn watch(&self) {
+        if self.dozing.load(Relaxed) && self.dozing.swap(false, Relaxed) {
+            self.wake_ticker();
+        }
+    }
+
+    fn wake_ticker(&self) {
+        if let Some(ticker) = self.ticker.get() {
+            ticker.unpark();
+        }
     }
 
     // --- times of access
 
     /// Notes that a file was read; whether that changed its time of access is looked at later.
     fn note_read(&self, root: &Root, id: u64) {
-        let mut list = self.recently_read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut list = self.recently_read.lock().unwrap_or_else(PoisonError::into_inner);
         if list.len() < RECENTLY_READ_MAX {
             list.push((root.index, id));
         }
     }
 
     fn look_at_atimes(&self) {
-        let list = std::mem::take(&mut *self.recently_read.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let list = std::mem::take(&mut *self.recently_read.lock().unwrap_or_else(PoisonError::into_inner));
         for (root, id) in list {
             let Some(root) = self.nodes.roots().get(root as usize) else { continue };
             if let Ok(node) = self.nodes.get(root, id) {

@@ -1,20 +1,27 @@
 //! One serving thread: read, carry out, answer, again.
 
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread::Scope;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use stead_model::{FileId, Kind, Record};
 
+use super::Server;
+use super::gate::{Desk, Gate};
 use super::reply::Reply;
-use super::{Gate, Server, THREADS, THREADS_MAX};
 use crate::fuse::abi::{self, InHeader, op};
 use crate::fuse::device;
 use crate::ring::Flight;
 use crate::root::Root;
 use crate::slots::{Phase, Slot};
 use crate::sys;
+
+/// How long a thread looks for the next request before it sleeps, where requests follow each other closely. A wake-up
+/// costs the application more than that where an idle processor halts.
+const SPIN: Duration = Duration::from_micros(50);
+/// Successful spins in a row that are remembered.
+const HEAT_MAX: u32 = 8;
 
 /// One serving thread of one mount.
 pub struct Worker<'s, 'e> {
@@ -23,7 +30,10 @@ pub struct Worker<'s, 'e> {
     pub(super) reply: Reply,
     slot: Slot<'s>,
     flight: &'s Flight,
+    desk: &'s Desk,
     umask: u32,
+    /// Above 0: spinning has paid lately.
+    heat: u32,
     scope: &'s Scope<'s, 'e>,
 }
 
@@ -36,10 +46,16 @@ pub(super) enum Answer {
 }
 
 impl<'s, 'e> Worker<'s, 'e> {
-    pub(super) fn new(server: &'s Server, root: &'s Root, index: usize, scope: &'s Scope<'s, 'e>) -> Self {
+    pub(super) fn new(
+        server: &'s Server,
+        root: &'s Root,
+        index: usize,
+        desk: &'s Desk,
+        scope: &'s Scope<'s, 'e>,
+    ) -> Self {
         let (slot, flight) = (server.slots.slot(index), server.ring.flight(index));
         slot.prepare();
-        Worker { server, root, reply: Reply::new(), slot, flight, umask: u32::MAX, scope }
+        Worker { server, root, reply: Reply::new(), slot, flight, desk, umask: u32::MAX, heat: 0, scope }
     }
 
     /// Serves until the mount is gone.
@@ -49,24 +65,57 @@ impl<'s, 'e> Worker<'s, 'e> {
             eprintln!("stead capture: the umask of requests cannot be applied exactly (unshare is refused)");
         }
         self.slot.set(Phase::Idle);
+        while self.gate().sit(self.desk) {
+            loop {
+                let Some(len) = self.next_request() else {
+                    self.gate().close();
+                    break;
+                };
+                self.desk.begin();
+                self.server.watch();
+                self.serve(len);
+                if !self.desk.end() {
+                    break;
+                }
+            }
+        }
+        self.gate().leave();
+    }
+
+    /// Waits for a request. `None`: the mount is gone.
+    fn next_request(&mut self) -> Option<usize> {
+        let mut since = None;
         loop {
             match sys::read(self.root.device, self.slot.buffer()) {
-                Ok(len) => self.serve(len),
-                Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => {}
-                Err(Errno::NODEV) => break,
+                Ok(len) => {
+                    if since.is_some() {
+                        self.heat = (self.heat + 1).min(HEAT_MAX);
+                    }
+                    return Some(len);
+                }
+                Err(Errno::AGAIN) => {
+                    let since = since.get_or_insert_with(Instant::now);
+                    if self.heat == 0 || since.elapsed() > SPIN {
+                        self.sleep(*since);
+                    }
+                }
+                Err(Errno::INTR | Errno::NOENT) => {}
+                Err(Errno::NODEV) => return None,
                 Err(error) => {
                     eprintln!("stead capture: reading requests: {error}");
                     std::thread::sleep(Duration::from_millis(10));
                 }
             }
-            if self.gate().ready.load(Relaxed) > THREADS {
-                self.rest();
-            }
         }
-        let gate = self.gate();
-        gate.ready.fetch_sub(1, SeqCst);
-        gate.calls.fetch_add(1, SeqCst);
-        sys::futex_wake(&gate.calls, i32::MAX);
+    }
+
+    fn sleep(&mut self, idle_since: Instant) {
+        self.heat = self.heat.saturating_sub(HEAT_MAX / 2);
+        let device = sys::fd(self.root.device);
+        let _ = rustix::event::poll(&mut [PollFd::from_borrowed_fd(device, PollFlags::IN)], None);
+        if idle_since.elapsed() < 2 * SPIN {
+            self.heat = HEAT_MAX;
+        }
     }
 
     fn serve(&mut self, len: usize) {
@@ -131,36 +180,12 @@ impl<'s, 'e> Worker<'s, 'e> {
         }
     }
 
-    /// Does something that may wait for a disk for long, while others keep serving.
+    /// Does something that may wait for a disk for long, while another thread takes the seat.
     pub(super) fn slowly<T>(&mut self, what: impl FnOnce(&mut Self) -> T) -> T {
-        let gate = self.gate();
-        if gate.ready.fetch_sub(1, SeqCst) <= THREADS {
-            if gate.asleep.load(SeqCst) > 0 {
-                gate.calls.fetch_add(1, SeqCst);
-                sys::futex_wake(&gate.calls, 1);
-            } else if gate.all.load(Relaxed) < THREADS_MAX {
-                self.server.start_worker(self.scope, self.root);
-            }
+        if self.desk.give_up() && !self.gate().call() {
+            self.server.start_worker(self.scope, self.root);
         }
-        let result = what(self);
-        self.gate().ready.fetch_add(1, SeqCst);
-        result
-    }
-
-    /// Sleeps until one more thread is needed, or the mount is gone.
-    fn rest(&self) {
-        let gate = self.gate();
-        let seen = gate.calls.load(SeqCst);
-        let surplus = gate.ready.fetch_update(SeqCst, SeqCst, |ready| (ready > THREADS).then(|| ready - 1));
-        if surplus.is_err() {
-            return;
-        }
-        gate.asleep.fetch_add(1, SeqCst);
-        while gate.calls.load(SeqCst) == seen {
-            sys::futex_wait(&gate.calls, seen, Duration::from_secs(60));
-        }
-        gate.asleep.fetch_sub(1, SeqCst);
-        gate.ready.fetch_add(1, SeqCst);
+        what(self)
     }
 
     /// Applies the umask of a request to what this thread creates next.

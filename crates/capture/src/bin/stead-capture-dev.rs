@@ -1,9 +1,9 @@
 //! A capture process and a reader of its stream, for trying a driver out by hand.
 //!
 //! ```text
-//!   capture capture --socket S DIR…    serve (what `stead capture` does)
-//!   capture drain S                    print the records until the process ends; `--quiet` only counts
-//!   capture stop S [--lazy]
+//!   stead-capture-dev capture --socket S DIR…    serve (what `stead capture` does)
+//!   stead-capture-dev drain S                    print the records until the process ends; `--quiet` only counts
+//!   stead-capture-dev stop S [--lazy]
 //! ```
 
 use std::error::Error;

@@ -1,0 +1,177 @@
+//! Who waits for the requests of one mount.
+//!
+//! One thread holds the seat at the device: it waits, spins a moment for the next request, and carries out itself what
+//! it reads. On a machine with few processors that is faster than several threads, whose wake-ups go from processor to
+//! processor, and the spinning thread is not disturbed by sleepers that the kernel would wake beside it. A thread that
+//! does something slow, or is found stuck in an operation, loses the seat to another one.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::time::Duration;
+
+use crate::sys;
+
+/// Most threads of one mount.
+const DESKS: usize = 32;
+
+const AWAY: u32 = 0;
+const SEATED: u32 = 1;
+const BUSY: u32 = 2;
+
+/// The seats at one device, and who may sit there.
+pub struct Gate {
+    /// Free seats; those who want one sleep on it.
+    free: AtomicU32,
+    asleep: AtomicUsize,
+    desks: [Desk; DESKS],
+    started: AtomicUsize,
+    running: AtomicUsize,
+    closed: AtomicBool,
+}
+
+/// What one thread is doing.
+#[derive(Default)]
+pub struct Desk {
+    state: AtomicU32,
+    /// Operations begun.
+    begun: AtomicU32,
+    /// What `begun` was at the last look.
+    seen: AtomicU32,
+}
+
+impl Gate {
+    /// A gate with one free seat.
+    pub fn new() -> Gate {
+        Gate {
+            free: AtomicU32::new(1),
+            asleep: AtomicUsize::new(0),
+            desks: Default::default(),
+            started: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// A desk for one more thread; `None`: there are enough.
+    pub fn new_desk(&self) -> Option<&Desk> {
+        let at = self.started.fetch_update(SeqCst, SeqCst, |started| (started < DESKS).then_some(started + 1)).ok()?;
+        self.running.fetch_add(1, SeqCst);
+        Some(&self.desks[at])
+    }
+
+    /// Waits for the seat. False: the mount is gone.
+    pub fn sit(&self, desk: &Desk) -> bool {
+        loop {
+            if self.closed.load(Acquire) {
+                return false;
+            }
+            if self.free.fetch_update(AcqRel, Relaxed, |free| free.checked_sub(1)).is_ok() {
+                desk.state.store(SEATED, SeqCst);
+                return true;
+            }
+            self.asleep.fetch_add(1, SeqCst);
+            sys::futex_wait(&self.free, 0, Duration::from_secs(60));
+            self.asleep.fetch_sub(1, SeqCst);
+        }
+    }
+
+    /// Gives a seat that was just freed to who waits for one. False: nobody does, and a new thread should be started.
+    pub fn call(&self) -> bool {
+        self.free.fetch_add(1, SeqCst);
+        let waits = self.asleep.load(SeqCst) > 0;
+        if waits {
+            sys::futex_wake(&self.free, 1);
+        }
+        waits
+    }
+
+    /// Looks at all desks: did something begin since the last look, and how many lost their seat for being stuck?
+    pub fn look(&self) -> (bool, usize) {
+        let (mut moved, mut stuck) = (false, 0);
+        for desk in &self.desks[..self.started.load(Acquire)] {
+            let begun = desk.begun.load(Relaxed);
+            if desk.seen.swap(begun, Relaxed) != begun {
+                moved = true;
+            } else if desk.leave_seat(BUSY) {
+                stuck += 1;
+            }
+        }
+        (moved, stuck)
+    }
+
+    /// The mount is gone: everybody may go.
+    pub fn close(&self) {
+        self.closed.store(true, SeqCst);
+        self.free.fetch_add(1, SeqCst);
+        sys::futex_wake(&self.free, i32::MAX);
+    }
+
+    /// A thread ends.
+    pub fn leave(&self) {
+        self.running.fetch_sub(1, SeqCst);
+    }
+
+    /// Has everybody gone?
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst) && self.running.load(SeqCst) == 0
+    }
+}
+
+impl Desk {
+    /// An operation begins.
+    pub fn begin(&self) {
+        self.begun.fetch_add(1, Relaxed);
+        self.state.store(BUSY, SeqCst);
+    }
+
+    /// It ended. False: the seat was given to somebody else.
+    pub fn end(&self) -> bool {
+        self.state.compare_exchange(BUSY, SEATED, SeqCst, Relaxed).is_ok()
+    }
+
+    /// Gives up the seat during an operation. False: it was lost already.
+    pub fn give_up(&self) -> bool {
+        self.leave_seat(BUSY)
+    }
+
+    fn leave_seat(&self, from: u32) -> bool {
+        self.state.compare_exchange(from, AWAY, SeqCst, Relaxed).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stuck_thread_loses_its_seat_to_another() {
+        let gate = Gate::new();
+        let (first, second) = (gate.new_desk().unwrap(), gate.new_desk().unwrap());
+        assert!(gate.sit(first));
+        first.begin();
+        assert_eq!(gate.look(), (true, 0));
+        assert_eq!(gate.look(), (false, 1), "the same operation at two looks");
+        assert!(!gate.call(), "nobody waits yet");
+        assert!(gate.sit(second));
+        assert!(!first.end(), "the first finds its seat taken");
+        second.begin();
+        assert!(second.end());
+        assert_eq!(gate.look().1, 0);
+    }
+
+    #[test]
+    fn all_leave_when_the_mount_is_gone() {
+        let gate = Gate::new();
+        let (first, second) = (gate.new_desk().unwrap(), gate.new_desk().unwrap());
+        assert!(gate.sit(first));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| gate.sit(second));
+            gate.close();
+            assert!(!waiter.join().unwrap());
+        });
+        gate.leave();
+        assert!(!gate.is_closed());
+        gate.leave();
+        assert!(gate.is_closed());
+    }
+}
