@@ -29,7 +29,8 @@ pub(super) fn list(root: &Root, dir: FileId, cookie: u64, limits: Limits) -> Res
         rustix::fs::seek(&fd, SeekFrom::Start(cookie))?;
     }
     let at_root = dir == root.id();
-    let mut listing = Listing::default();
+    let mut listing = Listing { attr: stat(fd.as_fd())?.0, ..Listing::default() };
+    listing.attr.flags = inode_flags(fd.as_fd())?;
     let mut bytes_read = 0;
     let mut buf = vec![MaybeUninit::uninit(); (limits.entries_max * 64).clamp(4096, 1 << 17)];
     let mut names = RawDir::new(&fd, &mut buf);

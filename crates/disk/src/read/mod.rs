@@ -14,6 +14,7 @@ use stead_model::{Attr, FileId};
 use crate::volume::{Root, open_by_id};
 use crate::{DiskError, sys};
 
+#[cfg(feature = "testing")]
 pub(crate) use content::pieces_of;
 pub(crate) use hash::{ZeroHash, hash_block};
 pub(crate) use list::describe;
@@ -45,6 +46,8 @@ pub struct Entry {
 /// A part of a directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
+    /// Attributes of the directory, taken before its names were read.
+    pub attr: Attr,
     /// Names in the directory's own order, without "." and "..".
     pub entries: Vec<Entry>,
     /// Where to go on; `None` at the end.
@@ -121,8 +124,9 @@ impl Reader {
         list::node(root, file).map_err(DiskError::at("read the attributes of", file))
     }
 
-    /// Appends the pieces of the file's content from `offset` on to `out`: no further than `len` bytes, and no more
-    /// than `data_max` bytes of data (but at least one block, so that it comes forward). `None`: the file is gone.
+    /// Appends the pieces of the file's content from `offset` on to `out`, without gaps: no further than `len` bytes, and
+    /// no more than `data_max` bytes of data (but at least one block, so that it comes forward). Where the range reaches
+    /// the end of the file, it covers also what is allocated beyond. `None`: the file is gone.
     ///
     /// # Errors
     /// What the kernel said.
@@ -136,7 +140,8 @@ impl Reader {
     ) -> Result<Option<Covered>, DiskError> {
         let Some(fd) = self.open(file, "read content of")? else { return Ok(None) };
         let failed = || DiskError::at("read content of", file);
-        let end = offset.saturating_add(len);
+        let size = list::stat(fd.as_fd()).map_err(failed())?.0.size;
+        let end = Some(offset.saturating_add(len)).filter(|end| *end < size).unwrap_or(u64::MAX);
         let until = content::pieces(fd.as_fd(), offset, end, data_max, out).map_err(failed())?;
         let (attr, _) = list::stat(fd.as_fd()).map_err(failed())?;
         Ok(Some(Covered { until: until.unwrap_or(end), done: until.is_none(), attr }))

@@ -80,12 +80,21 @@ impl Replica {
     }
 
     pub(super) fn set_attr(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
-        let (file, attr) = (record.file, &record.attr);
-        if AttrMask(record.c).has(AttrMask::OWNER) {
+        let (file, attr, mask) = (record.file, &record.attr, AttrMask(record.c));
+        if mask.has(AttrMask::OWNER) {
             self.handles.drop_capability(file);
             self.on_handle(file, "set the owner of", |handles| handles.set_owner(file, attr))?;
         }
-        self.follow(record)
+        // Nothing but what the mask names: the times of a directory may come alone. A new owner drops setuid.
+        if mask.has(AttrMask::MODE) || mask.has(AttrMask::OWNER) {
+            self.on_handle(file, "set the permissions of", |handles| handles.set_mode(file, attr))?;
+        }
+        let time = |kind, time| mask.has(kind).then_some(time);
+        self.handles.set_times(file, time(AttrMask::ATIME, attr.atime()), time(AttrMask::MTIME, attr.mtime()));
+        if self.proven(file).is_some() {
+            self.map.prove(file, attr.ctime(), attr.size);
+        }
+        Ok(())
     }
 
     pub(super) fn change_xattr(&mut self, record: &Record<'_>, set: bool) -> Result<(), ApplyError> {

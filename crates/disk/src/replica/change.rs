@@ -3,25 +3,26 @@
 use std::ffi::CString;
 
 use rustix::fs::RenameFlags;
+use stead_model::record::flags;
 use stead_model::{FileId, Kind, Record};
 
 use super::create::same_kind;
 use super::names::{Dir, From, checked_name};
-use super::{ApplyError, Need, Outcome, Replica};
+use super::{ApplyError, Replica};
 
 impl Replica {
-    pub(super) fn change(&mut self, record: &Record<'_>, out: &mut Outcome) -> Result<(), ApplyError> {
+    pub(super) fn change(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
         match record.kind {
             Kind::Create => return self.created(record),
-            Kind::Link => return self.linked(record, out),
+            Kind::Link => return self.linked(record),
             Kind::Unlink => return self.unlinked(record),
-            Kind::Rename => return self.renamed(record, out),
+            Kind::Rename => return self.renamed(record),
             Kind::Sync | Kind::Lost => return Ok(()),
             _ => {}
         }
         let file = record.file;
         if self.handle(file)?.is_none() {
-            return self.skip_unknown(record, file);
+            return self.skip(record, file);
         }
         match record.kind {
             Kind::Write => self.write(record),
@@ -51,6 +52,7 @@ impl Replica {
                 self.create(file, &record.attr, record.data, volume)?;
                 self.born(record)?;
                 self.hold(file)?;
+                self.map.set_unnamed(file, record.name.is_empty());
             }
             return Ok(());
         };
@@ -94,9 +96,9 @@ impl Replica {
         Ok(())
     }
 
-    fn linked(&mut self, record: &Record<'_>, out: &mut Outcome) -> Result<(), ApplyError> {
+    fn linked(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
         if self.handle(record.file)?.is_none() {
-            return self.missing(record, record.parent, record.name, out);
+            return self.skip(record, record.file);
         }
         if let Some((dir, name)) = self.place(record, record.parent, record.name)? {
             self.put(record.file, &dir, &name, None, FileId::NONE)?;
@@ -106,25 +108,41 @@ impl Replica {
 
     fn unlinked(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
         let dies = record.attr.nlink == 0;
+        let leaves = record.flags & flags::SUBTREE != 0;
         if let Some((dir, name)) = self.place(record, record.parent, record.name)? {
-            self.take_name(record.file, &dir, &name, dies)?;
+            if leaves {
+                self.take_tree(record.file, &dir, &name)?;
+            } else {
+                self.take_name(record.file, &dir, &name, dies)?;
+            }
         }
-        if dies {
+        if (dies || leaves) && !record.file.is_none() {
             self.kill(record.file)?;
         }
         self.stamp_parents(record)
     }
 
-    fn renamed(&mut self, record: &Record<'_>, out: &mut Outcome) -> Result<(), ApplyError> {
+    /// The name leaves the set with all beneath it.
+    fn take_tree(&mut self, file: FileId, dir: &Dir, name: &CString) -> Result<(), ApplyError> {
+        let Some(local) = self.lookup(dir, name)? else { return Ok(()) };
+        let known = self.map.id_of(local);
+        let wanted = if file.is_none() { known.is_none() } else { known == Some(file) };
+        if !wanted || known.is_some_and(|file| self.is_root(file)) {
+            return Ok(());
+        }
+        self.remove_tree(known, dir, name)
+    }
+
+    fn renamed(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
         let (file, names) = (record.file, &record.names);
         let old = self.place(record, record.parent, record.name)?;
         let new = self.place(record, names.parent2, record.name2)?;
         if record.c & RenameFlags::EXCHANGE.bits() != 0 {
-            self.exchanged(record, old, new, out)?;
+            self.exchanged(record, old, new)?;
             return self.stamp_parents(record);
         }
         if self.handle(file)?.is_none() {
-            self.missing(record, names.parent2, record.name2, out)?;
+            self.skip(record, file)?;
         } else {
             self.moved(file, old, new, if record.a == 0 { names.victim } else { FileId::NONE })?;
         }
@@ -171,7 +189,6 @@ impl Replica {
         record: &Record<'_>,
         old: Option<(Dir, CString)>,
         new: Option<(Dir, CString)>,
-        out: &mut Outcome,
     ) -> Result<(), ApplyError> {
         let (file, victim) = (record.file, record.names.victim);
         let (file_here, victim_here) = (self.handle(file)?.is_some(), self.handle(victim)?.is_some());
@@ -184,11 +201,10 @@ impl Replica {
         if file_here {
             self.moved(file, old.clone(), new, FileId::NONE)?;
         } else {
-            self.missing(record, record.names.parent2, record.name2, out)?;
+            self.skip(record, file)?;
         }
         if !victim_here {
-            let record = Record { file: victim, ..*record };
-            return self.missing(&record, record.parent, record.name, out);
+            return self.skip(record, victim);
         }
         match old {
             Some((dir, name)) => self.put(victim, &dir, &name, None, FileId::NONE),
@@ -209,22 +225,7 @@ impl Replica {
         let name = checked_name(record, name)?;
         match self.dir(parent)? {
             Some(dir) => Ok(Some((dir, name))),
-            None => self.skip_unknown(record, parent).map(|()| None),
+            None => self.skip(record, parent).map(|()| None),
         }
-    }
-
-    /// A name for a file that is not here: the scan under way may have missed it.
-    fn missing(
-        &mut self,
-        record: &Record<'_>,
-        parent: FileId,
-        name: &[u8],
-        out: &mut Outcome,
-    ) -> Result<(), ApplyError> {
-        if self.scan.is_some() && !self.replaying && self.map.get(parent).is_some() {
-            out.needs.push(Need::Node { file: record.file, parent, name: name.to_vec() });
-            return Ok(());
-        }
-        self.skip_unknown(record, record.file)
     }
 }

@@ -1,6 +1,7 @@
 //! Content: writes, sizes, holes, allocation, and the comparison of hashes.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
@@ -47,10 +48,6 @@ impl Replica {
         }
         self.on_handle(file, "read the capability of", |handles| handles.keep_capability(file))?;
         self.map.disprove(file);
-        let len = if record.data.is_empty() { record.b } else { record.data.len() as u64 };
-        if let Some(wanted) = self.wanted.get_mut(&file) {
-            *wanted = wanted.saturating_sub(len);
-        }
         if record.data.is_empty() {
             return self.on_fd(file, "punch a hole into", |fd| punch(fd, record.a, record.b));
         }
@@ -64,30 +61,45 @@ impl Replica {
         })
     }
 
-    /// Compares hashes with the file: asks for what differs, or reports it.
+    /// Compares hashes with the file. Without hashes: all have come.
     pub(super) fn compare(&mut self, record: &Record<'_>, out: &mut Outcome) -> Result<(), ApplyError> {
         let (file, purpose) = (record.file, Purpose::from_u32(record.c));
         let corrupt = |what| ApplyError::Corrupt { file, kind: Kind::Hash, what };
-        if record.b == 0 || record.b > BLOCK_BYTES_MAX || !record.data.len().is_multiple_of(HASH_BYTES) {
-            return Err(corrupt("hashes of no usable block size"));
-        }
         let purpose = purpose.ok_or(corrupt("no purpose"))?;
+        let reports = matches!(purpose, Purpose::Verify | Purpose::Repair);
         let Some(handle) = self.handle(file)?.filter(|handle| !handle.path_only) else { return Ok(()) };
-        let ranges = differing(handle.fd(), record).map_err(|errno| self.failed("read", file, errno))?;
-        if ranges.is_empty() {
+        let ranges = if record.data.is_empty() {
+            self.differing_size(handle.fd(), record)
+        } else if record.b == 0 || record.b > BLOCK_BYTES_MAX || !record.data.len().is_multiple_of(HASH_BYTES) {
+            return Err(corrupt("hashes of no usable block size"));
+        } else {
+            differing(handle.fd(), record)
+        };
+        let ranges = ranges.map_err(|errno| self.failed("read", file, errno))?;
+        if reports {
+            let path = if ranges.is_empty() { PathBuf::new() } else { self.path_of(file).unwrap_or_default() };
+            let differs = ranges.iter().map(|&(offset, len)| {
+                let what = What::Content { offset, len };
+                Difference { file, parent: FileId::NONE, name: Vec::new(), path: path.clone(), what }
+            });
+            out.differs.extend(differs);
             return Ok(());
         }
-        if matches!(purpose, Purpose::Verify | Purpose::Repair) {
-            let path = self.path_of(file).unwrap_or_default();
-            let what = |&(offset, len): &(u64, u64)| What::Content { offset, len };
-            out.differs.extend(ranges.iter().map(|range| Difference { file, path: path.clone(), what: what(range) }));
-        }
-        if purpose != Purpose::Verify {
-            *self.wanted.entry(file).or_default() += ranges.iter().map(|range| range.1).sum::<u64>();
-            self.map.disprove(file);
+        if record.data.is_empty() {
+            let mut ranges = self.differing.remove(&file).unwrap_or_default();
+            join(&mut ranges);
             out.needs.push(Need::Content { file, ranges });
+        } else if !ranges.is_empty() {
+            self.map.disprove(file);
+            self.differing.entry(file).or_default().extend(ranges);
         }
         Ok(())
+    }
+
+    /// The range by which the sizes differ.
+    fn differing_size(&self, fd: BorrowedFd<'_>, record: &Record<'_>) -> Result<Vec<(u64, u64)>, Errno> {
+        let (here, there) = (rustix::fs::fstat(fd)?.st_size as u64, record.attr.size);
+        Ok(if here == there { Vec::new() } else { vec![(here.min(there), here.abs_diff(there))] })
     }
 
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> Result<(), ApplyError> {
@@ -179,12 +191,23 @@ fn differing(fd: BorrowedFd<'_>, record: &Record<'_>) -> Result<Vec<(u64, u64)>,
         if there.to_le_bytes() == *hash {
             continue;
         }
-        match ranges.last_mut() {
-            Some((from, have)) if *from + *have == offset => *have += len,
-            _ => ranges.push((offset, len)),
-        }
+        ranges.push((offset, len));
     }
+    join(&mut ranges);
     Ok(ranges)
+}
+
+/// Sorts ranges and joins those that touch.
+fn join(ranges: &mut Vec<(u64, u64)>) {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, kept| {
+        let end = kept.0.saturating_add(kept.1);
+        let touches = next.0 <= end;
+        if touches {
+            kept.1 = end.max(next.0.saturating_add(next.1)) - kept.0;
+        }
+        touches
+    });
 }
 
 fn has_data(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<bool, Errno> {

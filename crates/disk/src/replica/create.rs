@@ -13,7 +13,7 @@ use super::map::Slot;
 use super::names::{Dir, From};
 use super::{ApplyError, IdStorage, Replica};
 use crate::ID_XATTR;
-use crate::volume::{file_id_of, open_by_id};
+use crate::volume::file_id_of;
 use crate::xattr::{self, Target};
 
 impl Replica {
@@ -99,14 +99,6 @@ impl Replica {
         }
         xattr::set(target, ID_XATTR.as_bytes(), file.as_bytes())
             .map_err(|errno| self.failed("write the id of", file, errno))
-    }
-
-    /// A file that lost its last name beneath the replica, but is open: it can be named no more.
-    pub(super) fn is_gone(&mut self, file: FileId) -> Result<bool, ApplyError> {
-        let Some(slot) = self.map.get(file).copied() else { return Ok(true) };
-        let root = &self.ground.volumes[slot.local.volume as usize].root;
-        let opened = open_by_id(root, slot.local, OFlags::PATH | OFlags::NOFOLLOW);
-        Ok(opened.map_err(|errno| self.failed("open", file, errno))?.is_none())
     }
 
     fn hold_name_for_new(&self, file: FileId) -> CString {

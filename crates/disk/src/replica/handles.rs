@@ -117,6 +117,9 @@ impl Handles {
 
     /// Times for the end of the batch; `None` leaves what is there, or what was pending.
     pub(super) fn set_times(&mut self, id: FileId, atime: Option<Time>, mtime: Option<Time>) {
+        if atime.is_none() && mtime.is_none() {
+            return;
+        }
         self.note(id, |pending| {
             pending.atime = atime.or(pending.atime);
             pending.mtime = mtime.or(pending.mtime);
@@ -137,6 +140,12 @@ impl Handles {
         if (open.uid, open.gid) != (attr.uid, attr.gid) {
             open.chown(attr.uid, attr.gid)?;
         }
+        self.set_mode(id, attr)
+    }
+
+    /// Permissions, where they are not so yet.
+    pub(super) fn set_mode(&mut self, id: FileId, attr: &Attr) -> Result<()> {
+        let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
         if open.mode & 0o7777 != attr.permissions() && open.mode & 0o170_000 != 0o120_000 {
             open.chmod(attr.permissions())?;
         }

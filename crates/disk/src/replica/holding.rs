@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, RawDir, RenameFlags};
@@ -82,23 +83,30 @@ impl Replica {
 
     /// Moves what has that name to the holding directory.
     pub(super) fn move_to_holding(&mut self, known: Option<FileId>, dir: &Dir, name: &CStr) -> Result<(), ApplyError> {
-        let holding = self.holding(dir.volume());
         let hold_name = self.hold_name(known);
-        let same = dir.id.is_none() && *hold_name == *name;
-        let rename = || rustix::fs::renameat_with(dir.fd(), name, holding.fd(), &hold_name, RenameFlags::NOREPLACE);
-        let mut done = if same { Ok(()) } else { rename() };
+        self.move_to_holding_as(&hold_name, dir, name)?;
+        self.held.extend(known);
+        Ok(())
+    }
+
+    fn move_to_holding_as(&mut self, hold_name: &CStr, dir: &Dir, name: &CStr) -> Result<(), ApplyError> {
+        let holding = self.holding(dir.volume());
+        if dir.id.is_none() && *hold_name == *name {
+            return Ok(());
+        }
+        let rename = || rustix::fs::renameat_with(dir.fd(), name, holding.fd(), hold_name, RenameFlags::NOREPLACE);
+        let mut done = rename();
         if matches!(done, Err(Errno::PERM | Errno::ACCESS)) {
             self.unlock_dir(dir)?;
             self.unlock_name(dir, name)?;
             done = rename();
         }
         if done == Err(Errno::EXIST) {
-            self.clear_holding_name(&holding, &hold_name)?;
+            self.clear_holding_name(&holding, hold_name)?;
             done = rename();
         }
         done.map_err(|errno| self.failed_in("hold", dir, name, errno))?;
         self.touched(dir, name);
-        self.held.extend(known);
         Ok(())
     }
 
@@ -125,63 +133,82 @@ impl Replica {
         Ok(())
     }
 
-    /// Removes what is held, except living files: outside of scans those that the map knows, at the end of a scan
-    /// those that it named.
+    /// Removes what is held, except living files.
     pub(super) fn purge_holding(&mut self) -> Result<(), ApplyError> {
         for volume in 0..self.ground.volumes.len() {
             let holding = self.holding(volume);
-            let failed = "list the holding directory of";
-            let mut names = entries(&holding).map_err(|errno| self.failed(failed, FileId::NONE, errno))?;
-            while let Some((name, kind)) = names.pop() {
-                let known = match parse(name.to_bytes()) {
-                    Some(Held::File(file)) if self.held.contains(&file) => Some(file),
-                    _ => None,
-                };
-                if known.is_some_and(|file| self.lives(file)) {
-                    continue;
-                }
-                if let Some(file) = known {
-                    self.forget(file);
-                }
-                if kind == FileType::Directory {
-                    self.empty_held(&holding, &name, &mut names)?;
-                    self.remove_name(&holding, &name, true)?;
-                } else {
-                    self.remove_name(&holding, &name, false)?;
-                }
+            let names = entries(&holding);
+            let names = names.map_err(|errno| self.failed("list the holding directory of", FileId::NONE, errno))?;
+            self.purge(&holding, names, true)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what has that name, with all beneath it.
+    pub(super) fn remove_tree(&mut self, known: Option<FileId>, dir: &Dir, name: &CStr) -> Result<(), ApplyError> {
+        let holding = self.holding(dir.volume());
+        let hold_name = self.hold_name(None);
+        self.move_to_holding_as(&hold_name, dir, name)?;
+        if let Some(file) = known {
+            self.forget(file);
+        }
+        let stat = rustix::fs::statat(holding.fd(), &hold_name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.failed_in("stat", &holding, &hold_name, errno))?;
+        self.purge(&holding, vec![(hold_name, FileType::from_raw_mode(stat.st_mode))], false)
+    }
+
+    /// Removes these held objects. `rescues`: living files are kept.
+    fn purge(&mut self, holding: &Dir, mut names: Vec<(CString, FileType)>, rescues: bool) -> Result<(), ApplyError> {
+        while let Some((name, kind)) = names.pop() {
+            let known = match parse(name.to_bytes()) {
+                Some(Held::File(file)) if self.held.contains(&file) => Some(file),
+                _ => None,
+            };
+            if rescues && known.is_some_and(|file| self.lives(file)) {
+                continue;
+            }
+            if let Some(file) = known {
+                self.forget(file);
+            }
+            if kind == FileType::Directory {
+                self.empty_held(holding, &name, &mut names, rescues)?;
+                self.remove_name(holding, &name, true)?;
+            } else {
+                self.remove_name(holding, &name, false)?;
             }
         }
         Ok(())
     }
 
-    /// Removes the files in a held directory; its directories become nameless ones, for their turn; the living are kept.
+    /// Removes the files in a held directory; its directories become nameless ones, for their turn.
     fn empty_held(
         &mut self,
         holding: &Dir,
         name: &CStr,
         names: &mut Vec<(CString, FileType)>,
+        rescues: bool,
     ) -> Result<(), ApplyError> {
         let opened = rustix::fs::openat(holding.fd(), name, DIR, Mode::empty());
         let fd = opened.map_err(|errno| self.failed_in("open", holding, name, errno))?;
-        super::handles::unlock(std::os::fd::AsFd::as_fd(&fd))
+        super::handles::unlock(fd.as_fd())
             .map_err(|errno| self.failed_in("clear the flags of", holding, name, errno))?;
         let dir = Dir { id: None, local: holding.local, fd: Arc::new(fd) };
         let inside = entries(&dir).map_err(|errno| self.failed_in("list", holding, name, errno))?;
         for (inner, kind) in inside {
             let known = self.lookup(&dir, &inner)?.and_then(|local| self.map.id_of(local));
-            let living = known.filter(|file| self.lives(*file) && !self.held.contains(file));
+            let living = known.filter(|file| rescues && !self.held.contains(file) && self.lives(*file));
             if living.is_some() {
                 self.move_to_holding(living, &dir, &inner)?;
             } else if kind == FileType::Directory {
-                known.inspect(|file| self.map.remove(*file));
+                if let Some(file) = known {
+                    self.forget(file);
+                }
                 let other = self.hold_name(None);
-                rustix::fs::renameat(dir.fd(), &inner, holding.fd(), &other)
-                    .map_err(|errno| self.failed_in("remove", holding, &inner, errno))?;
+                self.move_to_holding_as(&other, &dir, &inner)?;
                 names.push((other, kind));
             } else {
-                let last = rustix::fs::statat(dir.fd(), &inner, AtFlags::SYMLINK_NOFOLLOW)
-                    .is_ok_and(|stat| stat.st_nlink <= 1);
-                if let Some(file) = known.filter(|_| last) {
+                let stat = rustix::fs::statat(dir.fd(), &inner, AtFlags::SYMLINK_NOFOLLOW);
+                if let Some(file) = known.filter(|_| stat.is_ok_and(|stat| stat.st_nlink <= 1)) {
                     self.forget(file);
                 }
                 self.remove_name(&dir, &inner, false)?;
@@ -190,10 +217,13 @@ impl Replica {
         Ok(())
     }
 
+    /// Is it to be kept when the holding directory is emptied? At the end of a scan, what it named; while a scan is still
+    /// to come, all that is known; else what has not lost its place, or never had one.
     fn lives(&self, file: FileId) -> bool {
         match &self.scan {
-            Some(_) => self.map.get(file).is_some_and(|slot| slot.mark == self.mark),
-            None => self.map.get(file).is_some(),
+            Some(scan) if !scan.is_verify() => self.map.get(file).is_some_and(|slot| slot.mark == self.mark),
+            _ if self.unfinished.is_some() => self.map.get(file).is_some(),
+            _ => self.map.get(file).is_some_and(|slot| slot.is_unnamed() || !self.held.contains(&file)),
         }
     }
 

@@ -15,8 +15,8 @@ pub(super) struct Slot {
     pub id: FileId,
     /// The replica's file; its volume is an index into the replica's volumes.
     pub local: FileId,
-    /// Type bits of the mode, shifted right by 12.
-    pub kind: u8,
+    /// Type bits of the mode, shifted right by 12; [`UNNAMED`].
+    kind: u8,
     /// The scan that named it last.
     pub mark: u8,
     /// Are `ctime` and `size` proven equal?
@@ -29,19 +29,24 @@ pub(super) struct Slot {
 
 const _: () = assert!(size_of::<Slot>() <= 64);
 
+/// In [`Slot::kind`]: made without a name (O_TMPFILE), and never named since.
+const UNNAMED: u8 = 0x80;
+
 impl Slot {
     pub(super) fn new(id: FileId, local: FileId, mode: u32) -> Slot {
         let kind = (mode >> 12) as u8;
         Slot { id, local, kind, mark: 0, proven: false, dirty: false, ctime_nsec: 0, ctime_sec: 0, size: 0 }
     }
     pub(super) fn is_dir(&self) -> bool {
-        self.kind == 0o04
+        self.kind() == 0o04
     }
-    pub(super) fn is_file(&self) -> bool {
-        self.kind == 0o10
+    /// Type bits of the mode, shifted right by 12.
+    pub(super) fn kind(&self) -> u8 {
+        self.kind & !UNNAMED
     }
-    pub(super) fn is_symlink(&self) -> bool {
-        self.kind == 0o12
+    /// Made without a name, and never named since.
+    pub(super) fn is_unnamed(&self) -> bool {
+        self.kind & UNNAMED != 0
     }
     /// The source's ctime and size when it was last known equal.
     pub(super) fn proof(&self) -> Option<(Time, u64)> {
@@ -130,6 +135,12 @@ impl FileMap {
         self.note(at);
     }
 
+    pub(super) fn set_unnamed(&mut self, id: FileId, unnamed: bool) {
+        let Some(at) = self.index(id).filter(|at| self.slots[*at as usize].is_unnamed() != unnamed) else { return };
+        self.slots[at as usize].kind ^= UNNAMED;
+        self.note(at);
+    }
+
     pub(super) fn mark(&mut self, id: FileId, mark: u8) {
         if let Some(at) = self.index(id) {
             self.slots[at as usize].mark = mark;
@@ -170,7 +181,8 @@ impl FileMap {
                 ctime_sec: stored.ctime_sec,
                 ctime_nsec: stored.ctime_nsec,
                 size: stored.size,
-                ..Slot::new(stored.id, stored.local, stored.mode())
+                kind: stored.kind,
+                ..Slot::new(stored.id, stored.local, 0)
             });
         }
         if self.dirty.len() + self.removed.len() > 1 << 16 {

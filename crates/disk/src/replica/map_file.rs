@@ -6,7 +6,8 @@
 //!            · epoch u64 · incarnation u64 · sequence u64 · heard u64
 //!   entry    id 16 B · local id 16 B · ctime_sec i64 · size u64 · ctime_nsec u32 · kind u8 · proven u8 · zeros 2 B
 //! ```
-//! A later entry of an id replaces an earlier one; kind 0 removes it. `scan`: purpose + 1 of a scan that has begun and not
+//! kind: type bits of the mode shifted right by 12, with 0x80 for a file that never had a name; 0: the id is removed. A
+//! later entry of an id replaces an earlier one. `scan`: purpose + 1 of a scan that has begun and not
 //! ended. `heard`: the latest time that a record carried. A batch that is cut off or whose checksum is wrong ends the
 //! file: it was being written when the machine stopped, and its position never counted. Where the file has grown to
 //! more than twice what it holds, it is written anew beside the old one and renamed over it.
@@ -71,7 +72,7 @@ pub(super) struct Stored {
     pub ctime_sec: i64,
     pub size: u64,
     pub ctime_nsec: u32,
-    kind: u8,
+    pub kind: u8,
     proven: u8,
     zeros: [u8; 2],
 }
@@ -96,9 +97,6 @@ impl Stored {
     }
     pub(super) fn is_proven(&self) -> bool {
         self.proven == 1
-    }
-    pub(super) fn mode(&self) -> u32 {
-        u32::from(self.kind) << 12
     }
 }
 

@@ -52,6 +52,9 @@ pub struct ReplicaConfig {
     pub ids: IdStorage,
     /// Xattrs, ACLs and flags that the target's file system does not know are left out instead of refused.
     pub go_without: bool,
+    /// Changes of files that the replica does not have are ignored instead of refused with [`ApplyError::Unknown`]:
+    /// for a stream that other targets receive too.
+    pub skip_unknown: bool,
 }
 
 /// One target directory.
@@ -89,30 +92,25 @@ pub enum Need {
         /// The file.
         file: FileId,
     },
-    /// Content of these ranges (offset, length; length `u64::MAX`: to the end), then a NodeEnd.
+    /// Content of these ranges (offset, length; length `u64::MAX`: to the end; none where it is equal), then a NodeEnd.
     Content {
         /// The file.
         file: FileId,
         /// The ranges, in order.
         ranges: Vec<(u64, u64)>,
     },
-    /// A name record spoke of a file that is not here and that the scan may have missed: send it as a move-in.
-    Node {
-        /// The file.
-        file: FileId,
-        /// Directory that it went to.
-        parent: FileId,
-        /// Its name there.
-        name: Vec<u8>,
-    },
 }
 
 /// A difference between source and replica that a scan found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The source's file; none for what only the replica has.
+    /// The source's file; none for what never came from the source.
     pub file: FileId,
-    /// Path beneath the replica's root, for people.
+    /// For names ([`What::Missing`] and [`What::Extra`]): the directory, else none.
+    pub parent: FileId,
+    /// For names: the name, else empty.
+    pub name: Vec<u8>,
+    /// Path at the replica, for people.
     pub path: PathBuf,
     /// What differs.
     pub what: What,
@@ -149,6 +147,8 @@ pub struct Statistics {
     pub files: u64,
     /// Objects in the holding directories.
     pub held: u64,
+    /// Records that were about nothing that is here.
+    pub skipped: u64,
 }
 
 /// A target tree and the map from the source's file ids to its files.
@@ -167,9 +167,11 @@ pub struct Replica {
     scan: Option<Scan>,
     unfinished: Option<Purpose>,
     mark: u8,
-    /// Bytes of content asked for and not yet come.
-    wanted: HashMap<FileId, u64>,
+    /// Ranges that the hashes of a file, so far, found different.
+    differing: HashMap<FileId, Vec<(u64, u64)>>,
     replaying: bool,
+    skip_unknown: bool,
+    skipped: u64,
     /// Latest time of a record, nanoseconds since 1970.
     heard: u64,
     applied: Position,
@@ -238,8 +240,10 @@ impl Replica {
             scan: None,
             unfinished: progress.scan.checked_sub(1).and_then(Purpose::from_u32),
             mark: 0,
-            wanted: HashMap::new(),
+            differing: HashMap::new(),
             replaying: false,
+            skip_unknown: config.skip_unknown,
+            skipped: 0,
             heard: progress.heard,
             applied: progress.position,
             records: 0,
@@ -256,13 +260,20 @@ impl Replica {
     pub fn apply(&mut self, record: &Record<'_>) -> Result<Outcome, ApplyError> {
         let mut out = Outcome::default();
         if record.kind.is_change() {
-            self.change(record, &mut out)?;
+            self.change(record)?;
         } else {
             self.scanned(record, &mut out)?;
         }
-        self.heard = self.heard.max(record.time);
+        self.hear(record.time);
         self.records += 1;
         Ok(out)
+    }
+
+    /// Takes note of the source's time (nanoseconds since 1970) at a place of the stream; 0 is taken as now. A ctime
+    /// that is hardly older than the last time before a gap proves nothing.
+    pub fn hear(&mut self, time: u64) {
+        let time = if time > 0 { time } else { now() };
+        self.heard = self.heard.max(time);
     }
 
     /// Sets what was put off since the last call (times, flags): call it at the end of each batch of records.
@@ -347,6 +358,7 @@ impl Replica {
             bytes: self.bytes,
             files: self.map.len() as u64,
             held: self.held.len() as u64,
+            skipped: self.skipped,
         }
     }
 
@@ -368,7 +380,7 @@ impl Replica {
         }
         let Some(slot) = self.map.get(file).copied() else { return Ok(None) };
         let root = &self.ground.volumes[slot.local.volume as usize].root;
-        match handles::open(root, slot.local, slot.kind) {
+        match handles::open(root, slot.local, slot.kind()) {
             Ok(Some((fd, path_only, taken))) => {
                 let kept = self.handles.keep(file, fd, path_only);
                 let handle = kept.map_err(|errno| self.failed("open", file, errno))?;
@@ -389,7 +401,7 @@ impl Replica {
         self.map.remove(file);
         self.handles.forget(file);
         self.held.remove(&file);
-        self.wanted.remove(&file);
+        self.differing.remove(&file);
     }
 
     /// The error for a failed system call on a file.
@@ -414,8 +426,9 @@ impl Replica {
     }
 
     /// Is a record about this unknown file to be skipped? Else it is an error.
-    fn skip_unknown(&self, record: &Record<'_>, file: FileId) -> Result<(), ApplyError> {
-        if self.replaying || self.scan.is_some() || record.attr.nlink == 0 {
+    fn skip(&mut self, record: &Record<'_>, file: FileId) -> Result<(), ApplyError> {
+        if self.replaying || self.scan.is_some() || self.skip_unknown || record.attr.nlink == 0 {
+            self.skipped += 1;
             return Ok(());
         }
         Err(ApplyError::Unknown { file, kind: record.kind })
@@ -425,4 +438,8 @@ impl Replica {
     fn volume_for(&self, dir: Option<FileId>) -> usize {
         dir.and_then(|dir| self.map.get(dir)).map_or(0, |slot| slot.local.volume as usize)
     }
+}
+
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

@@ -120,7 +120,7 @@ impl Replica {
                 done => done,
             };
             match done {
-                Ok(()) => return self.named(file, dir, name, &source),
+                Ok(()) => return self.named(file, &source),
                 Err(Errno::PERM | Errno::ACCESS) if !unlocked => {
                     unlocked = true;
                     self.unlock_around(file, dir, name, &source)?;
@@ -162,8 +162,12 @@ impl Replica {
         if !dies {
             let stat = rustix::fs::statat(dir.fd(), name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|errno| self.failed_in("stat", dir, name, errno))?;
-            if stat.st_nlink <= 1 {
+            let last = stat.st_nlink <= 1;
+            if last && (self.replaying || self.scan.is_some()) {
                 self.hold(file)?;
+            } else if last {
+                // It lives on outside of the set.
+                self.forget(file);
             }
         }
         self.remove_name(dir, name, false)
@@ -269,8 +273,8 @@ impl Replica {
     }
 
     /// The file has got its name: notes what that means for scans and the holding directory.
-    fn named(&mut self, file: FileId, dir: &Dir, name: &CStr, source: &From) -> Result<(), ApplyError> {
-        self.touched(dir, name);
+    fn named(&mut self, file: FileId, source: &From) -> Result<(), ApplyError> {
+        self.map.set_unnamed(file, false);
         if let From::Named(old, old_name) = source {
             self.touched(old, old_name);
             if old.id.is_none() {

@@ -23,8 +23,6 @@ const YOUNG_NS: i128 = 20_000_000;
 #[derive(Debug)]
 pub(super) struct Scan {
     pub purpose: Purpose,
-    /// Of everything, not of one subtree or file.
-    pub whole: bool,
     /// Latest time of a record before it began.
     pub heard: u64,
     listings: HashMap<FileId, Names>,
@@ -40,7 +38,7 @@ impl Replica {
         match record.kind {
             Kind::ScanBegin => self.begin_scan(record),
             Kind::ScanEnd => self.end_scan(record),
-            Kind::Node if self.purpose_of(record)? == Purpose::Verify => self.verify_node(record, out),
+            Kind::Node if self.purpose_of(record)?.compares() => self.verify_node(record, out),
             Kind::Node => self.node(record, out),
             Kind::Chunk => self.chunk(record),
             Kind::Hash => self.compare(record, out),
@@ -79,9 +77,9 @@ impl Replica {
             self.map.unmark_all();
             self.mark = 1;
         }
-        let whole = record.file.is_none();
-        self.scan = Some(Scan { purpose, whole, heard: self.heard, listings: HashMap::new() });
-        if purpose != Purpose::Verify {
+        self.scan = Some(Scan { purpose, heard: self.heard, listings: HashMap::new() });
+        self.differing.clear();
+        if !purpose.compares() {
             self.unfinished = Some(purpose);
         }
         Ok(())
@@ -93,12 +91,12 @@ impl Replica {
         if self.scan.is_none() {
             return Ok(());
         }
-        if purpose != Purpose::Verify {
+        if !purpose.compares() {
             self.purge_holding()?;
             self.unfinished = None;
         }
         self.scan = None;
-        self.wanted.clear();
+        self.differing.clear();
         Ok(())
     }
 
@@ -108,15 +106,23 @@ impl Replica {
             return Err(ApplyError::Corrupt { file, kind: record.kind, what: "no file type" });
         }
         let purpose = self.purpose_of(record)?;
-        if purpose == Purpose::Repair {
-            self.verify_node(record, out)?;
-        }
-        if record.parent.is_none() {
-            self.bind_root(record)?;
+        if record.parent.is_none() && record.name.is_empty() {
+            // The file, whatever it is called.
             return self.settle_node(record, purpose, Origin::Known, out);
         }
-        let origin = self.place_node(record)?;
+        let scans = self.scan.as_ref().is_some_and(|scan| !scan.is_verify());
+        let told = scans && self.map.get(file).is_some_and(|slot| slot.mark == self.mark);
+        let origin = if record.parent.is_none() {
+            self.bind_root(record)?;
+            Origin::Known
+        } else {
+            self.place_node(record)?
+        };
         self.map.mark(file, self.mark);
+        if told && origin == Origin::Known {
+            // One more name of a file whose content has come, or is coming.
+            return Ok(());
+        }
         self.settle_node(record, purpose, origin, out)
     }
 
@@ -147,7 +153,7 @@ impl Replica {
         let file = record.file;
         let name = checked_name(record, record.name)?;
         let Some(dir) = self.dir(record.parent)? else {
-            self.skip_unknown(record, record.parent)?;
+            self.skip(record, record.parent)?;
             return self.node_without_place(record);
         };
         if self.is_listed(file, &dir, &name) {
@@ -218,23 +224,16 @@ impl Replica {
         if !attr.is_file() {
             return if attr.is_dir() { Ok(()) } else { self.conclude(file, attr) };
         }
-        if origin != Origin::New {
-            self.map.disprove(file);
-            if purpose == Purpose::Mirror || attr.size == 0 {
-                self.shorten(file, attr.size)?;
-            }
-        }
-        if attr.size == 0 && (purpose != Purpose::Mirror) {
-            return self.conclude(file, attr);
-        }
         match purpose {
-            // A mirror sends its content unasked, a repair its hashes.
-            Purpose::Mirror | Purpose::Verify | Purpose::Repair => {}
-            Purpose::Difference if origin == Origin::New => {
-                self.wanted.insert(file, attr.size);
-                out.needs.push(Need::Content { file, ranges: vec![(0, u64::MAX)] });
+            // Content comes unasked. What is proven may be ahead of the node, never behind.
+            Purpose::Mirror if origin != Origin::New && self.proven(file).is_none() => self.shorten(file, attr.size)?,
+            Purpose::Difference => {
+                self.map.disprove(file);
+                let all = origin == Origin::New || attr.size == 0;
+                let ranges = vec![(0, u64::MAX)];
+                out.needs.push(if all { Need::Content { file, ranges } } else { Need::Hash { file } });
             }
-            Purpose::Difference => out.needs.push(Need::Hash { file }),
+            _ => {}
         }
         Ok(())
     }
@@ -255,18 +254,12 @@ impl Replica {
     fn end_node(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
         let (file, attr) = (record.file, &record.attr);
         if self.handle(file)?.is_none() {
-            return self.skip_unknown(record, file);
-        }
-        if self.scan.as_ref().is_some_and(|scan| scan.purpose == Purpose::Verify) {
-            return Ok(());
+            return self.skip(record, file);
         }
         if attr.is_file() {
             self.set_size(file, attr.size)?;
         }
         self.conclude(file, attr)?;
-        if self.wanted.remove(&file).is_some_and(|missing| missing > 0) {
-            self.map.disprove(file);
-        }
         if attr.is_file() {
             // A mirror meets each file once: it need not stay open.
             self.handles.finish(file).map_err(|errno| self.failed("set the times of", file, errno))?;
@@ -294,14 +287,14 @@ impl Replica {
 
     fn end_dir(&mut self, record: &Record<'_>, out: &mut Outcome) -> Result<(), ApplyError> {
         let file = record.file;
-        let Some(dir) = self.dir(file)? else { return self.skip_unknown(record, file) };
+        let Some(dir) = self.dir(file)? else { return self.skip(record, file) };
         let Some(scan) = &mut self.scan else { return Ok(()) };
         let purpose = scan.purpose;
         let left = scan.listings.remove(&dir.local).unwrap_or_default();
         if !left.is_empty() {
             self.clear_unstated(file, &dir, &left, purpose, out)?;
         }
-        if purpose != Purpose::Verify && record.attr.mode != 0 {
+        if !purpose.compares() && record.attr.mode != 0 {
             self.conclude(file, &record.attr)?;
         }
         Ok(())
@@ -331,11 +324,13 @@ impl Replica {
             if !root.rules.take(path.as_os_str().as_bytes(), kind == rustix::fs::FileType::Directory) {
                 continue;
             }
-            if matches!(purpose, Purpose::Verify | Purpose::Repair) {
+            if purpose.compares() {
                 let path = root.path.join(path);
-                out.differs.push(Difference { file: FileId::NONE, path, what: What::Extra });
-            }
-            if purpose != Purpose::Verify {
+                let local = self.lookup(dir, &name)?;
+                let known = local.and_then(|local| self.map.id_of(local)).unwrap_or(FileId::NONE);
+                let name = name.to_bytes().to_vec();
+                out.differs.push(Difference { file: known, parent: file, name, path, what: What::Extra });
+            } else {
                 self.displace(dir, &name)?;
             }
         }
@@ -355,6 +350,24 @@ impl Replica {
             return self.remove_name(dir, name, false);
         }
         self.move_to_holding(known, dir, name)
+    }
+}
+
+impl Scan {
+    pub(super) fn is_verify(&self) -> bool {
+        self.purpose.compares()
+    }
+}
+
+/// What a purpose means here.
+trait Compares {
+    /// Does the target compare and report, and change nothing?
+    fn compares(self) -> bool;
+}
+
+impl Compares for Purpose {
+    fn compares(self) -> bool {
+        matches!(self, Purpose::Verify | Purpose::Repair)
     }
 }
 

@@ -13,9 +13,6 @@ impl Replica {
     /// Compares the name, the attributes and the xattrs of a node with the replica.
     pub(super) fn verify_node(&mut self, record: &Record<'_>, out: &mut Outcome) -> Result<(), ApplyError> {
         let file = record.file;
-        self.map.mark(file, self.mark);
-        let path = self.path_of_record(record);
-        let mut report = |what| out.differs.push(Difference { file, path: path.clone(), what });
         if !record.parent.is_none() {
             let name = checked_name(record, record.name)?;
             let here = match self.dir(record.parent)? {
@@ -27,12 +24,12 @@ impl Replica {
                 None => false,
             };
             if !here {
-                report(What::Missing);
+                self.report(record, What::Missing, out);
                 return Ok(());
             }
         }
         let Some(handle) = self.handle(file)? else {
-            report(What::Missing);
+            self.report(record, What::Missing, out);
             return Ok(());
         };
         // What is pending on the file is as good as set.
@@ -45,7 +42,7 @@ impl Replica {
             lines.push("symlink target".into());
         }
         if !lines.is_empty() {
-            report(What::Attributes(lines));
+            self.report(record, What::Attributes(lines), out);
         }
         let mut names: Vec<Vec<u8>> = Vec::new();
         for (name, value) in wanted.xattrs.iter().chain(&found.xattrs) {
@@ -55,9 +52,16 @@ impl Replica {
             }
         }
         if !names.is_empty() {
-            report(What::Xattrs(names));
+            self.report(record, What::Xattrs(names), out);
         }
         Ok(())
+    }
+
+    fn report(&mut self, record: &Record<'_>, what: What, out: &mut Outcome) {
+        let path = self.path_of_record(record);
+        let is_name = what == What::Missing;
+        let (parent, name) = if is_name { (record.parent, record.name) } else { (FileId::NONE, &b""[..]) };
+        out.differs.push(Difference { file: record.file, parent, name: name.to_vec(), path, what });
     }
 
     fn path_of_record(&mut self, record: &Record<'_>) -> PathBuf {
@@ -71,8 +75,8 @@ impl Replica {
     }
 }
 
-/// One line for each attribute that differs. Times of access and of inode change are not compared, nor the sizes of
-/// directories; link counts only where the source has them.
+/// One line for each attribute that differs. Not compared are times of access and of inode change, link counts, and
+/// sizes: the hashes end with the size.
 fn differing_attributes(wanted: &Attr, found: &Attr) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = |what: &str, found: String, wanted: String| {
@@ -84,9 +88,6 @@ fn differing_attributes(wanted: &Attr, found: &Attr) -> Vec<String> {
     line("mode", format!("{:o}", found.permissions()), format!("{:o}", wanted.permissions()));
     line("owner", format!("{}:{}", found.uid, found.gid), format!("{}:{}", wanted.uid, wanted.gid));
     line("flags", format!("{:#x}", found.flags), format!("{:#x}", wanted.flags));
-    if wanted.is_file() {
-        line("size", found.size.to_string(), wanted.size.to_string());
-    }
     if found.file_type() == wanted.file_type() && !wanted.is_file() && !wanted.is_dir() {
         line("device", found.rdev.to_string(), wanted.rdev.to_string());
     }
