@@ -223,7 +223,7 @@ impl Supervisor {
         let slots = Slots::new(Shared::map(memory, nodes::BYTES, slots::BYTES)?);
         let ring = Ring::open(self.ring_memory.as_raw_fd()).map_err(io::Error::other)?;
         let nodes = Nodes::new(table, self.mounts.roots(), self.fds_max);
-        let server = Server::new(nodes, ring, slots, self.restarts);
+        let server = Server::new(nodes, ring, slots, self.order, self.restarts);
         if self.restarts > 0 {
             for root in server.nodes.roots() {
                 device::notify(root.device, abi::notify::RESEND, &[])?;

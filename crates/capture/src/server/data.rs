@@ -10,6 +10,7 @@ use stead_model::{AttrMask, FileId, Kind, Record};
 use super::reply::attr_of;
 use super::stat;
 use super::worker::Worker;
+use crate::Order;
 use crate::fuse::abi::{self, FallocateIn, FsyncIn, InHeader, LseekIn, LseekOut, ReadIn, WriteIn, WriteOut};
 use crate::nodes::{Access, NodeRef, flag};
 use crate::sys::{self, Result};
@@ -43,28 +44,28 @@ impl<'s> Worker<'s, '_> {
         let asked: WriteIn = abi::take(&mut body)?;
         let data = body.get(..asked.size as usize).ok_or(Errno::INVAL)?;
         let pin = self.server.nodes.pin(&node, Access::Write)?;
-        if node.has(flag::APPEND_ONLY) && asked.offset != stat(pin.fd)?.st_size as u64 {
-            return Err(Errno::PERM);
-        }
+        let there = if node.has(flag::APPEND_ONLY) { already_there(&asked, stat(pin.fd)?.st_size as u64)? } else { 0 };
         let kill = asked.write_flags & abi::WRITE_KILL_SUIDGID != 0;
         let privileged = self.before_change(header, &node, pin.fd, kill)?;
-        let mut done = 0;
+        let mtime = self.mtime_to_keep(pin.fd)?;
+        let mut done = there;
         while done < data.len() {
             match rustix::io::pwrite(sys::fd(pin.fd), &data[done..], asked.offset + done as u64) {
                 Ok(0) => break,
                 Ok(more) => done += more,
                 Err(Errno::INTR) => {}
-                Err(_) if done > 0 => break,
+                Err(_) if done > there => break,
                 Err(error) => return Err(error),
             }
         }
+        keep_mtime(pin.fd, mtime);
         let now = self.after_change(&node, pin.fd, privileged)?;
         if !node.is_silent() {
             let from_cache = if asked.write_flags & abi::WRITE_CACHE != 0 { flags::WRITE_BACK } else { 0 };
             self.server.ring.put(&Record {
                 flags: from_cache,
-                a: asked.offset,
-                data: &data[..done],
+                a: asked.offset + there as u64,
+                data: &data[there..done],
                 attr: attr_of(&now),
                 ..Record::new(Kind::Write, node.file)
             });
@@ -77,7 +78,9 @@ impl<'s> Worker<'s, '_> {
         let asked: FallocateIn = abi::take(&mut body)?;
         let pin = self.server.nodes.pin(&node, Access::Write)?;
         let privileged = self.before_change(header, &node, pin.fd, header.uid != 0)?;
+        let mtime = self.mtime_to_keep(pin.fd)?;
         sys::fallocate(pin.fd, asked.mode as i32, asked.offset as i64, asked.length as i64)?;
+        keep_mtime(pin.fd, mtime);
         let now = self.after_change(&node, pin.fd, privileged)?;
         if !node.is_silent() {
             self.server.ring.put(&Record {
@@ -117,6 +120,16 @@ impl<'s> Worker<'s, '_> {
         self.slowly(|_| rustix::fs::syncfs(beneath))?;
         self.server.ring.put(&Record { c: 2, ..Record::new(Kind::Sync, FileId::NONE) });
         Ok(())
+    }
+
+    /// With a write-back cache the kernel keeps the time of change of regular files itself and tells it apart from the
+    /// data (or not at all, if it did not have to change it): what is written must leave it alone.
+    fn mtime_to_keep(&self, fd: RawFd) -> Result<Option<libc::timespec>> {
+        if self.server.order == Order::Strict {
+            return Ok(None);
+        }
+        let now = stat(fd)?;
+        Ok(Some(libc::timespec { tv_sec: now.st_mtime as i64, tv_nsec: now.st_mtime_nsec as i64 }))
     }
 
     /// Does to privileges what the kernel does when content changes: setuid and setgid go where the writer may not keep
@@ -160,6 +173,23 @@ impl<'s> Worker<'s, '_> {
             self.server.ring.put(&Record { c: AttrMask::MODE.0, attr, ..Record::new(Kind::SetAttr, node.file) });
         }
         Ok(())
+    }
+}
+
+fn keep_mtime(fd: RawFd, mtime: Option<libc::timespec>) {
+    if let Some(mtime) = mtime {
+        // Refused for files of the inode flag append, whose time is then that of the write-back.
+        let _ = sys::set_times(fd, &[libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT }, mtime]);
+    }
+}
+
+/// A file of the inode flag append takes writes at its end only; write-back brings what is there once more before it.
+fn already_there(asked: &WriteIn, size: u64) -> Result<usize> {
+    let from_cache = asked.write_flags & abi::WRITE_CACHE != 0;
+    match size.checked_sub(asked.offset) {
+        Some(0) => Ok(0),
+        Some(before) if from_cache => Ok(before.min(asked.size.into()) as usize),
+        _ => Err(Errno::PERM),
     }
 }
 

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use stead_model::{AttrMask, Kind, Record};
 
+use crate::Order;
 use crate::nodes::{Access, Nodes, flag};
 use crate::ring::{FLIGHTS, Ring};
 use crate::root::Root;
@@ -47,6 +48,7 @@ pub struct Server {
     pub nodes: Nodes,
     pub ring: Ring,
     pub slots: Slots,
+    order: Order,
     /// Threads started so far.
     threads: AtomicUsize,
     /// Which half of slots and flights is ours: the other holds what the dead predecessor was doing.
@@ -61,12 +63,13 @@ pub struct Server {
 
 impl Server {
     /// A server over state that is new, or was left by a dead one; `restarts` counts those before.
-    pub fn new(nodes: Nodes, ring: Ring, slots: Slots, restarts: u32) -> Server {
+    pub fn new(nodes: Nodes, ring: Ring, slots: Slots, order: Order, restarts: u32) -> Server {
         let gates = nodes.roots().iter().map(|_| Gate::new()).collect();
         Server {
             nodes,
             ring,
             slots,
+            order,
             threads: AtomicUsize::new(0),
             half: restarts as usize % 2,
             gates,

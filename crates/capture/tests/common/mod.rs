@@ -84,12 +84,15 @@ impl Rig {
 
     /// Runs one operation on the bare and on the captured directory. It has to end the same, and what the records make
     /// of an empty directory has to be what the captured one holds.
-    pub fn same(&mut self, name: &str, operation: impl Fn(&Path) -> String) {
+    pub fn same(&mut self, name: &str, operation: impl Fn(&Path) -> String) -> Result<(), String> {
         let (bare, ours) = (self.bare().join(name), self.ours().join(name));
         std::fs::create_dir(&bare).unwrap();
         std::fs::create_dir(&ours).unwrap();
-        assert_eq!(operation(&ours), operation(&bare), "{name}: what the application sees (captured, bare)");
-        tree::assert_same(&ours, &bare, tree::Times::Ignore, &format!("{name}: captured and bare"));
+        let (seen, wanted) = (operation(&ours), operation(&bare));
+        if seen != wanted {
+            return Err(format!("{name}: the application sees\n{seen}\nwhere the bare file system shows\n{wanted}"));
+        }
+        tree::compare(&ours, &bare, tree::Times::Ignore, &format!("{name}: captured and bare"))
     }
 
     /// Replays all records since the start, and compares.

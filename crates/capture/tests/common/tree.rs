@@ -15,6 +15,11 @@ pub enum Times {
 
 /// Fails with the differences.
 pub fn assert_same(left: &Path, right: &Path, times: Times, context: &str) {
+    compare(left, right, times, context).unwrap_or_else(|text| panic!("{text}"));
+}
+
+/// The differences, as text.
+pub fn compare(left: &Path, right: &Path, times: Times, context: &str) -> Result<(), String> {
     let (left, right) = (describe(left, times), describe(right, times));
     let mut text = String::new();
     for name in left.keys().chain(right.keys()).collect::<std::collections::BTreeSet<_>>() {
@@ -24,7 +29,7 @@ pub fn assert_same(left: &Path, right: &Path, times: Times, context: &str) {
             let _ = write!(text, "\n{name:?}\n  {}\n  {}", l.unwrap_or(&none), r.unwrap_or(&none));
         }
     }
-    assert!(text.is_empty(), "{context} differ:{text}");
+    if text.is_empty() { Ok(()) } else { Err(format!("{context} differ:{text}")) }
 }
 
 fn describe(root: &Path, times: Times) -> BTreeMap<PathBuf, String> {
