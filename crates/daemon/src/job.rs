@@ -21,7 +21,7 @@ pub(crate) enum JobDone {
     /// `join`: the other side trusts this node now; trust it too.
     Joined { peer: Peer, responder: Responder },
     /// `protect`: the target keeps the replica now, or why not.
-    Protected { set: SetName, result: Result<Kept, Failure>, responder: Responder, then: Then },
+    Protected { set: SetName, result: Result<Box<Kept>, Failure>, responder: Responder, then: Then },
     /// The directories of a replica were made (those lists), or why not.
     ReplicaMade {
         ask: Box<ReplicaAsk>,
@@ -29,8 +29,8 @@ pub(crate) enum JobDone {
         result: Result<Vec<std::path::PathBuf>, Failure>,
         reply: SyncSender<Result<Tell, Failure>>,
     },
-    /// The targets were told that a set is no longer protected.
-    Released { set: SetName },
+    /// The targets were told that these sets are no longer protected; `rest` is to be protected next.
+    Released { sets: Vec<SetName>, responder: Responder, rest: Vec<stead_api::Protect> },
 }
 
 /// What follows a `protect`.

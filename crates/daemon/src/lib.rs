@@ -15,7 +15,6 @@ mod check;
 mod data;
 mod event;
 mod gather;
-mod idle;
 mod job;
 mod node;
 mod notify;

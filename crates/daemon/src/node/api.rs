@@ -33,7 +33,7 @@ impl Node {
             Request::Join { line } => self.join(&line, responder),
             Request::Nodes => self.nodes(responder),
             Request::Protect(options) => self.protect(vec![options], responder),
-            Request::Unprotect { set, force } => self.unprotect(&set, force, &responder),
+            Request::Unprotect { set, force } => self.unprotect(&set, force, responder),
             Request::Wait { set, timeout_ms } => {
                 let what = format!("what was written to {set} is not applied everywhere");
                 self.command(&set, Command::Wait, timeout_ms.map(Duration::from_millis), what, responder);
@@ -172,7 +172,7 @@ impl Node {
             let what = format!("set {name} was not made");
             let result = job::guarded(&what, || protect::source::arrange(&world, &name, &first, &responder));
             let then = Then { no_wait: first.no_wait, rest: options };
-            Some(JobDone::Protected { set: name, result, responder, then })
+            Some(JobDone::Protected { set: name, result: result.map(Box::new), responder, then })
         });
     }
 
@@ -242,21 +242,25 @@ impl Node {
     }
 
     fn take_steps(&mut self, steps: Vec<apply::Step>, responder: Responder) {
-        let mut new = Vec::new();
+        let (mut ended, mut new) = (Vec::new(), Vec::new());
+        let mut taken = Ok(());
         for step in steps {
-            let taken = match step {
-                apply::Step::Unprotect(set) => self.release(&set, false, &responder),
+            taken = match step {
+                apply::Step::Unprotect(set) => self.end_source(&set).map(|targets| ended.push((set, targets))),
                 apply::Step::Pause(set, paused) => self.pause_quietly(&set, paused),
                 apply::Step::Protect(options) => {
                     new.push(*options);
                     Ok(())
                 }
             };
-            if let Err(failure) = taken {
-                return responder.failed(failure);
+            if taken.is_err() {
+                break;
             }
         }
-        self.protect(new, responder);
+        match taken {
+            Ok(()) => self.release(ended, responder, new),
+            Err(failure) => responder.failed(failure),
+        }
     }
 
     fn pause_quietly(&mut self, set: &SetName, paused: bool) -> Result<(), Failure> {

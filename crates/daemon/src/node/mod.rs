@@ -116,8 +116,9 @@ impl Node {
             JobDone::ReplicaMade { ask, from, result, reply } => {
                 let _ = reply.send(self.keep_replica(*ask, &from, result));
             }
-            JobDone::Released { set } => {
-                self.reserved.remove(&set);
+            JobDone::Released { sets, responder, rest } => {
+                self.reserved.retain(|set| !sets.contains(set));
+                self.protect(rest, responder);
             }
         }
     }

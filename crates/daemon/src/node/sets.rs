@@ -144,7 +144,7 @@ impl Node {
     pub(super) fn protected(
         &mut self,
         name: &SetName,
-        result: Result<Kept, Failure>,
+        result: Result<Box<Kept>, Failure>,
         responder: Responder,
         then: Then,
     ) {
@@ -154,7 +154,7 @@ impl Node {
             Err(failure) => return responder.failed(failure),
         };
         let target = kept.connection.target.clone();
-        match self.begin_source(kept) {
+        match self.begin_source(*kept) {
             Ok(()) if !then.rest.is_empty() => self.protect(then.rest, responder),
             Ok(()) if then.no_wait => {
                 let status = of_set(&self.local_status(), name);
@@ -195,43 +195,56 @@ impl Node {
         });
     }
 
-    pub(super) fn unprotect(&mut self, set: &SetName, force: bool, responder: &Responder) {
-        match self.release(set, force, responder) {
-            Ok(()) => {}
+    pub(super) fn unprotect(&mut self, name: &SetName, force: bool, responder: Responder) {
+        let what = format!("set {name} is still protected");
+        let ended = match self.known(name, &what).cloned() {
+            Ok(set) if set.source != self.name => {
+                return responder.end(self.release_replica(&set, force, &what).map(|()| Answer::Done));
+            }
+            Ok(_) => self.end_source(name),
+            Err(failure) => Err(failure),
+        };
+        match ended {
+            Ok(targets) => self.release(vec![(name.clone(), targets)], responder, Vec::new()),
             Err(failure) => responder.failed(failure),
         }
     }
 
-    /// Ends the protection of a set, then tells its targets; answers the client in the end.
-    pub(super) fn release(&mut self, name: &SetName, force: bool, responder: &Responder) -> Result<(), Failure> {
-        let what = format!("set {name} is still protected");
-        let set = self.known(name, &what)?.clone();
-        if set.source != self.name {
-            return self.release_replica(&set, force, &what).map(|()| responder.done(Answer::Done));
-        }
+    /// Ends the protection of a set whose source this node is; returns the targets that do not know it yet.
+    pub(super) fn end_source(&mut self, name: &SetName) -> Result<Vec<NodeName>, Failure> {
         let targets: Vec<_> = self.plan.connections_of(name).map(|c| c.target.clone()).collect();
         if self.unstarted.remove(name).is_none() {
             self.plane.stop_source(name, Stop::Unprotect)?;
         }
-        let plan = self.plan.without_set(name).map_err(|e| Failure::new(&what, e.to_string(), ""))?;
+        let what = format!("set {name} is still protected");
+        let plan = self.plan.without_set(name).map_err(|e| Failure::new(what, e.to_string(), ""))?;
         self.adopt(plan)?;
         sets::remove(&self.state, name)?;
         info!("set {name} is no longer protected");
-        self.reserved.insert(name.clone());
-        let (dialer, set, responder) = (self.dialer.clone(), name.clone(), responder.clone());
+        Ok(targets)
+    }
+
+    /// Tells targets that sets are no longer protected, then protects the rest; the client is answered in the end.
+    pub(super) fn release(
+        &mut self,
+        ended: Vec<(SetName, Vec<NodeName>)>,
+        responder: Responder,
+        rest: Vec<stead_api::Protect>,
+    ) {
+        let sets: Vec<_> = ended.iter().map(|(set, _)| set.clone()).collect();
+        self.reserved.extend(sets.iter().cloned());
+        let dialer = self.dialer.clone();
         job::spawn(&self.events, move || {
-            for target in targets {
+            for (set, target) in ended.iter().flat_map(|(set, targets)| targets.iter().map(move |t| (set, t))) {
                 let question = Ask::Release { set: set.clone(), undo: false };
-                if let Err(failure) = ask(&dialer, &target, &question, protect::ASK_TIMEOUT) {
+                if let Err(failure) = ask(&dialer, target, &question, protect::ASK_TIMEOUT) {
                     let remedy = format!("run there, once it is back: stead unprotect {set} --force");
                     responder
                         .notice(format!("{target} still guards the replica of set {set} ({}); {remedy}", failure.why));
                 }
             }
-            responder.done(Answer::Done);
-            Some(JobDone::Released { set })
+            Some(JobDone::Released { sets, responder, rest })
         });
-        Ok(())
     }
 
     fn release_replica(&mut self, set: &SetPlan, force: bool, what: &str) -> Result<(), Failure> {

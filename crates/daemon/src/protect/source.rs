@@ -137,13 +137,19 @@ fn check_path(world: &World, given: &Path, responder: &Responder) -> Result<Root
     Ok(Root { plan: PathPlan { volume: volume(&parent)?, path }, is_dir: false, nested: Vec::new() })
 }
 
-/// The set that holds the path already. Another file system mounted inside a protected directory is not in it.
+/// The set that holds the path already, or part of it. Another file system mounted inside a protected directory is not
+/// in it.
 fn protected_as(plan: &Plan, world: &World, path: &Path) -> Option<(SetName, PathBuf)> {
     let own = plan.sets.iter().filter(|set| set.source == world.node);
-    let roots = own.flat_map(|set| set.paths.iter().map(|root| (set.name.clone(), root)));
-    let volume = volume(path).ok();
-    let same = |root: &PathPlan| path == root.path || volume.as_ref() == Some(&root.volume);
-    roots.filter(|(_, root)| overlap(path, &root.path) && same(root)).map(|(set, root)| (set, root.path.clone())).next()
+    let mut roots = own.flat_map(|set| set.paths.iter().map(|root| (set.name.clone(), root)));
+    let found = roots.find(|(_, root)| {
+        let is_mount = |dir: &Path| stead_disk::check::is_mount_point(dir).unwrap_or(false);
+        let inside = path.strip_prefix(&root.path).is_ok()
+            && !path.ancestors().take_while(|dir| *dir != root.path).any(is_mount);
+        let around = root.path.starts_with(path) && volume(path).is_ok_and(|volume| volume == root.volume);
+        inside || around
+    });
+    found.map(|(set, root)| (set, root.path.clone()))
 }
 
 fn directory(path: PathBuf) -> Result<Root, Failure> {

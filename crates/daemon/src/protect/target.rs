@@ -104,7 +104,8 @@ impl Place<'_> {
             let remedy = "Use a file system with lasting file handles: ext4, xfs, btrfs";
             return Err(self.unfit("its file system has no file handles with generations", remedy));
         }
-        if !(able.user_xattrs && able.trusted_xattrs) && !without(Feature::Xattrs) {
+        let holds_xattrs = able.user_xattrs && able.trusted_xattrs;
+        if !holds_xattrs && !without(Feature::Xattrs) {
             let remedy = "Use another file system, or agree to go without them: --without xattrs";
             return Err(self.unfit("its file system cannot hold extended attributes", remedy));
         }

@@ -1,10 +1,8 @@
 //! Two real daemons on loopback: trust, status, refusals, exit codes.
 
-mod daemon;
-
 use std::fs;
 
-use daemon::{Daemon, Said, stead};
+use crate::daemon::{Daemon, Said, stead};
 
 fn two() -> (Daemon, Daemon) {
     (Daemon::start("paris", "127.0.0.2:0"), Daemon::start("lyon", "127.0.0.3:0"))

@@ -1,12 +1,10 @@
 //! From `protect` to `unprotect` between two real daemons: what is arranged, what is refused, what is undone.
 
-mod daemon;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use daemon::{Daemon, mounts_beneath};
+use crate::daemon::{Daemon, Said, mounts_beneath};
 
 struct Site {
     paris: Daemon,
@@ -33,7 +31,7 @@ impl Site {
         self.lyon.dir().join(name)
     }
 
-    fn protect(&self, from: &Path, to: &Path, more: &[&str]) -> daemon::Said {
+    fn protect(&self, from: &Path, to: &Path, more: &[&str]) -> Said {
         let (path, map) = (text(from), format!("{}={}", from.display(), to.display()));
         self.paris.stead(&[&["protect", path, "--on", "lyon", "--map", &map], more].concat())
     }
@@ -63,7 +61,15 @@ fn a_set_lives_from_protect_to_unprotect() {
     assert_eq!(site.paris.stead(&["plan", "show"]).done(), site.lyon.stead(&["plan", "show"]).done());
     site.paris.stead(&["plan", "check"]).done();
     site.lyon.stead(&["plan", "check"]).done();
+    fs::write(source.join("later"), "written while it is protected").unwrap();
     site.paris.stead(&["wait", "notes", "--timeout", "20s"]).done();
+    assert_eq!(fs::read_to_string(replica.join("later")).unwrap(), "written while it is protected");
+    assert_eq!(fs::read_to_string(replica.join("sub/file")).unwrap(), "content");
+    let guarded = fs::write(replica.join("stray"), "x").unwrap_err();
+    assert_eq!(guarded.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    let said = site.paris.stead(&["verify", "notes"]).done();
+    assert!(said.contains("set notes: equal"), "{said}");
+    site.paris.stead(&["mirror", "notes"]).done();
     site.lyon.stead(&["wait", "notes"]).refused(1, &["its source is paris", "Run the command on paris"]);
     site.lyon.stead(&["unprotect", "notes"]).refused(1, &["its source is paris", "--force"]);
 
