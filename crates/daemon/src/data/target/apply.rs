@@ -1,9 +1,7 @@
 //! Batches to the replica, and what the replica finds back into the words of replication.
 
-use std::os::unix::ffi::OsStrExt;
-
 use stead_disk::replica::{self, ApplyError, Outcome, Replica, What};
-use stead_model::{FileId, record};
+use stead_model::record;
 use stead_replication::frame::{Difference, DifferenceKind, Need, NeedWhat, Range};
 use stead_replication::target::Batch;
 
@@ -32,29 +30,27 @@ fn explain(error: ApplyError) -> String {
 
 impl Found {
     fn add(&mut self, outcome: Outcome) {
-        self.needs.extend(outcome.needs.into_iter().filter_map(need));
+        self.needs.extend(outcome.needs.into_iter().map(need));
         self.differences.extend(outcome.differs.into_iter().map(difference));
     }
 }
 
-fn need(need: replica::Need) -> Option<Need> {
+fn need(need: replica::Need) -> Need {
     match need {
-        replica::Need::Hash { file } => Some(Need { file, what: NeedWhat::Hashes }),
+        replica::Need::Hash { file } => Need { file, what: NeedWhat::Hashes },
         replica::Need::Content { file, ranges } => {
             let ranges = ranges.into_iter().map(|(offset, len)| Range { offset, len }).collect();
-            Some(Need { file, what: NeedWhat::Content(ranges) })
+            Need { file, what: NeedWhat::Content(ranges) }
         }
-        replica::Need::Node { .. } => None,
     }
 }
 
-fn difference(difference: replica::Difference) -> Difference {
-    let (kind, offset, len) = match difference.what {
+fn difference(found: replica::Difference) -> Difference {
+    let (kind, offset, len) = match found.what {
         What::Content { offset, len } => (DifferenceKind::Content, offset, len),
         What::Attributes(_) | What::Xattrs(_) => (DifferenceKind::Attributes, 0, 0),
         What::Missing => (DifferenceKind::Missing, 0, 0),
         What::Extra => (DifferenceKind::Extra, 0, 0),
     };
-    let name = difference.path.as_os_str().as_bytes().to_vec();
-    Difference { kind, file: difference.file, parent: FileId::NONE, name, offset, len }
+    Difference { kind, file: found.file, parent: found.parent, name: found.name, offset, len }
 }

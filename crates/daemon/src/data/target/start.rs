@@ -65,7 +65,13 @@ fn open(spec: &TargetSpec) -> Result<Replica, String> {
     let rules = Rules::new(&spec.rules).map_err(|e| e.to_string())?;
     let roots = spec.roots.iter().map(|root| RootTarget { path: root.path.clone(), rules: rules.clone() }).collect();
     let ids = if spec.without.contains(&Feature::Xattrs) { IdStorage::MapOnly } else { IdStorage::Xattr };
-    let config = ReplicaConfig { roots, state_dir: spec.state_dir.clone(), ids, go_without: !spec.without.is_empty() };
+    let config = ReplicaConfig {
+        roots,
+        state_dir: spec.state_dir.clone(),
+        ids,
+        go_without: !spec.without.is_empty(),
+        skip_unknown: false,
+    };
     Replica::open(config).map_err(|e| e.to_string())
 }
 
