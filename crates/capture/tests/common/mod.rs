@@ -43,7 +43,7 @@ impl Rig {
         prepare(&disk.join("ours"));
         let mut spec = MountSpec::new("test", vec![disk.join("ours")], base.path().join("capture.sock"));
         spec.log = Some(base.path().join("log"));
-        spec.ring_bytes = 64 << 20;
+        spec.ring_bytes = 512 << 20;
         change(&mut spec);
         let mut rig = Rig { capture: None, spec, base };
         rig.capture = Some(spawn(&rig.spec, Path::new(env!("CARGO_BIN_EXE_stead-capture-dev"))).unwrap());

@@ -173,7 +173,10 @@ impl Replica {
             collect(source, &mut moved);
         }
         for file in self.moved_in.clone() {
-            let Some(path) = moved.get(&file.ino) else { continue };
+            if rustix::fs::fstat(self.fd(file)).unwrap().st_nlink == 0 {
+                continue; // gone again; another file may have its inode number
+            }
+            let path = &moved[&file.ino];
             std::fs::write(self.path(file), std::fs::read(path).unwrap()).unwrap();
         }
         for (file, attr) in &self.attrs {

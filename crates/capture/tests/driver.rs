@@ -1,0 +1,243 @@
+//! The driver as a process: starting, stopping, outliving its daemon, and what it does where something is in the way.
+
+mod common;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Rig, run, shell};
+use stead_capture::{Capture, CaptureError, MountCapture, MountSpec, check, spawn};
+use stead_model::record::records;
+use stead_model::{FileId, Kind};
+
+fn kinds(bytes: &[u8]) -> Vec<Kind> {
+    records(bytes).map(|record| record.unwrap().kind).collect()
+}
+
+fn is_mounted(path: &Path) -> bool {
+    std::fs::read_to_string("/proc/self/mounts").unwrap().contains(&format!(" {} fuse.stead", path.display()))
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_was_there_before_is_served_and_stop_uncovers_it() {
+    let mut rig = Rig::prepared(
+        |dir| {
+            shell(dir, "mkdir -p a/b; echo old > a/b/f; ln a/b/f hard");
+        },
+        |_| {},
+    );
+    assert!(is_mounted(&rig.ours()));
+    assert_eq!(shell(&rig.ours(), "cat a/b/f; echo new > a/b/f; cat hard"), "Some(0)\nold\nnew\n");
+    let root = &rig.capture().roots()[0];
+    assert_eq!(root.id.ino, rustix::fs::fstat(&root.fd).unwrap().st_ino);
+    assert_eq!((root.volume, root.path.clone()), (0, rig.ours()));
+    let socket = rig.spec.socket.clone();
+    rig.capture().stop(false).unwrap();
+    assert!(!is_mounted(&rig.ours()));
+    assert_eq!(std::fs::read_to_string(rig.ours().join("hard")).unwrap(), "new\n");
+    let bytes = rig_drain_rest(&mut rig);
+    assert_eq!(kinds(&bytes), [Kind::Truncate, Kind::Write], "the ring outlives the process");
+    eventually("the socket is removed", || !socket.exists());
+    eventually("the process ends", || !rig.capture().status().alive);
+}
+
+fn rig_drain_rest(rig: &mut Rig) -> Vec<u8> {
+    let mut out = Vec::new();
+    while rig.capture().wait(Duration::ZERO) {
+        rig.capture().drain(&mut out, 1 << 20).unwrap();
+    }
+    out
+}
+
+#[test]
+fn a_mount_in_use_is_not_taken_away() {
+    let mut rig = Rig::new();
+    let held = std::fs::File::create(rig.ours().join("held")).unwrap();
+    assert!(matches!(rig.capture().stop(false), Err(CaptureError::Busy { .. })));
+    std::fs::write(rig.ours().join("still"), "works").unwrap();
+    rig.capture().stop(true).unwrap();
+    assert!(!is_mounted(&rig.ours()));
+    std::io::Write::write_all(&mut &held, b"late").unwrap();
+    held.sync_all().unwrap();
+    drop(held);
+    assert_eq!(std::fs::read(rig.ours().join("held")).unwrap(), b"late");
+    assert!(kinds(&rig_drain_rest(&mut rig)).contains(&Kind::Write));
+}
+
+#[test]
+fn capture_outlives_the_daemon() {
+    let mut rig = Rig::new();
+    let incarnation = rig.capture().incarnation();
+    std::fs::write(rig.ours().join("a"), "1").unwrap();
+    rig.capture = None; // the daemon dies
+    std::fs::write(rig.ours().join("b"), "2").unwrap();
+    rig.capture = Some(MountCapture::connect(&rig.spec.socket).unwrap());
+    assert_eq!(rig.capture().incarnation(), incarnation);
+    assert_eq!(rig.assert_replica("after the daemon came back"), 4);
+}
+
+#[test]
+fn several_directories_make_one_stream() {
+    let mut rig = Rig::with(|spec| {
+        let second = spec.roots[0].parent().unwrap().join("second");
+        std::fs::create_dir(&second).unwrap();
+        spec.roots.push(second);
+    });
+    let (first, second) = (rig.ours(), rig.spec.roots[1].clone());
+    for n in 0..50 {
+        std::fs::write(if n % 2 == 0 { &first } else { &second }.join(n.to_string()), "").unwrap();
+    }
+    let roots: Vec<FileId> = rig.capture().roots().iter().map(|root| root.id).collect();
+    assert_eq!(roots[0].volume, roots[1].volume, "both are on one file system");
+    let bytes = rig.drain();
+    for (n, record) in records(&bytes).map(Result::unwrap).enumerate() {
+        assert_eq!((record.name, record.parent), (n.to_string().as_bytes(), roots[n % 2]), "order across mounts");
+    }
+    rig.capture().stop(false).unwrap();
+    assert!(!is_mounted(&first) && !is_mounted(&second));
+}
+
+#[test]
+fn other_mounts_within_stay_visible_and_are_left_out() {
+    let mut rig = Rig::prepared(
+        |dir| {
+            std::fs::create_dir(dir.join("nested")).unwrap();
+            run("mount", &["-t", "tmpfs", "none", dir.join("nested").to_str().unwrap()]);
+            std::fs::write(dir.join("nested/seen"), "yes").unwrap();
+        },
+        |_| {},
+    );
+    let nested = rig.ours().join("nested");
+    let found = check(&rig.ours());
+    assert!(found.is_err(), "it is captured now: {found:?}");
+    assert_eq!(std::fs::read_to_string(nested.join("seen")).unwrap(), "yes");
+    std::fs::write(nested.join("seen"), "other").unwrap();
+    std::fs::write(rig.ours().join("own"), "").unwrap();
+    let bytes = rig.drain();
+    assert_eq!(kinds(&bytes), [Kind::Create], "only what is on the captured file system");
+    rig.capture().stop(false).unwrap();
+    assert_eq!(std::fs::read_to_string(nested.join("seen")).unwrap(), "other", "visible after the end too");
+    run("umount", &["-l", nested.to_str().unwrap()]);
+    let _ = Command::new("umount").arg("-l").arg(&nested).stderr(Stdio::null()).status();
+}
+
+#[test]
+fn what_cannot_be_captured_is_refused_and_nothing_stays_behind() {
+    let rig = Rig::new();
+    let exe = Path::new(env!("CARGO_BIN_EXE_stead-capture-dev"));
+    let start = |roots: Vec<std::path::PathBuf>| {
+        let spec = MountSpec::new("x", roots, rig.base().join("other.sock"));
+        spawn(&spec, exe).unwrap_err().to_string()
+    };
+    assert!(start(vec![rig.base().join("none")]).contains("does not exist"));
+    assert!(start(vec![rig.ours()]).contains("protected already"));
+    assert!(start(vec![rig.ours().join("..").join("bare"), "/proc/sys".into()]).contains("handles"));
+    assert!(!is_mounted(&rig.bare()));
+    let gone = MountCapture::connect(&rig.base().join("none.sock")).unwrap_err();
+    assert!(matches!(gone, CaptureError::Unreachable { .. }), "{gone}");
+}
+
+#[test]
+fn without_a_reader_it_serves_on_and_names_what_it_lost() {
+    let mut rig = Rig::with(|spec| spec.ring_bytes = 1 << 20);
+    let data = vec![1; 4096];
+    for n in 0..600 {
+        std::fs::write(rig.ours().join(format!("f{}", n % 20)), &data).unwrap();
+    }
+    std::fs::remove_file(rig.ours().join("f0")).unwrap();
+    let ino = std::fs::metadata(rig.ours().join("f1")).unwrap().ino();
+    let status = rig.capture().status();
+    assert!(status.dropped_records > 0 && status.dirty_files > 20, "{status:?}");
+    let bytes = rig.drain();
+    let all: Vec<_> = records(&bytes).map(Result::unwrap).collect();
+    let first_lost = all.iter().position(|record| record.kind == Kind::Lost).unwrap();
+    assert!(all[first_lost..].iter().all(|record| record.kind == Kind::Lost), "nothing overtakes what was lost");
+    let lost: Vec<u64> = all[first_lost..].iter().map(|record| record.file.ino).collect();
+    assert!(lost.contains(&ino) && lost.contains(&rig.capture().roots()[0].id.ino));
+    std::fs::write(rig.ours().join("after"), "").unwrap();
+    let bytes = rig.drain();
+    assert_eq!(kinds(&bytes), [Kind::Create], "the stream goes on");
+}
+
+#[test]
+fn files_are_found_again_when_the_kernel_forgot_them() {
+    let mut rig = Rig::new();
+    let dir = rig.ours();
+    shell(&dir, "mkdir -p d/e; seq 1 200 | (cd d/e; xargs touch); echo text > d/e/7; exec 7<> d/e/8; rm d/e/8; echo kept >&7");
+    let before = rig.capture().status().nodes;
+    assert!(before > 200);
+    let held = std::fs::File::open(dir.join("d/e/9")).unwrap();
+    std::fs::remove_file(dir.join("d/e/9")).unwrap();
+    std::fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+    eventually("the kernel forgets", || {
+        let _ = std::fs::write("/proc/sys/vm/drop_caches", "2");
+        rig.capture().status().nodes < 100
+    });
+    assert_eq!(std::fs::read_to_string(dir.join("d/e/7")).unwrap(), "text\n");
+    assert_eq!(held.metadata().unwrap().nlink(), 0);
+    assert_eq!(std::fs::read_dir(dir.join("d/e")).unwrap().count(), 198);
+    shell(&dir, "echo more >> d/e/7; mv d x");
+    rig.assert_replica("after forgetting");
+}
+
+#[test]
+fn changes_beneath_are_seen_once_the_kernel_is_told() {
+    let mut rig = Rig::new();
+    let file = rig.ours().join("a");
+    std::fs::write(&file, "one").unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "one");
+    let beneath = rig.capture().roots()[0].fd.try_clone().unwrap();
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&beneath));
+    std::fs::write(Path::new(&path).join("a"), "three").unwrap();
+    std::fs::write(Path::new(&path).join("b"), "").unwrap();
+    rig.capture().invalidate().unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "three");
+    assert_eq!(std::fs::read_dir(rig.ours()).unwrap().count(), 2);
+}
+
+/// A server that is killed is replaced; what runs meanwhile sees no error.
+#[test]
+fn a_killed_server_is_replaced_and_nobody_notices() {
+    let mut rig = Rig::new();
+    let supervisor = rig.capture().status().pid;
+    let dir = rig.ours();
+    let held = std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(dir.join("held")).unwrap();
+    std::fs::remove_file(dir.join("held")).unwrap();
+    let worker = std::thread::spawn(move || {
+        for n in 0..4000 {
+            let path = dir.join(format!("f{}", n % 50));
+            let data = vec![n as u8; 5000];
+            let file = std::fs::OpenOptions::new().create(true).read(true).write(true).open(&path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &data, 0).unwrap();
+            let mut back = vec![0; 5000];
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut back, 0).unwrap();
+            assert_eq!(back, data);
+        }
+    });
+    let mut kills = 0;
+    while !worker.is_finished() {
+        let children = format!("/proc/{supervisor}/task/{supervisor}/children");
+        let server: Option<i32> = std::fs::read_to_string(children).unwrap().split(' ').next().and_then(|pid| pid.parse().ok());
+        if let Some(server) = server.and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(server, rustix::process::Signal::KILL);
+            kills += 1;
+        }
+        std::thread::sleep(Duration::from_millis(15));
+    }
+    worker.join().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&held, b"without a name", 0).unwrap();
+    assert_eq!(held.metadata().unwrap().len(), 14);
+    assert!(kills > 3 && rig.capture().status().restarts > 3, "{kills} kills, {:?}", rig.capture().status());
+    let bytes = rig.drain();
+    assert!(records(&bytes).all(|record| record.is_ok()));
+}
