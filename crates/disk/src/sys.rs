@@ -146,25 +146,34 @@ struct MountAttr {
     userns: u64,
 }
 
+const MOUNT_ATTR_RDONLY: u64 = 1;
+const MOUNT_ATTR_NOATIME: u64 = 0x10;
+const MOUNT_ATTR_ATIME: u64 = 0x70;
+const AT_RECURSIVE: i32 = 0x8000;
+
 /// Makes a detached mount, and all beneath it, read-only and without access times.
 pub(crate) fn mount_read_only(tree: BorrowedFd<'_>) -> Result<()> {
-    const MOUNT_ATTR_RDONLY: u64 = 1;
-    const MOUNT_ATTR_NOATIME: u64 = 0x10;
-    const MOUNT_ATTR_ATIME: u64 = 0x70;
-    let attr = MountAttr {
-        set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME,
-        clear: MOUNT_ATTR_ATIME,
-        propagation: libc::MS_PRIVATE,
-        userns: 0,
-    };
-    const AT_RECURSIVE: i32 = 0x8000;
+    let propagation = libc::MS_PRIVATE;
+    set_mount(
+        tree,
+        AT_RECURSIVE,
+        MountAttr { set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME, clear: MOUNT_ATTR_ATIME, propagation, userns: 0 },
+    )
+}
+
+/// Makes a detached mount touch no access times.
+pub(crate) fn mount_quiet(tree: BorrowedFd<'_>) -> Result<()> {
+    set_mount(tree, 0, MountAttr { set: MOUNT_ATTR_NOATIME, clear: MOUNT_ATTR_ATIME, propagation: 0, userns: 0 })
+}
+
+fn set_mount(tree: BorrowedFd<'_>, flags: i32, attr: MountAttr) -> Result<()> {
     // SAFETY: the structure is the kernel's `struct mount_attr` of the size given; the path is empty and ends with a zero.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH | AT_RECURSIVE,
+            libc::AT_EMPTY_PATH | flags,
             &raw const attr,
             size_of::<MountAttr>(),
         )

@@ -12,6 +12,7 @@ use stead_model::record::Extras;
 
 use crate::HOLDING;
 use crate::read::{Piece, READ, describe, pieces_of};
+use crate::volume::Root;
 
 /// What is compared besides names, types, content, owners, permissions, mtimes, xattrs, ACLs, flags and links.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +46,9 @@ pub fn compare(a: &Path, b: &Path) -> Vec<String> {
 /// Where a tree cannot be read.
 pub fn compare_with(a: &Path, b: &Path, what: Compare) -> Vec<String> {
     let (files_a, files_b) = (walk(a), walk(b));
-    let mut comparison = Comparison { what, lines: Vec::new(), twins: HashMap::new(), twins_back: HashMap::new() };
+    let roots = [a, b].map(|path| Root::open(path, 0).expect("a root can be opened").quiet());
+    let mut comparison =
+        Comparison { what, roots, lines: Vec::new(), twins: HashMap::new(), twins_back: HashMap::new() };
     for path in files_a.keys().filter(|path| !files_b.contains_key(*path)) {
         comparison.line(path, "only in the first");
     }
@@ -65,12 +68,13 @@ pub fn compare_with(a: &Path, b: &Path, what: Compare) -> Vec<String> {
 }
 
 struct Found {
-    path: PathBuf,
     ino: u64,
+    path_only: bool,
 }
 
 struct Comparison {
     what: Compare,
+    roots: [Root; 2],
     lines: Vec<String>,
     /// Inode in the second tree for each in the first, and back: links must be alike.
     twins: HashMap<u64, u64>,
@@ -88,7 +92,8 @@ impl Comparison {
         if twin != b.ino || twin_back != a.ino {
             self.line(path, "linked to different files");
         }
-        let (file_a, file_b) = (Opened::open(&a.path), Opened::open(&b.path));
+        let file_a = Opened::open(&self.roots[0], path, a);
+        let file_b = Opened::open(&self.roots[1], path, b);
         self.attributes(path, &file_a, &file_b);
         if file_a.attr.is_file() && file_b.attr.is_file() {
             self.content(path, &file_a, &file_b);
@@ -185,11 +190,11 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(path: &Path) -> Opened {
-        let kind = fs::symlink_metadata(path).expect("the tree stays as it is").file_type();
-        let path_only = !kind.is_file() && !kind.is_dir();
+    fn open(root: &Root, path: &Path, found: &Found) -> Opened {
+        let path_only = found.path_only;
         let flags = if path_only { OFlags::PATH | OFlags::NOFOLLOW } else { READ };
-        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).expect("a file of the tree can be opened");
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let fd = rustix::fs::openat(root.fd(), path, flags, Mode::empty()).expect("a file of the tree can be opened");
         let (attr, extras, _) = describe(fd.as_fd(), path_only).expect("a file of the tree can be read");
         Opened { fd, attr, extras }
     }
@@ -213,7 +218,8 @@ fn walk(root: &Path) -> BTreeMap<PathBuf, Found> {
                 }
             }
         }
-        found.insert(relative, Found { path, ino: meta.ino() });
+        let path_only = !meta.is_file() && !meta.is_dir();
+        found.insert(relative, Found { ino: meta.ino(), path_only });
     }
     found
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
 use stead_model::handle::HandleShape;
 use stead_model::{FileId, VolumeId};
 
@@ -51,6 +52,22 @@ impl Root {
             .map_err(DiskError::at("stat", "the root"))?;
         let volume_id = volume_id(fd.as_fd(), shape)?;
         Ok(Root { fd, shape, volume, id, volume_id, device: (stat.stx_dev_major, stat.stx_dev_minor) })
+    }
+
+    /// The same directory on a mount of its own that touches no access times (reading a symlink would); as it is where
+    /// the kernel gives no such mount.
+    #[must_use]
+    pub fn quiet(mut self) -> Root {
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let quiet = rustix::mount::open_tree(&self.fd, c"", clone).and_then(|tree| {
+            sys::mount_quiet(tree.as_fd())?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOATIME;
+            rustix::fs::openat(&tree, c".", flags, Mode::empty())
+        });
+        if let Ok(fd) = quiet {
+            self.fd = fd;
+        }
+        self
     }
 
     /// The directory itself.

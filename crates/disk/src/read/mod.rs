@@ -80,7 +80,7 @@ pub struct Covered {
 impl Reader {
     /// A reader of these roots.
     pub fn new(roots: Vec<Root>) -> Reader {
-        Reader { roots }
+        Reader { roots: roots.into_iter().map(Root::quiet).collect() }
     }
 
     /// The roots.
