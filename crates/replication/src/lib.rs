@@ -14,6 +14,8 @@
 
 pub mod frame;
 pub mod read;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod source;
 pub mod target;
 

@@ -22,6 +22,8 @@ pub struct Hello {
     pub incarnation: u64,
     /// The epochs of the set and where each began, oldest first.
     pub lineage: Vec<(Epoch, Position)>,
+    /// The stream cannot go on where the target's Welcome said: it begins anew. A second Hello of a connection.
+    pub anew: bool,
 }
 
 /// What the target has of the set.

@@ -15,12 +15,12 @@ use crate::read::{Node, ReadRequest, ReadResult};
 impl Source {
     /// Works the stream off as far as reads have ended.
     pub(super) fn advance(&mut self) {
-        while let Some(due) = self.stream.next() {
+        while let Some(due) = self.stream.next(self.captured_in, !self.wants_captured()) {
             match due {
                 Due::Slot(slot) => self.take_slot(slot),
                 Due::Read { what, result, captured } => {
                     self.captured_read = self.captured_read.max(captured);
-                    self.take_read(what, result);
+                    self.take_read(what, result, captured);
                 }
             }
             if self.queue.is_worth_sealing() {
@@ -67,15 +67,17 @@ impl Source {
         }
     }
 
-    fn take_read(&mut self, what: ReadFor, result: ReadResult) {
+    fn take_read(&mut self, what: ReadFor, result: ReadResult, captured: u64) {
         match what {
             ReadFor::Root { generation, file, index } => self.take_root(generation, file, index, result),
             ReadFor::Part { generation, file, deep } => self.take_part(generation, file, deep, result),
             ReadFor::List { generation, dir, first, how } => self.take_listing(generation, dir, first, how, result),
             ReadFor::MoveIn { file, parent, name } => self.take_move_in(file, parent, &name, result),
-            ReadFor::JobNode { job } => self.take_job_node(job, result),
+            ReadFor::JobNode { job, .. } => self.take_job_node(job, result, captured),
             ReadFor::JobContent { job } => self.take_job_content(job, result),
-            ReadFor::JobHashes { job, offset, len } => self.take_job_hashes(job, offset, len, result),
+            ReadFor::JobHashes { job, offset, len, .. } => {
+                self.take_job_hashes(job, Range { offset, len }, result, captured);
+            }
         }
     }
 
@@ -171,9 +173,10 @@ impl Source {
         }
         let scan = self.scan.as_ref().filter(|scan| scan.is_walking());
         let (purpose, of_scan) = scan.map_or((Purpose::Mirror, TargetMask::MAX), |scan| (scan.purpose, scan.targets));
-        let known = self.files.common.has(file);
-        let targets = if known { of_scan } else { TargetMask::MAX };
-        let walked = scan.is_some();
+        let targets = if self.files.common.has(file) { of_scan } else { TargetMask::MAX };
+        // Targets that the scan is not for have nothing to compare with: they get all of it.
+        let walked = scan.is_some() && targets & self.followers() & !of_scan == 0;
+        let purpose = if walked { purpose } else { Purpose::Mirror };
         self.files.announce_in(parent, file);
         let whole = self.scan.as_ref().is_some_and(|scan| scan.whole);
         self.files.announce_seen(file, whole);
@@ -182,8 +185,8 @@ impl Source {
         self.follow_up(file, &node, purpose, targets);
         if node.attr.is_dir() {
             match self.scan.as_mut().filter(|_| walked) {
-                Some(scan) if targets & !scan.targets == 0 => scan.dirs.push_back((file, true)),
-                _ => self.rescan(file, self.followers()),
+                Some(scan) => scan.dirs.push_back((file, true)),
+                None => self.rescan(file, self.followers()),
             }
         }
     }

@@ -36,10 +36,7 @@ pub(super) fn plan(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Pl
         Kind::Unlink => unlink(files, record, unlisted),
         Kind::Rename if record.c & RENAME_EXCHANGE != 0 => exchange(files, record),
         Kind::Rename => rename(files, record, unlisted),
-        Kind::Lost if record.file.is_none() => Plan::Replace(vec![Action::Lost(None)]),
-        Kind::Lost if files.holds(record.file) => {
-            Plan::Replace(vec![Action::Lost(Some((record.file, record.flags & flags::SUBTREE != 0)))])
-        }
+        Kind::Lost => lost(files, record),
         Kind::Sync if record.file.is_none() => Plan::Pass,
         kind if kind.is_change() && files.holds(record.file) => Plan::Pass,
         _ => Plan::Drop,
@@ -63,6 +60,18 @@ pub(super) fn stamp(files: &mut Files, actions: &mut Vec<Action>, dir: FileId, s
     record.attr.set_mtime(stamp.mtime());
     record.attr.set_ctime(stamp.ctime());
     send(actions, &record);
+}
+
+/// The targets are told, too: until the scan has ended, changes prove nothing about what they change.
+fn lost(files: &Files, record: &Record<'_>) -> Plan {
+    if !record.file.is_none() && !files.holds(record.file) {
+        return Plan::Drop;
+    }
+    let scope = (!record.file.is_none()).then_some((record.file, record.flags & flags::SUBTREE != 0));
+    let mut actions = Vec::new();
+    send(&mut actions, record);
+    actions.push(Action::Lost(scope));
+    Plan::Replace(actions)
 }
 
 fn create(files: &mut Files, record: &Record<'_>) -> Plan {

@@ -81,7 +81,8 @@ impl Connection {
     /// Continues (or begins) after that place, where nothing is in flight.
     pub(super) fn go_on_after(&mut self, sequence: Sequence) {
         self.flight = Flight::default();
-        (self.sent, self.journaled) = (sequence, sequence);
+        self.sent = sequence;
+        // A restarted target applies again what it had applied.
         self.applied = 0;
         self.following = true;
     }
@@ -89,7 +90,7 @@ impl Connection {
     /// Begins anew after that place.
     pub(super) fn begin_after(&mut self, sequence: Sequence) {
         self.go_on_after(sequence);
-        self.applied = sequence;
+        (self.journaled, self.applied) = (sequence, sequence);
         self.consistent_time = 0;
     }
 

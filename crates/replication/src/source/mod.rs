@@ -18,6 +18,9 @@
 //! * Node with Difference: the target answers with Needs, or with nothing where it is proven equal. Hashes, then content
 //!   are asked for; a Hash without hashes ends them, and only there the size in the attributes can be compared (the file
 //!   may grow meanwhile). The same in a verify. Non-regular files get a NodeEnd at once; directories end with DirEnd.
+//! * Lost (of everything, at the begin of a stream that does not go on from before): what changes bring from here on
+//!   proves nothing (ctime, size) about a file in its scope, for earlier changes of it may be missing, until NodeEnd, or
+//!   Node of what was proven equal before, in a scan that begins later.
 //! * DirBegin and DirEnd of several directories may interleave. A directory without DirEnd was not listed to its end:
 //!   nothing in it may be taken for unclaimed.
 //! * Unlink with flag SUBTREE: the directory leaves the set with all beneath it. With attributes' nlink 0 the file is gone.

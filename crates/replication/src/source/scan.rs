@@ -8,7 +8,7 @@ use stead_model::{FileId, Kind, Record, Sequence};
 use super::announced::Announced;
 use super::connection::TargetMask;
 use super::job::Step;
-use super::request::Next;
+use super::request::{Next, VerifyRequest};
 use super::stream::{How, ReadFor, Slot};
 use super::verify::Verify;
 use super::{Counts, RootConfig, Source, SourceEvent, bit};
@@ -165,25 +165,25 @@ impl Source {
     /// A verify is broken off for a mirror, and begun again after it.
     fn give_way(&mut self) -> bool {
         let Some(scan) = self.scan.as_ref().filter(|scan| scan.phase != Phase::Ending) else { return false };
-        let Some(verify) = scan.verify.as_ref().filter(|_| self.requests.blocked() & self.up() != 0) else {
+        if !scan.is_verify() || self.requests.blocked() & self.up() == 0 {
             return false;
-        };
-        let mut request = verify.request;
-        request.attempt += 1;
-        if request.attempt < VERIFY_ATTEMPTS {
-            self.break_off("a mirror goes first");
-            self.requests.retry_verify(request);
-        } else {
-            let result = Err("mirrors went first too often".into());
-            self.event(SourceEvent::Verified { id: request.id, result });
-            self.break_off("mirrors went first too often");
         }
+        self.break_off("a mirror goes first");
         true
     }
 
-    /// The scan is given up.
+    /// The scan is given up; a verify is begun again later.
     pub(super) fn break_off(&mut self, reason: &str) {
         let Some(scan) = self.scan.take() else { return };
+        if let Some(verify) = &scan.verify {
+            let request = VerifyRequest { attempt: verify.request.attempt + 1, ..verify.request };
+            if request.attempt < VERIFY_ATTEMPTS {
+                self.requests.retry_verify(request);
+            } else {
+                let result = Err(format!("it was broken off too often: {reason}"));
+                self.event(SourceEvent::Verified { id: request.id, result });
+            }
+        }
         for page in &scan.pages {
             self.files.close(page.dir);
         }

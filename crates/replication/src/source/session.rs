@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use stead_model::Position;
+use stead_model::{FileId, Kind, Position, Record};
 use stead_model::status::{MirrorStatus, QueueStatus, State};
 
 use super::connection::{Connection, Link, bit};
@@ -18,6 +18,14 @@ const SILENCE: u32 = 4;
 impl Source {
     pub(super) fn connected(&mut self, target: TargetId) {
         let now = self.now;
+        let Some(connection) = self.connections.get_mut(&target) else { return };
+        connection.link = Link::Greeting;
+        connection.halted = None;
+        connection.heard = now;
+        self.greet(target, false);
+    }
+
+    fn greet(&mut self, target: TargetId, anew: bool) {
         let hello = Frame::Hello(Hello {
             version_min: VERSION,
             version_max: VERSION,
@@ -26,11 +34,8 @@ impl Source {
             epoch: self.config.epoch,
             incarnation: self.config.incarnation,
             lineage: self.config.lineage.clone(),
+            anew,
         });
-        let Some(connection) = self.connections.get_mut(&target) else { return };
-        connection.link = Link::Greeting;
-        connection.halted = None;
-        connection.heard = now;
         self.send(target, hello.encode());
     }
 
@@ -53,6 +58,8 @@ impl Source {
             (_, Frame::Ping(number)) => self.send(target, Frame::Pong(number).encode()),
             (_, Frame::Pong(_)) => {}
             (Link::Greeting, Frame::Welcome(welcome)) => self.welcomed(target, welcome),
+            // Of before a second Hello.
+            (Link::Greeting, Frame::Ack(_) | Frame::Needs(_) | Frame::Differences(_) | Frame::Halted(_)) => {}
             (Link::Up, Frame::Ack(ack)) => {
                 if let Err(wrong) = connection.acknowledge(ack) {
                     self.close(target, Goodbye::Damaged(wrong.into()));
@@ -279,6 +286,9 @@ impl Source {
             return self.refused(target, Goodbye::OlderEpoch(welcome.epoch));
         }
         let resume = welcome.resume.filter(|position| self.can_resume(target, *position));
+        if resume.is_none() && welcome.resume.is_some() {
+            return self.greet(target, true);
+        }
         if resume.is_none() {
             self.begin_anew(target);
             self.queue.seal(0, 0);
@@ -291,6 +301,7 @@ impl Source {
             None => {
                 connection.begin_after(last);
                 connection.mirror = MirrorStatus::default();
+                self.emit(&Record::new(Kind::Lost, FileId::NONE), bit(target));
             }
         }
         let bit = bit(target);

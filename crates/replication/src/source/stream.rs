@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use stead_model::record::records;
-use stead_model::FileId;
+use stead_model::{FileId, Kind};
 
 use super::job::JobId;
 use crate::read::{ReadResult, Ticket};
@@ -44,11 +44,17 @@ pub(super) enum ReadFor {
     /// The node of a file that a rename or link brings into the set.
     MoveIn { file: FileId, parent: FileId, name: Vec<u8> },
     /// Attributes, with which a job begins.
-    JobNode { job: JobId },
+    JobNode { job: JobId, compares: bool },
     /// Content for a job.
     JobContent { job: JobId },
     /// Hashes for a job.
-    JobHashes { job: JobId, offset: u64, len: u64 },
+    JobHashes { job: JobId, offset: u64, len: u64, compares: bool },
+}
+
+impl ReadFor {
+    fn compares(&self) -> bool {
+        matches!(self, ReadFor::JobNode { compares: true, .. } | ReadFor::JobHashes { compares: true, .. })
+    }
 }
 
 /// A place in the stream.
@@ -105,12 +111,14 @@ impl Stream {
         }
     }
 
-    /// The front slot, unless it waits.
-    pub(super) fn next(&mut self) -> Option<Due> {
-        if let Some(Slot::Read { ticket, .. }) = self.slots.front()
-            && !self.arrived.contains_key(ticket)
-        {
-            return None;
+    /// The front slot, unless it waits: for its read, or, where it compares, for everything that was captured until
+    /// its read ended (which tells whether the file was touched meanwhile), unless the queue is `full`.
+    pub(super) fn next(&mut self, captured_in: u64, full: bool) -> Option<Due> {
+        if let Some(Slot::Read { ticket, what }) = self.slots.front() {
+            let (_, captured) = self.arrived.get(ticket)?;
+            if what.compares() && *captured > captured_in && !full {
+                return None;
+            }
         }
         let slot = self.slots.pop_front()?;
         if let Slot::Captured(captured) = &slot {
@@ -150,7 +158,8 @@ impl Stream {
             _ => None,
         });
         captured.flat_map(records).flatten().any(|record| {
-            record.file == file || (record.kind.has_names() && record.names.victim == file)
+            let names = record.names;
+            [record.file, record.parent, names.parent2, names.victim].contains(&file) || record.kind == Kind::Lost
         })
     }
 

@@ -3,6 +3,7 @@
 use stead_model::record::Purpose;
 use stead_model::{Attr, FileId, Kind, Record};
 
+use super::connection::TargetMask;
 use super::job::{Job, JobId, REPEATS_MAX, Work};
 use super::{Source, TargetId, bit};
 use crate::frame::{Need, NeedWhat, Range};
@@ -23,7 +24,7 @@ impl Source {
         }
     }
 
-    pub(super) fn take_job_node(&mut self, id: JobId, result: ReadResult) {
+    pub(super) fn take_job_node(&mut self, id: JobId, result: ReadResult, captured: u64) {
         let Some(job) = self.jobs.get(id).filter(|job| !job.dead) else { return };
         let (file, work, targets, purpose) = (job.file, job.work, job.targets, job.purpose);
         let ReadResult::Node(node) = result else {
@@ -35,13 +36,23 @@ impl Source {
         self.files.open(file, node.attr);
         match work {
             Work::Repair => self.send_node(file, FileId::NONE, b"", &node, purpose, 0, targets),
-            Work::VerifyNode if !self.stream.touches(file) => {
+            Work::VerifyNode if !self.is_touched(file, captured) => {
                 self.send_node(file, FileId::NONE, b"", &node, purpose, 0, targets);
             }
             Work::VerifyNode => self.read_again(id, Vec::new()),
             Work::Content | Work::DifferenceHashes | Work::VerifyHashes => {}
         }
+        if !matches!(work, Work::VerifyHashes | Work::VerifyNode) {
+            self.cut(file, node.attr, targets);
+        }
         self.note_scan_last();
+    }
+
+    /// What the replica has beyond the end of the file must be gone before a write behind the end makes a hole of it.
+    fn cut(&mut self, file: FileId, attr: Attr, targets: TargetMask) {
+        let mut record = Record::new(Kind::Truncate, file);
+        (record.a, record.attr) = (attr.size, attr);
+        self.emit(&record, targets);
     }
 
     pub(super) fn take_job_content(&mut self, id: JobId, result: ReadResult) {
@@ -61,24 +72,29 @@ impl Source {
         self.note_scan_last();
     }
 
-    pub(super) fn take_job_hashes(&mut self, id: JobId, offset: u64, len: u64, result: ReadResult) {
+    pub(super) fn take_job_hashes(&mut self, id: JobId, range: Range, result: ReadResult, captured: u64) {
         let Some(job) = self.jobs.get(id).filter(|job| !job.dead) else { return };
         let (file, targets, purpose, work) = (job.file, job.targets, job.purpose, job.work);
         let ReadResult::Hashes(hashes) = result else {
             job.dead = true;
             return self.unreadable(file, result);
         };
-        if work == Work::VerifyHashes && self.stream.touches(file) {
-            return self.read_again(id, vec![Range { offset, len }]);
+        if work == Work::VerifyHashes && self.is_touched(file, captured) {
+            return self.read_again(id, vec![range]);
         }
         let Some(attr) = self.files.attr(file) else { return };
         let data: Vec<u8> = hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect();
         let mut record = Record::new(Kind::Hash, file);
         let block = if work == Work::VerifyHashes { self.config.verify_block } else { self.config.difference_block };
-        (record.a, record.b, record.c) = (offset, block.into(), purpose as u32);
+        (record.a, record.b, record.c) = (range.offset, block.into(), purpose as u32);
         (record.attr, record.data) = (attr, &data);
         self.emit(&record, targets);
         self.note_scan_last();
+    }
+
+    /// Did, or may, anything change the file between the place of a read and its end?
+    fn is_touched(&self, file: FileId, captured: u64) -> bool {
+        captured > self.captured_in || self.stream.touches(file)
     }
 
     /// The file changed while it was read: what was read proves nothing.

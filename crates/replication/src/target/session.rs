@@ -35,6 +35,10 @@ impl Target {
             (_, Frame::Ping(number)) => self.send(&Frame::Pong(number)),
             (_, Frame::Pong(_)) => {}
             (Link::Greeting, Frame::Hello(hello)) => self.greet(hello),
+            (Link::Up, Frame::Hello(hello)) if hello.anew => {
+                self.link = Link::Greeting;
+                self.greet(hello);
+            }
             (Link::Up, Frame::Changes(changes)) => self.changes(changes),
             (_, _) => self.close(Goodbye::Damaged("a frame that a source does not send, or not now".into())),
         }
@@ -74,7 +78,8 @@ impl Target {
         let busy = self.journal.running || self.apply.running || self.checkpointing.is_some();
         let Some(hello) = self.greeting.take_if(|hello| self.epoch == Some(hello.epoch) && !busy) else { return };
         let stream = (hello.epoch.number, hello.incarnation);
-        let resume = (self.stream == Some(stream) && self.resumable).then(|| self.position(self.received));
+        let goes_on = self.stream == Some(stream) && self.resumable && !hello.anew;
+        let resume = goes_on.then(|| self.position(self.received));
         let holds = self.holds();
         if resume.is_none() {
             self.begin_anew(stream);
