@@ -3,6 +3,7 @@
 
 mod commands;
 mod link;
+mod paths;
 mod pump;
 mod reads;
 mod ring;

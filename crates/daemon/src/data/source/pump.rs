@@ -15,6 +15,7 @@ use stead_replication::{Encoded, ReadRequest, ReadResult, Source, SourceOutput, 
 
 use super::commands::{Pending, stuck};
 use super::link::Wire;
+use super::paths::Paths;
 use super::ring::Captured;
 use super::view::{self, Since};
 use crate::data::{lock, threads};
@@ -51,6 +52,7 @@ pub(super) struct Wiring {
     pub(super) loop_events: Events,
     pub(super) status: Arc<Mutex<Vec<ConnectionStatus>>>,
     pub(super) socket: PathBuf,
+    pub(super) paths: Paths,
     /// Number of the stream.
     pub(super) incarnation: u64,
 }
@@ -291,7 +293,7 @@ impl Pump {
 
     fn report(&self, found: Verified) -> VerifyReport {
         let differences = found.differences.iter().map(|(_, difference, repaired)| Difference {
-            path: path(difference),
+            path: self.wiring.paths.of(difference),
             what: what(difference).into(),
             repaired: *repaired,
         });
@@ -327,11 +329,6 @@ fn flush(socket: &Path) -> Result<u64, String> {
     let mut capture = MountCapture::connect(socket).map_err(|e| e.to_string())?;
     capture.flush().map_err(|e| e.to_string())?;
     Ok(capture.captured())
-}
-
-fn path(difference: &frame::Difference) -> String {
-    let name = String::from_utf8_lossy(&difference.name);
-    if name.is_empty() { format!("file {}", difference.file) } else { name.into_owned() }
 }
 
 fn what(difference: &frame::Difference) -> &'static str {

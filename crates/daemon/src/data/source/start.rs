@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use stead_capture::{Capture, MountCapture, MountSpec};
+use stead_capture::{BeneathRoot, Capture, MountCapture, MountSpec};
 use stead_disk::read::Reader;
 use stead_disk::volume::Root;
 use stead_model::Rules;
@@ -14,6 +14,7 @@ use stead_replication::source::RootConfig;
 use stead_replication::{Source, SourceConfig};
 
 use super::link::Link;
+use super::paths::Paths;
 use super::pump::{Pump, Wiring};
 use super::{SourceSession, reads, ring};
 use crate::data::threads::spawn;
@@ -55,7 +56,6 @@ fn wire(spec: SourceSpec, context: &Context, capture: MountCapture, socket: &Pat
         stopped: stopped.clone(),
     });
     links.into_iter().try_for_each(Link::spawn)?;
-    let capture = Arc::new(Mutex::new(capture));
     let wiring = Wiring {
         events: events_in,
         own_events: events.clone(),
@@ -64,9 +64,11 @@ fn wire(spec: SourceSpec, context: &Context, capture: MountCapture, socket: &Pat
         loop_events: context.events.clone(),
         status: status.clone(),
         socket: socket.to_path_buf(),
+        paths: Paths(named(&capture)?),
         incarnation: config.incarnation,
     };
     let set = spec.set.clone();
+    let capture = Arc::new(Mutex::new(capture));
     spawn(&format!("{set}-pump"), move || {
         let source = Source::new(config, Instant::now());
         Pump::new(source, spec, wiring).run();
@@ -127,11 +129,17 @@ fn config(spec: &SourceSpec, capture: &MountCapture) -> Result<SourceConfig, Fai
 }
 
 fn reader(capture: &MountCapture) -> Result<Reader, Failure> {
-    let roots = capture.roots().iter().map(|root| {
+    Ok(Reader::new(named(capture)?.into_iter().map(|(_, root)| root).collect()))
+}
+
+/// The directories beneath, each with the path that it is mounted over.
+fn named(capture: &MountCapture) -> Result<Vec<(PathBuf, Root)>, Failure> {
+    let open = |root: &BeneathRoot| {
         let fd = root.fd.as_fd().try_clone_to_owned().map_err(|e| unopened(&root.path, &e.to_string()))?;
-        Root::from_fd(fd, root.volume).map_err(|e| unopened(&root.path, &e.to_string()))
-    });
-    Ok(Reader::new(roots.collect::<Result<_, _>>()?))
+        let opened = Root::from_fd(fd, root.volume).map_err(|e| unopened(&root.path, &e.to_string()))?;
+        Ok((root.path.clone(), opened))
+    };
+    capture.roots().iter().map(open).collect()
 }
 
 fn unopened(path: &Path, why: &str) -> Failure {
