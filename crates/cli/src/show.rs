@@ -78,7 +78,11 @@ fn detail(connection: &ConnectionStatus) -> String {
         _ => parts.extend(connection.reason.clone()),
     }
     if connection.queue.changes > 0 && connection.state != State::Mirroring {
-        parts.push(format!("{} changes ({}) waiting", connection.queue.changes, size(connection.queue.bytes)));
+        let changes = match connection.queue.changes {
+            1 => "1 change".to_string(),
+            n => format!("{n} changes"),
+        };
+        parts.push(format!("{changes} ({}) waiting", size(connection.queue.bytes)));
     }
     match connection.consistent_at {
         Some(at) if connection.state != State::Replicating => parts.push(format!("replica is consistent as of {at}")),

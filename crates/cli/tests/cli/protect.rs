@@ -179,6 +179,27 @@ fn a_target_that_is_away_is_no_reason_to_stay_protected() {
 }
 
 #[test]
+fn who_works_in_a_set_is_named_where_it_cannot_be_ended() {
+    let site = site();
+    let source = site.source("notes");
+    site.protect(&source, &site.replica("notes"), &[]).done();
+    let mut busy = Command::new("sleep").arg("100").current_dir(source.join("sub")).spawn().unwrap();
+    let said = site.paris.stead(&["unprotect", "notes"]);
+    busy.kill().unwrap();
+    busy.wait().unwrap();
+    said.refused(1, &["in use", "sleep (process", "works in"]);
+    assert_eq!(site.states(), ["notes replicating", "notes replicating"]);
+    site.paris.stead(&["unprotect", "notes"]).done();
+}
+
+#[test]
+fn a_single_file_is_refused_with_another_way() {
+    let site = site();
+    let file = site.source("notes").join("sub/file");
+    site.protect(&file, &site.replica("file"), &[]).refused(1, &["single files", "--flat --include file"]);
+}
+
+#[test]
 fn a_plan_in_a_file_makes_and_ends_sets() {
     let site = site();
     let source = site.source("notes");

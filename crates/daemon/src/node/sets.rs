@@ -206,8 +206,18 @@ impl Node {
         };
         match ended {
             Ok(targets) => self.release(vec![(name.clone(), targets)], responder, Vec::new()),
-            Err(failure) => responder.failed(failure),
+            Err(failure) => self.still_protected(name, failure, responder),
         }
+    }
+
+    /// Says why, and who works in it.
+    fn still_protected(&self, name: &SetName, failure: Failure, responder: Responder) {
+        let paths: Vec<_> = self.plan.set(name).map(|set| set.paths.clone()).unwrap_or_default();
+        job::spawn(&self.events, move || {
+            paths.iter().for_each(|path| protect::source::name_busy(&path.path, &responder));
+            responder.failed(failure);
+            None
+        });
     }
 
     /// Ends the protection of a set whose source this node is; returns the targets that do not know it yet.

@@ -133,8 +133,9 @@ fn check_path(world: &World, given: &Path, responder: &Responder) -> Result<Root
             "Protect the directory that it is in",
         ));
     }
-    let parent = path.parent().unwrap_or(&path).to_path_buf();
-    Ok(Root { plan: PathPlan { volume: volume(&parent)?, path }, is_dir: false, nested: Vec::new() })
+    let (dir, name) = (path.parent().unwrap_or(&path).display(), path.file_name().unwrap_or_default().display());
+    let remedy = format!("Protect the directory that it is in: stead protect {dir} --flat --include {name}");
+    Err(unfit(&path, "single files are not part of this release", &remedy))
 }
 
 /// The set that holds the path already, or part of it. Another file system mounted inside a protected directory is not
@@ -223,19 +224,25 @@ fn name_nested(root: &Root, roots: &[Root], responder: &Responder) {
     }
 }
 
+/// What was opened before the capture is attached goes past it.
 fn name_holders(path: &Path, responder: &Responder) {
-    let holders = stead_disk::guard::holders(path).unwrap_or_default();
-    let holders: Vec<_> = holders.iter().filter(|h| !matches!(h.what, Hold::Mount)).collect();
-    for holder in holders.iter().take(HOLDERS_SHOWN) {
-        responder.notice(describe(holder));
-    }
-    if holders.len() > HOLDERS_SHOWN {
-        responder.notice(format!(
-            "{} more processes hold files beneath {}",
-            holders.len() - HOLDERS_SHOWN,
-            path.display()
-        ));
-    }
+    let remedy = |holder: &Holder| match &holder.unit {
+        Some(unit) => format!("what it changes that way is not captured: systemctl restart {unit}"),
+        None => "what it changes that way is not captured: restart it".to_string(),
+    };
+    each_holder(path, |holder| responder.notice(format!("{}; {}", describe(holder), remedy(holder))));
+}
+
+/// Tells who works beneath a path, as far as they fit on a screen.
+pub(crate) fn name_busy(path: &Path, responder: &Responder) {
+    each_holder(path, |holder| responder.notice(describe(holder)));
+}
+
+fn each_holder(path: &Path, tell: impl Fn(&Holder)) {
+    let mut holders = stead_disk::guard::holders(path).unwrap_or_default();
+    holders.retain(|holder| !matches!(holder.what, Hold::Mount));
+    holders.truncate(HOLDERS_SHOWN);
+    holders.iter().for_each(tell);
 }
 
 fn describe(holder: &Holder) -> String {
@@ -245,13 +252,7 @@ fn describe(holder: &Holder) -> String {
         Hold::Mapping { .. } => "has mapped",
         Hold::Descriptor { .. } | Hold::Mount => "has open",
     };
-    let remedy = holder.unit.as_ref().map_or("restart it".into(), |unit| format!("systemctl restart {unit}"));
-    format!(
-        "{} (process {}{unit}) {how} {} from before: what it changes that way is not captured; {remedy}",
-        holder.command,
-        holder.pid,
-        holder.path.display()
-    )
+    format!("{} (process {}{unit}) {how} {}", holder.command, holder.pid, holder.path.display())
 }
 
 fn first_epoch(world: &World) -> Result<Epoch, Failure> {
