@@ -237,7 +237,8 @@ impl<'s> Worker<'s, '_> {
         record.c = flags;
         record.name2 = name2.to_bytes();
         record.names.parent2 = dir2.file;
-        record.names.stamp2 = attr_of(&stat(pin2.fd)?).stamp();
+        record.names.stamp2 =
+            if dir.index == dir2.index { record.names.stamp } else { attr_of(&stat(pin2.fd)?).stamp() };
         record.attr = attr_of(&stat_at(pin2.fd, name2)?);
         if let Some(victim) = &victim {
             record.names.victim = victim.file;

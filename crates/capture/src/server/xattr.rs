@@ -103,7 +103,11 @@ impl<'s> Worker<'s, '_> {
     pub(super) fn each_xattr(&self, fd: RawFd, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let path = ProcPath::of(fd);
         let mut names = [0_u8; 4096];
-        let len = match rustix::fs::listxattr(path.as_cstr(), &mut names) {
+        let listed = match rustix::fs::flistxattr(sys::fd(fd), &mut names) {
+            Err(Errno::BADF) => rustix::fs::listxattr(path.as_cstr(), &mut names), // O_PATH
+            listed => listed,
+        };
+        let len = match listed {
             Err(Errno::OPNOTSUPP) => return Ok(()),
             len => len?,
         };
