@@ -6,6 +6,15 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use stead_model::status::{ConnectionStatus, State, Status};
 
+/// Prints to standard output. Whoever closed it wants no more: the command ends in peace.
+pub fn say(text: impl std::fmt::Display) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
 /// How often progress is told where there is no terminal.
 const PLAIN_EVERY: Duration = Duration::from_secs(3);
 const BAR_CELLS: u64 = 16;

@@ -46,6 +46,7 @@ pub struct Options {
 /// Why it cannot run here.
 pub fn run(options: &Options) -> Result<(), Failure> {
     log();
+    must_be_root()?;
     let state = StateDir::open(&options.state)?;
     let name = node::name(&state, options.name.clone())?;
     let identity = Arc::new(Identity::load_or_make(state.path())?);
@@ -87,6 +88,14 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     clients.finish();
     let _ = std::fs::remove_file(socket);
     Ok(())
+}
+
+fn must_be_root() -> Result<(), Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let why = "it is not run as root, and so cannot mount, nor keep owners and modes";
+    Err(Failure::new("the daemon cannot run", why, "Run it as root, as its systemd unit does"))
 }
 
 fn log() {

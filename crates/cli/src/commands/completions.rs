@@ -3,6 +3,7 @@ use clap_complete::{Shell, generate};
 
 use super::{DONE, Ended};
 use crate::args::Cli;
+use crate::show::say;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -11,6 +12,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Ended {
-    generate(args.shell, &mut Cli::command(), "stead", &mut std::io::stdout());
+    let mut text = Vec::new();
+    generate(args.shell, &mut Cli::command(), "stead", &mut text);
+    say(String::from_utf8_lossy(&text));
     DONE
 }

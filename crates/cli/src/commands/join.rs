@@ -4,6 +4,7 @@ use stead_api::{Answer, Request};
 
 use super::{DONE, Ended};
 use crate::client::{ask_quietly, misunderstood};
+use crate::show::say;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -14,9 +15,9 @@ pub struct Args {
 
 pub fn run(state: &Path, args: Args) -> Ended {
     match ask_quietly(state, &Request::Join { line: args.line })? {
-        Answer::Joined { node, again: false } => println!("joined {node}: the nodes trust each other now"),
+        Answer::Joined { node, again: false } => say(format_args!("joined {node}: the nodes trust each other now\n")),
         Answer::Joined { node, again: true } => {
-            println!("joined {node} again: it was trusted before, its addresses are renewed")
+            say(format_args!("joined {node} again: it was trusted before, its addresses are renewed\n"))
         }
         other => return Err(misunderstood(&other)),
     }

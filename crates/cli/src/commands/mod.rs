@@ -19,6 +19,7 @@ pub mod wait;
 
 use std::process::ExitCode;
 
+use crate::show::say;
 use stead_api::Failure;
 
 /// How a subcommand ends.
@@ -33,5 +34,5 @@ fn no() -> Ended {
 
 /// Prints a value as JSON, over several lines.
 fn print_json(value: &serde_json::Value) {
-    println!("{value:#}");
+    say(format_args!("{value:#}\n"));
 }

@@ -4,7 +4,7 @@ use stead_api::{Answer, NodeInfo, Request};
 
 use super::{DONE, Ended, print_json};
 use crate::client::{ask_quietly, misunderstood};
-use crate::show::columns;
+use crate::show::{columns, say};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,7 +21,7 @@ pub fn run(state: &Path, args: Args) -> Ended {
     if args.json {
         print_json(&serde_json::json!(nodes));
     } else {
-        print!("{}", columns(&nodes.iter().map(row).collect::<Vec<_>>()));
+        say(columns(&nodes.iter().map(row).collect::<Vec<_>>()));
     }
     DONE
 }

@@ -5,6 +5,7 @@ use stead_api::{Answer, Failure, FailureKind, Request};
 
 use super::{DONE, Ended, no};
 use crate::client::{ask_quietly, misunderstood};
+use crate::show::say;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -39,7 +40,7 @@ pub fn run(state: &Path, args: Args) -> Ended {
 
 fn show(state: &Path) -> Ended {
     match ask_quietly(state, &Request::PlanShow)? {
-        Answer::Plan(text) => print!("{text}"),
+        Answer::Plan(text) => say(text),
         other => return Err(misunderstood(&other)),
     }
     DONE
@@ -51,17 +52,17 @@ fn check(state: &Path) -> Ended {
         other => return Err(misunderstood(&other)),
     };
     if findings.is_empty() {
-        println!("the plan fits the machines");
+        say(format_args!("the plan fits the machines\n"));
         return DONE;
     }
-    findings.iter().for_each(|finding| println!("{}", finding.text));
+    findings.iter().for_each(|finding| say(format_args!("{}\n", finding.text)));
     no()
 }
 
 fn check_file(file: &Path) -> Ended {
     match stead_model::plan::Plan::parse(&read(file)?) {
         Ok(plan) => {
-            println!("a plan of {} sets and {} connections", plan.sets.len(), plan.connections.len());
+            say(format_args!("a plan of {} sets and {} connections\n", plan.sets.len(), plan.connections.len()));
             DONE
         }
         Err(e) => {
@@ -73,7 +74,7 @@ fn check_file(file: &Path) -> Ended {
 
 fn apply(state: &Path, file: &Path) -> Ended {
     ask_quietly(state, &Request::PlanApply { text: read(file)? })?;
-    println!("the plan is applied");
+    say(format_args!("the plan is applied\n"));
     DONE
 }
 

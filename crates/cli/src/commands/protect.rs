@@ -1,3 +1,4 @@
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use stead_model::{NodeName, RulesSpec, SetName};
 
 use super::{DONE, Ended};
 use crate::client::{ask, misunderstood};
-use crate::show::{Progress, behind};
+use crate::show::{Progress, behind, say};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -51,7 +52,7 @@ pub struct Args {
     /// Also into a directory that is not empty: it is made equal, what would be deleted is listed first
     #[arg(long)]
     into_non_empty: bool,
-    /// Agree to what would be deleted
+    /// Do not ask whether what is listed may be deleted (nobody is asked where there is no terminal)
     #[arg(long)]
     yes: bool,
     /// Return once it runs, not once the mirror is done
@@ -89,18 +90,35 @@ enum FeatureArg {
 
 pub fn run(state: &Path, args: Args) -> Ended {
     let no_wait = args.no_wait;
-    let request = Request::Protect(options(args)?);
-    let mut progress = Progress::new("mirroring");
-    let answer = ask(state, &request, |status| progress.show(&status))?;
-    progress.end();
+    let options = options(args)?;
+    let answer = match begin(state, &options) {
+        Err(failure) if failure.kind == FailureKind::No && is_agreed(&failure) => {
+            begin(state, &stead_api::Protect { yes: true, ..options })?
+        }
+        other => other?,
+    };
     let Answer::Protected { set, status } = answer else { return Err(misunderstood(&answer)) };
     if no_wait {
-        println!("set {set} is being mirrored; follow it with: stead status --watch");
+        say(format_args!("set {set} is being mirrored; follow it with: stead status --watch\n"));
     } else {
         let behind: Vec<_> = status.connections.iter().map(behind).collect();
-        println!("protected: {}", behind.join(", "));
+        say(format_args!("protected: {}\n", behind.join(", ")));
     }
     DONE
+}
+
+fn begin(state: &Path, options: &stead_api::Protect) -> Result<Answer, Failure> {
+    let mut progress = Progress::new("mirroring");
+    let answer = ask(state, &Request::Protect(options.clone()), |status| progress.show(&status));
+    progress.end();
+    answer
+}
+
+/// What would be deleted was listed; asks whether that is meant.
+fn is_agreed(failure: &Failure) -> bool {
+    eprint!("{}. Go on? [y/N] ", failure.why);
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")
 }
 
 fn options(args: Args) -> Result<stead_api::Protect, Failure> {
@@ -135,7 +153,7 @@ fn options(args: Args) -> Result<stead_api::Protect, Failure> {
         route: args.route,
         without: args.without.into_iter().map(feature).collect(),
         into_non_empty: args.into_non_empty,
-        yes: args.yes,
+        yes: args.yes || !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()),
         no_wait: args.no_wait,
     })
 }

@@ -1,3 +1,4 @@
+use std::io::IsTerminal;
 use std::path::Path;
 
 use stead_api::{Answer, Request};
@@ -5,7 +6,7 @@ use stead_model::status::Status;
 
 use super::{DONE, Ended, print_json};
 use crate::client::{ask, misunderstood};
-use crate::show::status_text;
+use crate::show::{say, status_text};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,18 +22,14 @@ pub fn run(state: &Path, args: Args) -> Ended {
     let answer = ask(state, &Request::Status { watch: args.watch }, |status| show_again(&status, args.json))?;
     match answer {
         Answer::Status(status) if args.json => print_json(&serde_json::json!(status)),
-        Answer::Status(status) => print!("{}", status_text(&status)),
+        Answer::Status(status) => say(status_text(&status)),
         other => return Err(misunderstood(&other)),
     }
     DONE
 }
 
 fn show_again(status: &Status, json: bool) {
-    use std::io::{IsTerminal, Write};
-    let mut out = std::io::stdout().lock();
-    let clear = if out.is_terminal() && !json { "\x1b[H\x1b[2J" } else { "" };
+    let clear = if !json && std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
     let text = if json { format!("{}\n", serde_json::json!(status)) } else { status_text(status) };
-    if write!(out, "{clear}{text}").and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
-    }
+    say(format_args!("{clear}{text}"));
 }

@@ -5,6 +5,7 @@ use stead_model::SetName;
 
 use super::{DONE, Ended};
 use crate::client::ask_quietly;
+use crate::show::say;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -18,6 +19,6 @@ pub struct Args {
 
 pub fn run(state: &Path, args: Args) -> Ended {
     ask_quietly(state, &Request::Unprotect { set: args.set.clone(), force: args.force })?;
-    println!("set {} is no longer protected; what its replicas hold stays there", args.set);
+    say(format_args!("set {} is no longer protected; what its replicas hold stays there\n", args.set));
     DONE
 }

@@ -6,7 +6,7 @@ use stead_model::status::VerifyReport;
 
 use super::{DONE, Ended, no, print_json};
 use crate::client::{ask, misunderstood};
-use crate::show::{Progress, size};
+use crate::show::{Progress, say, size};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,7 +30,7 @@ pub fn run(state: &Path, args: Args) -> Ended {
     if args.json {
         print_json(&serde_json::json!(report));
     } else {
-        print!("{}", text(&args.set, &report));
+        say(text(&args.set, &report));
     }
     if is_equal_now(&report) { DONE } else { no() }
 }

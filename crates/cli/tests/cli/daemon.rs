@@ -1,7 +1,6 @@
 //! A daemon with a state directory of its own, and what the command line says.
 
 use std::fs::File;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +12,6 @@ pub struct Daemon {
     name: String,
     listen: String,
     dir: tempfile::TempDir,
-    user: Option<u32>,
     child: Option<Child>,
 }
 
@@ -28,16 +26,7 @@ impl Daemon {
     /// Starts one and waits until it answers.
     pub fn start(name: &str, listen: &str) -> Daemon {
         let dir = tempfile::tempdir().unwrap();
-        let mut daemon = Daemon { name: name.into(), listen: listen.into(), dir, user: None, child: None };
-        daemon.launch();
-        daemon
-    }
-
-    /// Starts one that is not root.
-    pub fn start_as(user: u32, name: &str, listen: &str) -> Daemon {
-        let dir = tempfile::tempdir().unwrap();
-        std::os::unix::fs::chown(dir.path(), Some(user), None).unwrap();
-        let mut daemon = Daemon { name: name.into(), listen: listen.into(), dir, user: Some(user), child: None };
+        let mut daemon = Daemon { name: name.into(), listen: listen.into(), dir, child: None };
         daemon.launch();
         daemon
     }
@@ -47,9 +36,6 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_stead"));
         command.args(["daemon", "--name", &self.name, "--listen", &self.listen, "--state"]).arg(self.state());
-        if let Some(user) = self.user {
-            command.uid(user);
-        }
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.stead(&["plan", "show"]).code != Some(0) {

@@ -106,6 +106,17 @@ fn a_state_directory_has_one_daemon_one_name_and_no_newer_version() {
 }
 
 #[test]
+fn a_daemon_that_is_not_root_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_stead"));
+    std::os::unix::process::CommandExt::uid(command.arg("daemon").env("STEAD_STATE", dir.path()), 65534);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("not run as root"), "{said}");
+}
+
+#[test]
 fn without_a_daemon_the_exit_code_is_4() {
     let dir = tempfile::tempdir().unwrap();
     for args in [&["status"][..], &["invite"], &["wait", "notes"], &["plan", "show"]] {

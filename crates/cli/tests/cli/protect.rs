@@ -109,7 +109,7 @@ fn what_lands_on_something_is_refused() {
 }
 
 #[test]
-fn a_directory_that_is_not_empty_needs_a_word_and_a_look() {
+fn a_directory_that_is_not_empty_needs_a_word_and_what_goes_is_listed() {
     let site = site();
     let (source, replica) = (site.source("notes"), site.replica("full"));
     fs::create_dir_all(replica.join("sub/deep")).unwrap();
@@ -118,13 +118,15 @@ fn a_directory_that_is_not_empty_needs_a_word_and_a_look() {
     site.protect(&source, &replica, &[]).refused(1, &["not empty", "--into-non-empty"]);
     let stray = replica.join("stray").display().to_string();
     let deep = replica.join("sub/deep").display().to_string();
-    let asked = site.protect(&source, &replica, &["--into-non-empty"]);
-    assert!(!asked.err.contains("sub/file"), "{}", asked.err);
-    asked.refused(3, &[&stray, &deep, "2 entries", "--yes"]);
     assert!(replica.join("stray").exists());
     assert!(site.paris.sets().is_empty());
-    site.protect(&source, &replica, &["--into-non-empty", "--yes"]).done();
+    let said = site.protect(&source, &replica, &["--into-non-empty"]);
+    assert!(said.err.contains(&stray) && said.err.contains(&deep), "{}", said.err);
+    assert!(!said.err.contains("sub/file"), "{}", said.err);
+    said.done();
     assert_eq!(site.states(), ["notes replicating", "notes replicating"]);
+    assert!(!replica.join("stray").exists() && !replica.join("sub/deep").exists());
+    assert_eq!(fs::read_to_string(replica.join("sub/file")).unwrap(), "content");
 }
 
 #[test]
@@ -148,18 +150,6 @@ fn another_file_system_inside_is_named_and_left_out() {
     let said = site.protect(&source, &site.replica("notes"), &[]);
     assert!(said.err.contains("other is another file system inside"), "{}", said.err);
     said.done();
-}
-
-#[test]
-fn a_daemon_that_is_not_root_refuses() {
-    let site = site();
-    let nobody = Daemon::start_as(65534, "nobody", "127.0.0.4:0");
-    let line = site.lyon.stead(&["invite"]).done();
-    nobody.stead(&["join", line.trim()]).done();
-    let dir = site.source("notes");
-    nobody
-        .stead(&["protect", text(&dir), "--on", "lyon"])
-        .refused(1, &["does not run as root", "Run the daemon as root"]);
 }
 
 #[test]

@@ -43,11 +43,3 @@ pub(crate) fn set_name(options: &stead_api::Protect) -> Result<SetName, Failure>
         Failure::new("the set was not made", why, "Give it a name with --set NAME").kind(FailureKind::Usage)
     })
 }
-
-fn must_be_root(what: &str) -> Result<(), Failure> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let remedy = "Run the daemon as root, as the systemd unit does";
-    Err(Failure::new(what, "the daemon does not run as root, so it cannot keep owners, modes and mounts", remedy))
-}

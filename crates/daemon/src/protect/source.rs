@@ -9,7 +9,7 @@ use stead_model::plan::{CaptureChoice, ConnectionPlan, Mapping, Mode, PathPlan, 
 use stead_model::{Epoch, Rules, SetName};
 
 use super::tree::{self, Size};
-use super::{ASK_TIMEOUT, World, must_be_root};
+use super::{ASK_TIMEOUT, World};
 use crate::api_server::Responder;
 use crate::job::Kept;
 use crate::peer::ask;
@@ -65,7 +65,6 @@ struct Root {
 }
 
 fn check_options(world: &World, name: &SetName, options: &Protect, what: &str) -> Result<(), Failure> {
-    must_be_root(what)?;
     if options.paths.is_empty() {
         return Err(usage(what, "no path is given", "Name the directories: stead protect PATH… --on NODE"));
     }

@@ -10,7 +10,7 @@ use stead_api::Failure;
 use stead_disk::check::{abilities, free};
 use stead_model::plan::{ConnectionPlan, Feature, Plan, overlap};
 
-use super::{World, must_be_root, tree};
+use super::{World, tree};
 use crate::peer::messages::{ReplicaAsk, ReplicaTell, path_as_text};
 use crate::state::files;
 
@@ -20,7 +20,6 @@ const EXISTING_MAX: usize = 50_000;
 /// Could this node keep that replica? Changes nothing.
 pub(crate) fn examine(world: &World, ask: &ReplicaAsk) -> Result<ReplicaTell, Failure> {
     let what = format!("{} cannot keep set {}", world.node, ask.set.name);
-    must_be_root(&what)?;
     fits_plan(world, ask, &what)?;
     let mut told = ReplicaTell::default();
     let mut rooms = BTreeMap::new();
