@@ -13,6 +13,9 @@ use stead_model::{FileId, VolumeId};
 
 use crate::{DiskError, sys};
 
+/// How often a file is tried to be opened whose inode is being made anew.
+const BUSY_TRIES: u32 = 100;
+
 /// An open directory whose file system gives handles of a known shape.
 #[derive(Debug)]
 pub struct Root {
@@ -129,11 +132,17 @@ pub fn file_id_of(root: &Root, fd: BorrowedFd<'_>) -> rustix::io::Result<FileId>
 /// # Errors
 /// What the kernel said.
 pub fn open_by_id(root: &Root, file: FileId, flags: OFlags) -> rustix::io::Result<Option<OwnedFd>> {
-    match sys::open_by_handle(root.fd(), &root.shape.handle(file), flags.bits() as i32) {
-        Ok(fd) => Ok(Some(fd)),
-        Err(Errno::STALE | Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
+    let handle = root.shape.handle(file);
+    for _ in 0..BUSY_TRIES {
+        match sys::open_by_handle(root.fd(), &handle, flags.bits() as i32) {
+            Ok(fd) => return Ok(Some(fd)),
+            Err(Errno::STALE | Errno::NOENT) => return Ok(None),
+            // The inode's number is being given to a new file at this moment: the kernel says so.
+            Err(Errno::NOMEM) => std::thread::yield_now(),
+            Err(errno) => return Err(errno),
+        }
     }
+    Err(Errno::NOMEM)
 }
 
 fn volume_id(fd: BorrowedFd<'_>, shape: HandleShape) -> Result<VolumeId, DiskError> {

@@ -196,7 +196,10 @@ impl Replica {
         let inside = entries(&dir).map_err(|errno| self.failed_in("list", holding, name, errno))?;
         for (inner, kind) in inside {
             let known = self.lookup(&dir, &inner)?.and_then(|local| self.map.id_of(local));
-            let living = known.filter(|file| rescues && !self.held.contains(file) && self.lives(*file));
+            let stat = rustix::fs::statat(dir.fd(), &inner, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| self.failed_in("stat", &dir, &inner, errno))?;
+            let last = kind == FileType::Directory || stat.st_nlink <= 1;
+            let living = known.filter(|file| rescues && last && !self.held.contains(file) && self.lives(*file));
             if living.is_some() {
                 self.move_to_holding(living, &dir, &inner)?;
             } else if kind == FileType::Directory {
@@ -207,8 +210,7 @@ impl Replica {
                 self.move_to_holding_as(&other, &dir, &inner)?;
                 names.push((other, kind));
             } else {
-                let stat = rustix::fs::statat(dir.fd(), &inner, AtFlags::SYMLINK_NOFOLLOW);
-                if let Some(file) = known.filter(|_| stat.is_ok_and(|stat| stat.st_nlink <= 1)) {
+                if let Some(file) = known.filter(|_| last) {
                     self.forget(file);
                 }
                 self.remove_name(&dir, &inner, false)?;

@@ -24,6 +24,7 @@ mod scan;
 mod verify;
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -169,6 +170,8 @@ pub struct Replica {
     mark: u8,
     /// Ranges that the hashes of a file, so far, found different.
     differing: HashMap<FileId, Vec<(u64, u64)>>,
+    /// Directories that wait for their place: parent and name.
+    deferred: HashMap<FileId, (FileId, CString)>,
     replaying: bool,
     skip_unknown: bool,
     skipped: u64,
@@ -241,6 +244,7 @@ impl Replica {
             unfinished: progress.scan.checked_sub(1).and_then(Purpose::from_u32),
             mark: 0,
             differing: HashMap::new(),
+            deferred: HashMap::new(),
             replaying: false,
             skip_unknown: config.skip_unknown,
             skipped: 0,
@@ -292,12 +296,14 @@ impl Replica {
     pub fn set_replaying(&mut self, replaying: bool) -> Result<(), ApplyError> {
         let ended = std::mem::replace(&mut self.replaying, replaying) && !replaying;
         if ended {
+            self.put_deferred()?;
             self.purge_holding()?;
         }
         Ok(())
     }
 
-    /// Begins a checkpoint at `position`: everything up to there has been applied.
+    /// Begins a checkpoint at `position`: everything up to there has been applied. Amid a replay or scan something may
+    /// have to wait for its end; then the position stays where it was.
     ///
     /// # Errors
     /// As [`Replica::settle`].
@@ -315,6 +321,7 @@ impl Replica {
         } else {
             self.map.take_changes(&mut entries);
         }
+        let position = if self.deferred.is_empty() { position } else { self.applied };
         self.applied = position;
         let scan = self.unfinished.map_or(0, |purpose| purpose as u32 + 1);
         Ok(Checkpoint { roots, file, progress: Progress { position, scan, heard: self.heard }, entries, whole })
@@ -402,6 +409,7 @@ impl Replica {
         self.handles.forget(file);
         self.held.remove(&file);
         self.differing.remove(&file);
+        self.deferred.remove(&file);
     }
 
     /// The error for a failed system call on a file.

@@ -16,6 +16,9 @@ use crate::volume::{file_id_at, file_id_of};
 /// How often a name is tried for: each try removes another obstacle.
 const TRIES: u32 = 8;
 
+/// Deepest directory.
+const DEPTH_MAX: u32 = 100_000;
+
 /// A directory of the replica.
 #[derive(Clone, Debug)]
 pub(super) struct Dir {
@@ -86,10 +89,29 @@ impl Replica {
         from: Option<From>,
         dead: FileId,
     ) -> Result<(), ApplyError> {
-        self.put_named(file, dir, name, from, dead)?;
-        self.stated(dir, name);
+        if self.put_named(file, dir, name, from, dead)? {
+            self.deferred.remove(&file);
+            self.stated(dir, name);
+        }
         Ok(())
     }
+
+    /// Directories that could not be put where they belong, because that lies beneath them now: by the end of a replay or
+    /// scan everything else is in its place, so they can go to theirs.
+    pub(super) fn put_deferred(&mut self) -> Result<(), ApplyError> {
+        let deferred: Vec<_> = self.deferred.drain().collect();
+        for (file, _) in &deferred {
+            self.hold(*file)?;
+        }
+        for (file, (parent, name)) in deferred {
+            if let Some(dir) = self.dir(parent)? {
+                self.put(file, &dir, &name, None, FileId::NONE)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the file the name now? (Else it is gone, or has to wait.)
 
     fn put_named(
         &mut self,
@@ -98,14 +120,14 @@ impl Replica {
         name: &CStr,
         from: Option<From>,
         dead: FileId,
-    ) -> Result<(), ApplyError> {
-        let Some(slot) = self.map.get(file).copied() else { return Ok(()) };
+    ) -> Result<bool, ApplyError> {
+        let Some(slot) = self.map.get(file).copied() else { return Ok(false) };
         let mut source = match from {
             Some(source) => source,
-            None if self.lookup(dir, name)? == Some(slot.local) => return self.unhold(file),
+            None if self.lookup(dir, name)? == Some(slot.local) => return self.unhold(file).map(|()| true),
             None => match self.whereabouts(file)? {
                 Some(source) => source,
-                None => return Ok(()),
+                None => return Ok(false),
             },
         };
         let mut unlocked = false;
@@ -113,26 +135,40 @@ impl Replica {
             // Most names are free: try first, look afterwards.
             let done = match self.put_free(file, dir, name, &source) {
                 Err(Errno::EXIST) => match self.lookup(dir, name)? {
-                    Some(local) if local == slot.local => return self.leave(file, &source),
+                    Some(local) if local == slot.local => return self.leave(file, &source).map(|()| true),
                     Some(occupant) => self.put_over(file, dir, name, &source, occupant, dead)?,
                     None => continue,
                 },
                 done => done,
             };
             match done {
-                Ok(()) => return self.named(file, &source),
+                Ok(()) => return self.named(file, &source).map(|()| true),
                 Err(Errno::PERM | Errno::ACCESS) if !unlocked => {
                     unlocked = true;
                     self.unlock_around(file, dir, name, &source)?;
                 }
-                Err(Errno::INVAL) if slot.is_dir() => self.hold_parent(dir)?,
+                Err(Errno::INVAL) => {
+                    if slot.is_dir() && self.is_beneath(dir, slot.local)? {
+                        self.deferred.extend(dir.id.map(|parent| (file, (parent, name.to_owned()))));
+                        return Ok(false);
+                    }
+                    let Some(occupant) = self.lookup(dir, name)? else {
+                        return Err(self.failed_in("name", dir, name, Errno::INVAL));
+                    };
+                    // It lies beneath what has the name: out of the way with that.
+                    self.move_to_holding(self.map.id_of(occupant), dir, name)?;
+                    source = match self.whereabouts(file)? {
+                        Some(found) => found,
+                        None => return Ok(false),
+                    };
+                }
                 Err(Errno::NOENT) if matches!(source, From::Linked) => {
                     self.forget(file);
-                    return Ok(());
+                    return Ok(false);
                 }
                 Err(Errno::NOENT) => match self.whereabouts(file)? {
                     Some(found) => source = found,
-                    None => return Ok(()),
+                    None => return Ok(false),
                 },
                 Err(errno) => return Err(self.failed_in("name", dir, name, errno)),
             }
@@ -355,17 +391,36 @@ impl Replica {
             self.clear_holding_name(&holding, &hold_name)?;
             done = self.put_free(file, &holding, &hold_name, &source);
         }
+        if done == Err(Errno::NOENT) {
+            // Somebody removed it while it was open here.
+            self.forget(file);
+            return Ok(());
+        }
         done.map_err(|errno| self.failed("hold", file, errno))?;
         self.held.insert(file);
         Ok(())
     }
 
-    /// The directory lies beneath the file that is to go into it: out of the way with it, a later record names it.
-    fn hold_parent(&mut self, dir: &Dir) -> Result<(), ApplyError> {
-        match dir.id {
-            Some(id) => self.hold(id),
-            None => Ok(()),
-        }
+    /// Is the directory beneath that one?
+    fn is_beneath(&mut self, dir: &Dir, above: FileId) -> Result<bool, ApplyError> {
+        let root = &self.ground.volumes[dir.volume()].root;
+        let climb = || -> Result<bool, Errno> {
+            let mut at = rustix::fs::openat(dir.fd(), c".", DIR, Mode::empty())?;
+            for _ in 0..DEPTH_MAX {
+                let local = file_id_of(root, at.as_fd())?;
+                if local == above {
+                    return Ok(true);
+                }
+                let up = rustix::fs::openat(&at, c"..", DIR, Mode::empty())?;
+                if local == root.id() || file_id_of(root, up.as_fd())? == local {
+                    return Ok(false);
+                }
+                at = up;
+            }
+            Err(Errno::LOOP)
+        };
+        let beneath = climb();
+        beneath.map_err(|errno| self.failed("locate", dir.id.unwrap_or(FileId::NONE), errno))
     }
 
     pub(super) fn is_root(&self, file: FileId) -> bool {

@@ -92,6 +92,7 @@ impl Replica {
             return Ok(());
         }
         if !purpose.compares() {
+            self.put_deferred()?;
             self.purge_holding()?;
             self.unfinished = None;
         }
@@ -158,6 +159,7 @@ impl Replica {
         };
         if self.is_listed(file, &dir, &name) {
             self.stated(&dir, &name);
+            self.unhold(file)?;
             return Ok(Origin::Known);
         }
         let known = self.map.get(file).is_some() && self.handle(file)?.is_some();

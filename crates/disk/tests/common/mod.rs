@@ -122,7 +122,8 @@ pub fn open_replica(dir: &Path, state: &Path) -> Replica {
     fs::create_dir_all(state).unwrap();
     let roots = vec![RootTarget { path: dir.into(), rules: Rules::default() }];
     let ids = IdStorage::Xattr;
-    Replica::open(ReplicaConfig { roots, state_dir: state.into(), ids, go_without: false, skip_unknown: false }).unwrap()
+    Replica::open(ReplicaConfig { roots, state_dir: state.into(), ids, go_without: false, skip_unknown: false })
+        .unwrap()
 }
 
 /// Applies encoded records, with the record in the panic message where it fails.

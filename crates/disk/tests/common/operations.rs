@@ -32,7 +32,12 @@ pub struct Unnamed {
 }
 
 /// Does one random operation; returns what, or `None` where it was not possible.
-pub fn operate(source: &mut Source, unnamed: &mut Vec<Unnamed>, random: &mut Random, choice: Choice) -> Option<&'static str> {
+pub fn operate(
+    source: &mut Source,
+    unnamed: &mut Vec<Unnamed>,
+    random: &mut Random,
+    choice: Choice,
+) -> Option<&'static str> {
     let all = source.paths();
     let dirs: Vec<PathBuf> = all.iter().filter(|(_, meta)| meta.is_dir()).map(|(path, _)| path.clone()).collect();
     let named: Vec<PathBuf> = all.iter().skip(1).map(|(path, _)| path.clone()).collect();
@@ -139,7 +144,12 @@ fn create_unnamed(source: &mut Source, dir: &Path, unnamed: &mut Vec<Unnamed>) -
     Some("tmpfile")
 }
 
-fn write_unnamed(source: &mut Source, unnamed: &mut Vec<Unnamed>, path: &Path, random: &mut Random) -> Option<&'static str> {
+fn write_unnamed(
+    source: &mut Source,
+    unnamed: &mut Vec<Unnamed>,
+    path: &Path,
+    random: &mut Random,
+) -> Option<&'static str> {
     let at = random.below(unnamed.len() as u64) as usize;
     let Unnamed { file, id } = unnamed.get(at)?;
     let id = *id;
@@ -385,7 +395,8 @@ fn c_path(path: &Path) -> CString {
 /// Locks would keep a test's directory from being removed.
 pub fn unlock_tree(dir: &Path) {
     for (path, meta) in super::walk(dir) {
-        if (meta.is_dir() || meta.is_file()) && meta.mode() != 0
+        if (meta.is_dir() || meta.is_file())
+            && meta.mode() != 0
             && let Ok(file) = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&path)
             && let Ok(flags) = rustix::fs::ioctl_getflags(&file)
         {

@@ -1,0 +1,252 @@
+//! Scans of a quiet source: the first mirror, differences, verify.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use common::disk::Disk;
+use common::operations::{ALL, Choice, operate};
+use common::scan::scan;
+use common::{Random, Source, open_replica};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use stead_disk::replica::{Replica, What};
+use stead_disk::testing::{Compare, compare, compare_with};
+use stead_model::Position;
+use stead_model::record::Purpose;
+
+fn filled(disk: &Disk, seed: u64) -> (Source, Random) {
+    let mut random = Random::new(seed);
+    let mut source = Source::new(&disk.path.join("source"));
+    work(&mut source, &mut random, 250, ALL);
+    (source, random)
+}
+
+/// Operations that no record tells of.
+fn work(source: &mut Source, random: &mut Random, count: usize, choice: Choice) {
+    let mut unnamed = Vec::new();
+    for _ in 0..count {
+        operate(source, &mut unnamed, random, choice);
+    }
+    source.log.clear();
+}
+
+fn replica_of(disk: &Disk) -> Replica {
+    open_replica(&disk.path.join("replica"), &disk.path.join("state"))
+}
+
+fn check(source: &Source, disk: &Disk, context: &str) {
+    let lines = compare(&source.dir, &disk.path.join("replica"));
+    assert!(lines.is_empty(), "{context}: {lines:#?}");
+}
+
+/// Long enough for a ctime to prove something.
+fn let_time_pass(source: &Source) {
+    let begin = common::now();
+    while common::now() < begin + 25_000_000 {
+        std::hint::spin_loop();
+    }
+    let _ = source;
+}
+
+#[test]
+fn a_mirror_makes_an_empty_directory_equal() {
+    for seed in 1..10 {
+        let disk = Disk::plain();
+        let (source, _) = filled(&disk, seed);
+        let mut replica = replica_of(&disk);
+        scan(&source, &mut replica, Purpose::Mirror);
+        check(&source, &disk, &format!("seed {seed}"));
+        assert!(scan(&source, &mut replica, Purpose::Verify).differs.is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_difference_mirror_finds_what_no_record_told() {
+    for seed in 1..14 {
+        let disk = Disk::plain();
+        let (mut source, mut random) = filled(&disk, seed);
+        let mut replica = replica_of(&disk);
+        scan(&source, &mut replica, Purpose::Mirror);
+        for round in 0..3 {
+            work(&mut source, &mut random, 120, Choice { extras: true, allocation: false });
+            scan(&source, &mut replica, Purpose::Difference);
+            let context = format!("seed {seed}, round {round}");
+            let what = Compare { holes: false, ..Compare::default() };
+            let lines = compare_with(&source.dir, &disk.path.join("replica"), what);
+            assert!(lines.is_empty(), "{context}: {lines:#?}");
+            assert_eq!(replica.statistics().held, 0, "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_with_other_things_in_it_becomes_equal() {
+    for seed in 1..8 {
+        let disk = Disk::plain();
+        let (source, _) = filled(&disk, seed);
+        // Other files under the same names, and more besides.
+        let mut random = Random::new(seed + 500);
+        let mut other = Source::new(&disk.path.join("replica"));
+        work(&mut other, &mut random, 200, ALL);
+        let mut replica = replica_of(&disk);
+        scan(&source, &mut replica, Purpose::Difference);
+        let what = Compare { holes: false, ..Compare::default() };
+        let lines = compare_with(&source.dir, &disk.path.join("replica"), what);
+        assert!(lines.is_empty(), "seed {seed}: {lines:#?}");
+    }
+}
+
+#[test]
+fn what_is_proven_equal_is_not_asked_for_also_after_a_restart() {
+    let disk = Disk::plain();
+    let (source, _) = filled(&disk, 3);
+    let mut replica = replica_of(&disk);
+    scan(&source, &mut replica, Purpose::Mirror);
+    let_time_pass(&source);
+    scan(&source, &mut replica, Purpose::Difference);
+    replica.checkpoint(Position { epoch: 1, incarnation: 1, sequence: 9 }).unwrap();
+    drop(replica);
+    let mut replica = replica_of(&disk);
+    let scanned = scan(&source, &mut replica, Purpose::Difference);
+    assert_eq!((scanned.asked, scanned.bytes), (0, 0));
+    check(&source, &disk, "nothing changed");
+}
+
+#[test]
+fn after_the_map_is_lost_it_is_rebuilt_and_names_are_not_guessed() {
+    let disk = Disk::plain();
+    let (source, _) = filled(&disk, 5);
+    let mut replica = replica_of(&disk);
+    scan(&source, &mut replica, Purpose::Mirror);
+    let known = replica.statistics().files;
+    drop(replica);
+    fs::remove_dir_all(disk.path.join("state")).unwrap();
+    // A big file was renamed meanwhile: with its id it is found, not sent.
+    let big = source.dir.join("big");
+    fs::write(&big, vec![7; 3 << 20]).unwrap();
+    let mut replica = replica_of(&disk);
+    assert_eq!(replica.rebuild().unwrap(), known);
+    scan(&source, &mut replica, Purpose::Difference);
+    fs::rename(&big, source.dir.join("renamed")).unwrap();
+    replica.checkpoint(Position::default()).unwrap();
+    drop(replica);
+    fs::remove_dir_all(disk.path.join("state")).unwrap();
+    let mut replica = replica_of(&disk);
+    replica.rebuild().unwrap();
+    let scanned = scan(&source, &mut replica, Purpose::Difference);
+    check(&source, &disk, "rebuilt");
+    assert!(scanned.bytes < 1 << 20, "{} bytes were sent", scanned.bytes);
+}
+
+/// One planted difference: what is done to the replica, and what verify must call it.
+type Plant = (&'static str, fn(&Path), fn(&What) -> bool);
+
+const PLANTS: &[Plant] = &[
+    (
+        "content",
+        |dir| fs::File::options().write(true).open(dir.join("a")).unwrap().write_all_at(b"x", 70_000).unwrap(),
+        is_content,
+    ),
+    ("size", |dir| fs::File::options().write(true).open(dir.join("a")).unwrap().set_len(90_000).unwrap(), is_content),
+    (
+        "mode",
+        |dir| rustix::fs::chmodat(CWD, dir.join("a"), Mode::from_raw_mode(0o601), AtFlags::empty()).unwrap(),
+        is_attribute,
+    ),
+    (
+        "owner",
+        |dir| {
+            rustix::fs::chownat(
+                CWD,
+                dir.join("l"),
+                Some(Uid::from_raw(5)),
+                Some(Gid::from_raw(6)),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )
+            .unwrap()
+        },
+        is_attribute,
+    ),
+    ("mtime", |dir| set_mtime(&dir.join("d")), is_attribute),
+    (
+        "xattr",
+        |dir| rustix::fs::setxattr(dir.join("a"), "user.planted", b"1", XattrFlags::empty()).unwrap(),
+        |what| matches!(what, What::Xattrs(_)),
+    ),
+    ("missing", |dir| fs::remove_file(dir.join("d/b")).unwrap(), |what| *what == What::Missing),
+    ("extra", |dir| fs::write(dir.join("d/extra"), "x").unwrap(), |what| *what == What::Extra),
+    (
+        "replaced",
+        |dir| {
+            fs::remove_file(dir.join("l")).unwrap();
+            fs::write(dir.join("l"), "x").unwrap()
+        },
+        |what| *what == What::Missing,
+    ),
+    (
+        "renamed",
+        |dir| fs::rename(dir.join("d/b"), dir.join("d/c")).unwrap(),
+        |what| matches!(what, What::Missing | What::Extra),
+    ),
+];
+
+fn is_content(what: &What) -> bool {
+    matches!(what, What::Content { .. })
+}
+
+fn is_attribute(what: &What) -> bool {
+    matches!(what, What::Attributes(_))
+}
+
+fn set_mtime(path: &Path) {
+    let time = Timespec { tv_sec: 5, tv_nsec: 6 };
+    rustix::fs::utimensat(CWD, path, &Timestamps { last_access: time, last_modification: time }, AtFlags::empty())
+        .unwrap();
+}
+
+#[test]
+fn verify_finds_each_kind_of_difference_and_a_difference_mirror_puts_it_right() {
+    let disk = Disk::plain();
+    let source = Source::new(&disk.path.join("source"));
+    fs::create_dir(source.dir.join("d")).unwrap();
+    fs::write(source.dir.join("a"), vec![3; 100_000]).unwrap();
+    fs::write(source.dir.join("d/b"), "b").unwrap();
+    std::os::unix::fs::symlink("a", source.dir.join("l")).unwrap();
+    let mut replica = replica_of(&disk);
+    scan(&source, &mut replica, Purpose::Mirror);
+    for (what, plant, is_it) in PLANTS {
+        plant(&disk.path.join("replica"));
+        let found = scan(&source, &mut replica, Purpose::Verify).differs;
+        let kinds: BTreeSet<String> = found.iter().map(|d| format!("{:?}", d.what)).collect();
+        assert!(found.iter().any(|difference| is_it(&difference.what)), "{what}: {kinds:?}");
+        let again = scan(&source, &mut replica, Purpose::Verify).differs;
+        assert_eq!(again, found, "{what}: verify changes nothing");
+        scan(&source, &mut replica, Purpose::Mirror);
+        check(&source, &disk, what);
+    }
+}
+
+#[test]
+fn roots_on_one_file_system_share_links() {
+    let disk = Disk::plain();
+    let source = Source::new(&disk.path.join("source"));
+    fs::write(source.dir.join("a"), "a").unwrap();
+    fs::hard_link(source.dir.join("a"), source.dir.join("b")).unwrap();
+    let mut replica = replica_of(&disk);
+    scan(&source, &mut replica, Purpose::Mirror);
+    check(&source, &disk, "links");
+}
+
+#[test]
+fn a_scan_that_was_cut_off_is_remembered() {
+    let disk = Disk::plain();
+    let mut replica = replica_of(&disk);
+    let begin = stead_model::Record::new(stead_model::Kind::ScanBegin, stead_model::FileId::NONE);
+    replica.apply(&begin).unwrap();
+    replica.checkpoint(Position::default()).unwrap();
+    drop(replica);
+    assert_eq!(replica_of(&disk).scan_unfinished(), Some(Purpose::Mirror));
+}
