@@ -455,6 +455,9 @@ impl World {
         let count = 1 + self.rng.below(6) as usize;
         let (lose, whole) = (self.lossy && !self.quiet && self.rng.one_in(12), self.rng.one_in(3));
         let (records, captured) = self.tree.drain(count, lose, whole);
+        if self.trace {
+            print!("++ {} captured until {captured}\n{}", self.now, show(&records));
+        }
         self.input(SourceInput::Captured { records, captured, time: captured });
     }
 

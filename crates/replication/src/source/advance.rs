@@ -15,6 +15,8 @@ use crate::read::{Node, ReadRequest, ReadResult};
 impl Source {
     /// Works the stream off as far as reads have ended.
     pub(super) fn advance(&mut self) {
+        let scanned = self.scan.as_ref().map_or(0, |scan| scan.targets);
+        self.files.alone = self.followers() & !scanned == 0;
         while let Some(due) = self.stream.next(self.captured_in, !self.wants_captured()) {
             match due {
                 Due::Slot(slot) => self.take_slot(slot),
@@ -183,6 +185,9 @@ impl Source {
         self.files.note_dir_if(node.attr.is_dir(), file, parent, name);
         self.send_node(file, parent, name, &node, purpose, flags::MOVE_IN, targets);
         self.follow_up(file, &node, purpose, targets);
+        if walked {
+            self.note_scan_last();
+        }
         if node.attr.is_dir() {
             match self.scan.as_mut().filter(|_| walked) {
                 Some(scan) => scan.dirs.push_back((file, true)),

@@ -34,7 +34,7 @@ pub(super) fn plan(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Pl
         Kind::Create => create(files, record),
         Kind::Link => link(files, record),
         Kind::Unlink => unlink(files, record, unlisted),
-        Kind::Rename if record.c & RENAME_EXCHANGE != 0 => exchange(files, record),
+        Kind::Rename if record.c & RENAME_EXCHANGE != 0 => exchange(files, record, unlisted),
         Kind::Rename => rename(files, record, unlisted),
         Kind::Lost => lost(files, record),
         Kind::Sync if record.file.is_none() => Plan::Pass,
@@ -87,14 +87,17 @@ fn create(files: &mut Files, record: &Record<'_>) -> Plan {
 }
 
 fn link(files: &mut Files, record: &Record<'_>) -> Plan {
-    match files.place(record.parent, record.name, false) {
-        Place::Taken if files.is_done(record.file) && !files.stale => {
+    let place = files.place(record.parent, record.name, false);
+    let held = files.holds(record.file);
+    let doubtful = place == Place::Taken && files.tighten(record.file);
+    match place {
+        Place::Taken if files.is_done(record.file) && !doubtful => {
             note_name(files, record.file, false, record.parent, record.name);
             Plan::Pass
         }
         Place::Taken => {
             let mut actions = Vec::new();
-            if files.holds(record.file) {
+            if held {
                 files.follow(record);
                 send(&mut actions, record);
             }
@@ -112,6 +115,8 @@ fn unlink(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     let held = files.holds(record.file);
     if held && record.attr.nlink == 0 {
         files.forget(record.file);
+    } else if held {
+        files.loosen(record.file);
     }
     match place {
         Place::Taken if held => Plan::Pass,
@@ -130,6 +135,8 @@ fn rename(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     let victim_held = !names.victim.is_none() && files.holds(names.victim);
     if victim_held && record.a == 0 {
         files.forget(names.victim);
+    } else if victim_held {
+        files.loosen(names.victim);
     }
     let plan = match to {
         Place::Taken if held => arrive(files, record, from, unlisted),
@@ -155,7 +162,8 @@ fn rename(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
 /// An announced file takes a name of the set.
 fn arrive(files: &mut Files, record: &Record<'_>, from: Place, unlisted: bool) -> Plan {
     let names = record.names;
-    let doubtful = from == Place::Elsewhere && !unlisted;
+    let lost = from != Place::Taken && files.tighten(record.file);
+    let doubtful = lost || (from == Place::Elsewhere && !unlisted);
     let done = files.is_done(record.file) && !doubtful;
     let rescan = record.attr.is_dir() && files.sees_differently(record.parent, names.parent2);
     if done && !rescan {
@@ -190,40 +198,50 @@ fn leave(files: &mut Files, record: &Record<'_>) -> Plan {
     } else if record.attr.nlink <= 1 {
         files.forget(record.file);
     } else {
-        files.stale = true;
+        files.loosen(record.file);
     }
     Plan::Replace(actions)
 }
 
-fn exchange(files: &mut Files, record: &Record<'_>) -> Plan {
+fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     let names = record.names;
     let (file, victim) = (record.file, names.victim);
-    let victim_is_dir = if files.holds(victim) { files.is_known_dir(victim) } else { record.attr.is_dir() };
-    let there = files.place(names.parent2, record.name2, record.attr.is_dir());
-    let here = files.place(record.parent, record.name, victim_is_dir);
-    let differently = files.sees_differently(record.parent, names.parent2);
-    if there == Place::Taken && here == Place::Taken && files.holds(file) && files.holds(victim) {
+    let (here, there) = ((record.parent, record.name), (names.parent2, record.name2));
+    let places = |files: &Files, is_dir| (files.place(here.0, here.1, is_dir), files.place(there.0, there.1, is_dir));
+    let victim_is_dir = files.is_known_dir(victim);
+    let (from, to) = places(files, record.attr.is_dir());
+    let (victim_to, victim_from) = places(files, victim_is_dir);
+    let all_taken = [from, to, victim_to, victim_from].iter().all(|place| *place == Place::Taken);
+    if all_taken && files.holds(file) && files.holds(victim) {
+        let differently = files.sees_differently(here.0, there.0);
         return swap(files, record, differently);
     }
-    let mut actions = Vec::new();
-    if files.holds(file) && here != Place::Elsewhere {
-        if there == Place::Taken {
-            let mut moved = Record { c: 0, ..*record };
-            moved.names.victim = FileId::NONE;
-            send(&mut actions, &moved);
-            note_name(files, file, record.attr.is_dir(), names.parent2, record.name2);
-            move_in(&mut actions, file, names.parent2, record.name2);
-        } else {
-            depart(files, &mut actions, record, file, (record.parent, record.name), record.attr.is_dir());
+    for (file, from, to) in [(file, from, to), (victim, victim_from, victim_to)] {
+        if from != Place::Taken && to == Place::Taken {
+            files.tighten(file);
         }
     }
-    if files.holds(victim) && here != Place::Taken && there != Place::Elsewhere {
-        depart(files, &mut actions, record, victim, (names.parent2, record.name2), true);
+    let mut actions = Vec::new();
+    if files.holds(file) && from == Place::Taken {
+        if to == Place::Taken || (to == Place::Elsewhere && unlisted) {
+            let mut moved = Record { c: 0, ..*record };
+            moved.names.victim = FileId::NONE;
+            files.follow(&moved);
+            send(&mut actions, &moved);
+            note_name(files, file, record.attr.is_dir(), there.0, there.1);
+        } else {
+            depart(files, &mut actions, record, file, here, record.attr.is_dir());
+        }
     }
-    move_in(&mut actions, victim, record.parent, record.name);
-    if !actions.iter().any(|action| matches!(action, Action::MoveIn { file: moved, .. } if *moved == file)) {
-        move_in(&mut actions, file, names.parent2, record.name2);
+    if files.holds(victim) && victim_from == Place::Taken && victim_to != Place::Taken {
+        if victim_to == Place::Elsewhere && unlisted {
+            send(&mut actions, &departure(record, victim, there));
+        } else {
+            depart(files, &mut actions, record, victim, there, victim_is_dir);
+        }
     }
+    move_in(&mut actions, victim, here.0, here.1);
+    move_in(&mut actions, file, there.0, there.1);
     stamps(files, &mut actions, record);
     Plan::Replace(actions)
 }
@@ -261,16 +279,25 @@ fn depart(
     actions: &mut Vec<Action>,
     record: &Record<'_>,
     file: FileId,
-    (parent, name): (FileId, &[u8]),
-    tree: bool,
+    name: (FileId, &[u8]),
+    is_dir: bool,
 ) {
+    let mut gone = departure(record, file, name);
+    if is_dir {
+        gone.flags = flags::SUBTREE;
+        files.forget_tree(file);
+    } else {
+        files.loosen(file);
+    }
+    send(actions, &gone);
+}
+
+fn departure<'a>(record: &Record<'_>, file: FileId, (parent, name): (FileId, &'a [u8])) -> Record<'a> {
     let mut gone = Record::new(Kind::Unlink, file);
-    gone.flags = if tree { flags::SUBTREE } else { 0 };
     (gone.parent, gone.name, gone.time) = (parent, name, record.time);
     gone.attr.nlink = 1;
     gone.names.stamp = if parent == record.parent { record.names.stamp } else { record.names.stamp2 };
-    send(actions, &gone);
-    files.forget_tree(file);
+    gone
 }
 
 fn victim_leaves<'a>(record: &Record<'a>) -> Record<'a> {

@@ -1,6 +1,6 @@
 //! Which files and names belong to the set, as far as the stream has come.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use stead_model::{Attr, FileId, Kind, Record, Stamp};
 
@@ -9,6 +9,8 @@ use super::api::RootConfig;
 
 /// Directories deeper than this are not looked for: a loop of damaged parents.
 const DEPTH_MAX: usize = 4096;
+/// Files that are remembered as loose.
+const LOOSE_MAX: usize = 65_536;
 
 /// How a name lies to the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +42,14 @@ pub(super) struct Files {
     dirs: HashMap<FileId, Dir>,
     /// The latest attributes, in stream order, of files whose scan is not finished.
     open: HashMap<FileId, (Attr, u32)>,
+    /// No other target follows than those that the running scan is for.
+    pub(super) alone: bool,
     /// A directory left the set: what lay in it may still count as announced.
-    pub(super) stale: bool,
+    stale: bool,
+    /// And that since the running scan began.
+    stale_since: bool,
+    /// Files that lost a name and have others, of which none may be in the set; or that not all targets have yet.
+    loose: HashSet<FileId>,
 }
 
 impl Files {
@@ -54,7 +62,10 @@ impl Files {
             seen: None,
             dirs: HashMap::new(),
             open: HashMap::new(),
+            alone: true,
             stale: false,
+            stale_since: false,
+            loose: HashSet::new(),
         }
     }
 
@@ -70,13 +81,19 @@ impl Files {
     /// Does every target know it, and no running scan has to come by it still?
     pub(super) fn is_done(&self, file: FileId) -> bool {
         match &self.seen {
-            Some(seen) => seen.has(file),
+            Some(seen) => seen.has(file) && (self.alone || self.common.has(file)),
             None => self.common.has(file),
         }
     }
 
+    /// Did the running scan come by it?
+    pub(super) fn is_seen(&self, file: FileId) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.has(file))
+    }
+
     /// A file was made in `parent`: whoever knows the directory knows it now.
     pub(super) fn announce_in(&mut self, parent: FileId, file: FileId) {
+        self.loose.remove(&file);
         if parent.is_none() || self.common.has(parent) {
             self.common.insert(file);
         }
@@ -92,11 +109,17 @@ impl Files {
         match &mut self.seen {
             Some(seen) => {
                 seen.insert(file);
+                if self.alone {
+                    self.loose.remove(&file);
+                }
                 if !whole {
                     self.common.insert(file);
                 }
             }
-            None => self.common.insert(file),
+            None => {
+                self.common.insert(file);
+                self.loose.remove(&file);
+            }
         }
     }
 
@@ -107,11 +130,52 @@ impl Files {
         }
         self.dirs.remove(&file);
         self.open.remove(&file);
+        self.loose.remove(&file);
+    }
+
+    /// A file lost a name of the set and has others. Where the rules take all, they are in the set as well, or can never
+    /// come into it.
+    pub(super) fn loosen(&mut self, file: FileId) {
+        if self.take_all {
+            return;
+        }
+        self.loose.insert(file);
+        if self.loose.len() > LOOSE_MAX {
+            self.loose.clear();
+            (self.stale, self.stale_since) = (true, true);
+        }
+    }
+
+    /// A file takes a name of the set, not from another one: may a target lack it, although it is announced?
+    pub(super) fn tighten(&mut self, file: FileId) -> bool {
+        let doubtful = self.loose.remove(&file) | self.stale;
+        if doubtful {
+            self.common.remove(file);
+        }
+        doubtful
+    }
+
+    /// A scan begins that has to come by everything.
+    pub(super) fn scan_begins(&mut self) {
+        self.seen = Some(Announced::default());
+        self.stale_since = false;
+    }
+
+    /// A scan of the whole set ended: what it came by is what every target knows.
+    pub(super) fn scan_ended(&mut self, whole: bool) {
+        let seen = self.seen.take();
+        if whole {
+            if let Some(seen) = seen.as_ref().filter(|_| !self.alone) {
+                self.loose.extend(seen.iter().filter(|file| !self.common.has(*file)));
+            }
+            self.common = seen.unwrap_or_default();
+            self.stale = self.stale_since;
+        }
     }
 
     /// Forgets a directory that left the set, and the directories beneath it.
     pub(super) fn forget_tree(&mut self, dir: FileId) {
-        self.stale = true;
+        (self.stale, self.stale_since) = (true, true);
         let beneath: Vec<FileId> = self.dirs.keys().copied().filter(|known| self.is_beneath(*known, dir)).collect();
         beneath.into_iter().for_each(|known| self.forget(known));
         self.forget(dir);

@@ -217,6 +217,7 @@ impl Jobs {
 
     fn drop_where(&mut self, which: impl Fn(&Job) -> bool, targets: TargetMask) {
         for job in self.active.iter_mut().chain(&mut self.queued).filter(|job| which(job)) {
+            self.keys.remove(&(job.file, job.targets, job.work));
             job.targets &= !targets;
             job.dead |= job.targets == 0;
         }

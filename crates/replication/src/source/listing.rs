@@ -80,7 +80,7 @@ impl Source {
             return self.compare_entry(parent, name, file, node, how);
         }
         let (purpose, targets, whole) = (scan.purpose, scan.targets, scan.whole);
-        let known = self.files.is_done(file);
+        let known = self.files.is_seen(file);
         let held = self.files.holds(file);
         self.files.announce_seen(file, whole);
         self.files.note_dir_if(node.attr.is_dir(), file, parent, name);

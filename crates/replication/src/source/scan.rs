@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use stead_model::record::{Purpose, flags};
 use stead_model::{FileId, Kind, Record, Sequence};
 
-use super::announced::Announced;
 use super::connection::TargetMask;
 use super::job::Step;
 use super::request::{Next, VerifyRequest};
@@ -202,7 +201,7 @@ impl Source {
         let Some(mut scan) = self.scan.take_if(|scan| scan.generation == generation) else { return };
         scan.phase = Phase::Walking;
         if !scan.is_verify() {
-            self.files.seen = Some(Announced::default());
+            self.files.scan_begins();
         }
         self.send_scan_mark(Kind::ScanBegin, &scan);
         scan.last = self.queue.last();
@@ -328,11 +327,7 @@ impl Source {
             let id = verify.request.id;
             return self.event(SourceEvent::Verified { id, result: Ok(verify.found) });
         }
-        let seen = self.files.seen.take();
-        if scan.whole {
-            self.files.common = seen.unwrap_or_default();
-            self.files.stale = false;
-        }
+        self.files.scan_ended(scan.whole);
         self.requests.scan_ended(scan.lost, self.now);
         if scan.whole {
             self.requests.first_ended(scan.targets);

@@ -301,7 +301,6 @@ impl Source {
             None => {
                 connection.begin_after(last);
                 connection.mirror = MirrorStatus::default();
-                self.emit(&Record::new(Kind::Lost, FileId::NONE), bit(target));
             }
         }
         let bit = bit(target);
@@ -310,6 +309,10 @@ impl Source {
             (None, Holds::Nothing) => self.requests.mirror(bit),
             (None, Holds::Partial) => self.requests.first(bit),
             (None, Holds::Replica) => self.requests.difference(bit),
+        }
+        if resume.is_none() {
+            self.update_first_mirror();
+            self.emit(&Record::new(Kind::Lost, FileId::NONE), bit);
         }
     }
 

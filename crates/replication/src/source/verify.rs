@@ -316,7 +316,10 @@ impl Source {
         over.iter().for_each(|key| drop(verify.suspects.remove(key)));
         for key in extra {
             let mut record = Record::new(Kind::Unlink, key.file);
-            (record.parent, record.name, record.flags) = (dir, &key.name, flags::SUBTREE);
+            (record.parent, record.name) = (dir, &key.name);
+            // A file that the source has is only called so as well; else nothing of it stays.
+            record.flags = if self.files.holds(key.file) { 0 } else { flags::SUBTREE };
+            record.attr.nlink = 1;
             record.names.stamp = self.files.attr(dir).unwrap_or_default().stamp();
             self.emit(&record, bit(key.target));
         }
