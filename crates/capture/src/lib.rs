@@ -10,9 +10,14 @@
 //! that mounts and owns the state, and a server that shares its descriptors and answers the kernel. The daemon starts
 //! it with [`spawn`], or finds it again with [`MountCapture::connect`], and drains the ring through [`Capture`].
 //!
+//! [`WatchCapture`] serves single files: a small driver within the daemon.
+//!
 //! This crate is the home of `unsafe`: system calls that no safe crate offers, and memory shared between processes.
 
 mod capture;
+mod check;
+mod client;
+mod control;
 mod dirty;
 mod fuse;
 mod nodes;
@@ -20,15 +25,14 @@ mod ring;
 mod root;
 mod server;
 mod slots;
-mod sys;
-mod check;
-mod client;
-mod control;
 mod spec;
 mod supervisor;
+mod sys;
+mod watch;
 
 pub use capture::{Capture, CaptureError, DriverStatus, Order};
 pub use check::{Checked, Refusal, check};
 pub use client::{BeneathRoot, MountCapture, spawn};
 pub use spec::{BadSpec, MountSpec};
 pub use supervisor::{ServeError, serve};
+pub use watch::{WatchCapture, WatchRoot};

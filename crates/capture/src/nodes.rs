@@ -129,7 +129,11 @@ impl Node {
     /// Learns from attributes just read.
     pub fn learn(&self, mode: u32) {
         let drops = mode & libc::S_ISUID != 0 || mode & libc::S_ISGID != 0 && mode & libc::S_IFMT == libc::S_IFREG;
-        if drops { self.mark(flag::SUID, 0) } else { self.mark(0, flag::SUID) };
+        if drops {
+            self.mark(flag::SUID, 0)
+        } else {
+            self.mark(0, flag::SUID)
+        };
     }
 }
 
@@ -610,4 +614,5 @@ impl Index {
     }
 }
 
-
+#[cfg(test)]
+mod tests;

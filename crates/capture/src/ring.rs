@@ -132,7 +132,8 @@ impl Ring {
     /// Where the memory holds something else, or a ring of another version.
     pub fn open(memory: RawFd) -> Result<Ring, CaptureError> {
         let damaged = |why: &str| CaptureError::Damaged { at: 0, why: why.into() };
-        let system = |source: rustix::io::Errno| CaptureError::System { what: "mapping the ring", source: source.into() };
+        let system =
+            |source: rustix::io::Errno| CaptureError::System { what: "mapping the ring", source: source.into() };
         let len = rustix::fs::fstat(sys::fd(memory)).map_err(system)?.st_size as usize;
         let bytes = len.checked_sub(DATA_AT).filter(|bytes| bytes.is_power_of_two());
         let ring = Ring::map(memory, bytes.ok_or_else(|| damaged("it has an impossible size"))?).map_err(system)?;
@@ -375,7 +376,7 @@ impl Ring {
     }
 
     fn replace_with_lost(&self, mut at: u64, head: u64) {
-        const DATA: [u8; 1 << 20] = [0; 1 << 20];
+        static DATA: [u8; 1 << 20] = [0; 1 << 20];
         while at < head {
             let most = (head - at).min((FIXED_BYTES + DATA.len()) as u64);
             let rest = head - at - most;
@@ -430,7 +431,7 @@ impl Drop for Guard<'_> {
 }
 
 /// Nanoseconds since 1970.
-fn now() -> u64 {
+pub fn now() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

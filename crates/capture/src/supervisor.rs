@@ -23,6 +23,7 @@ use crate::slots::{self, Slots};
 use crate::sys::{self, Shared};
 use crate::{DriverStatus, MountSpec, Order, Refusal};
 use mounts::Mounts;
+pub use mounts::open_beneath;
 
 /// Why a capture process ended.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +61,7 @@ pub fn serve(spec: MountSpec) -> Result<(), ServeError> {
     let mut mounts = Mounts::prepare(&spec)?;
     let listener = control::listen(&spec.socket).map_err(ServeError::system(format!("{}", spec.socket.display())))?;
     let memory = |error: rustix::io::Errno| ServeError::system("shared memory")(error);
-    let (ring_memory, ring) = Ring::create(spec.ring_bytes, incarnation()).map_err(memory)?;
+    let (ring_memory, ring) = Ring::create(spec.ring_bytes, new_incarnation()).map_err(memory)?;
     let state = sys::shared_memory(c"stead-state", nodes::BYTES + slots::BYTES).map_err(memory)?;
     let signals = sys::signal_fd(&[libc::SIGTERM, libc::SIGINT, libc::SIGCHLD]).map_err(memory)?;
     let highest = fds_max as i32 - 1;
@@ -358,7 +359,8 @@ fn errno_text(errno: i32) -> String {
     io::Error::from_raw_os_error(errno).to_string()
 }
 
-fn incarnation() -> u64 {
+/// A number for a start of capture.
+pub fn new_incarnation() -> u64 {
     let mut bytes = [0; 8];
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     u64::from_le_bytes(bytes).max(1)

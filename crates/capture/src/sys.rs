@@ -489,7 +489,8 @@ pub unsafe trait Atomics {}
 /// A new piece of shared memory of `len` bytes, all zero, taking room only where it is touched.
 pub fn shared_memory(name: &CStr, len: usize) -> Result<OwnedFd> {
     // SAFETY: the name is a C string; the new descriptor is owned by the result.
-    let memory = unsafe { OwnedFd::from_raw_fd(check(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC).into())? as RawFd) };
+    let memory =
+        unsafe { OwnedFd::from_raw_fd(check(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC).into())? as RawFd) };
     rustix::fs::ftruncate(&memory, len as u64)?;
     Ok(memory)
 }

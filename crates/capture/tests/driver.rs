@@ -173,7 +173,10 @@ fn without_a_reader_it_serves_on_and_names_what_it_lost() {
 fn files_are_found_again_when_the_kernel_forgot_them() {
     let mut rig = Rig::new();
     let dir = rig.ours();
-    shell(&dir, "mkdir -p d/e; seq 1 200 | (cd d/e; xargs touch); echo text > d/e/7; exec 7<> d/e/8; rm d/e/8; echo kept >&7");
+    shell(
+        &dir,
+        "mkdir -p d/e; seq 1 200 | (cd d/e; xargs touch); echo text > d/e/7; exec 7<> d/e/8; rm d/e/8; echo kept >&7",
+    );
     let before = rig.capture().status().nodes;
     assert!(before > 200);
     let held = std::fs::File::open(dir.join("d/e/9")).unwrap();
@@ -217,7 +220,8 @@ fn a_killed_server_is_replaced_and_nobody_notices() {
         for n in 0..4000 {
             let path = dir.join(format!("f{}", n % 50));
             let data = vec![n as u8; 5000];
-            let file = std::fs::OpenOptions::new().create(true).read(true).write(true).open(&path).unwrap();
+            let file =
+                std::fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).unwrap();
             std::os::unix::fs::FileExt::write_all_at(&file, &data, 0).unwrap();
             let mut back = vec![0; 5000];
             std::os::unix::fs::FileExt::read_exact_at(&file, &mut back, 0).unwrap();
@@ -227,7 +231,8 @@ fn a_killed_server_is_replaced_and_nobody_notices() {
     let mut kills = 0;
     while !worker.is_finished() {
         let children = format!("/proc/{supervisor}/task/{supervisor}/children");
-        let server: Option<i32> = std::fs::read_to_string(children).unwrap().split(' ').next().and_then(|pid| pid.parse().ok());
+        let server: Option<i32> =
+            std::fs::read_to_string(children).unwrap().split(' ').next().and_then(|pid| pid.parse().ok());
         if let Some(server) = server.and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(server, rustix::process::Signal::KILL);
             kills += 1;

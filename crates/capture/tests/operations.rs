@@ -22,13 +22,20 @@ const OPERATIONS: &[Operation] = &[
     ("create", |d| script(d, "umask 027; echo a > a; umask 0; : > b; mkdir c; umask 077; mkdir d; ls -ln; cat a")),
     ("exclusive", |d| script(d, "set -C; echo a > a; echo b > a; cat a")),
     ("append", |d| script(d, "for i in 1 2 3 4 5; do echo $i >> a; done; cat a; stat -c %s a")),
-    ("overwrite", |d| script(d, "seq 1 5000 > a; printf XYZ | dd of=a bs=1 seek=100 conv=notrunc 2>/dev/null; md5sum a")),
-    ("truncate", |d| script(d, "seq 1 5000 > a; truncate -s 77 a; truncate -s 100000 a; md5sum a; : > a; stat -c %s a")),
+    ("overwrite", |d| {
+        script(d, "seq 1 5000 > a; printf XYZ | dd of=a bs=1 seek=100 conv=notrunc 2>/dev/null; md5sum a")
+    }),
+    ("truncate", |d| {
+        script(d, "seq 1 5000 > a; truncate -s 77 a; truncate -s 100000 a; md5sum a; : > a; stat -c %s a")
+    }),
     ("big", |d| script(d, "head -c 9000000 /dev/zero | tr '\\0' x > a; md5sum a; cp a b; cmp a b && mv b a; ls")),
     ("links", |d| script(d, "echo 1 > a; ln a b; ln b c; rm a; echo 2 >> b; cat c; stat -c %h c; mv b c; ls")),
     ("symlinks", |d| script(d, "ln -s x a; ln -s ../.. b; readlink a b; cat a; mv a c; ln -sfn y c; readlink c; rm b")),
     ("special", |d| {
-        script(d, "mkfifo -m 640 f; mknod c c 1 3; mknod b b 7 99; mknod -m 600 w c 0 0; ls -ln | sed 's/[A-Z].*:.. //'; echo hi > c; head -c 3 c; (echo x > f &) ; cat f; mv f g")
+        script(
+            d,
+            "mkfifo -m 640 f; mknod c c 1 3; mknod b b 7 99; mknod -m 600 w c 0 0; ls -ln | sed 's/[A-Z].*:.. //'; echo hi > c; head -c 3 c; (echo x > f &) ; cat f; mv f g",
+        )
     }),
     ("socket", |d| {
         // The address has room for 107 bytes.
@@ -39,7 +46,9 @@ const OPERATIONS: &[Operation] = &[
         drop(listener);
         format!("{:?}", client.is_ok())
     }),
-    ("tree", |d| script(d, "mkdir -p a/b/c/d; touch a/b/c/d/e; mv a/b/c x; rm -r a; find . | sort; rmdir x; rmdir x/d")),
+    ("tree", |d| {
+        script(d, "mkdir -p a/b/c/d; touch a/b/c/d/e; mv a/b/c x; rm -r a; find . | sort; rmdir x; rmdir x/d")
+    }),
     ("names", |d| {
         use std::os::unix::ffi::OsStrExt;
         let long = [b'n'; 255];
@@ -52,7 +61,12 @@ const OPERATIONS: &[Operation] = &[
         seen.sort();
         format!("{too_long:?} {seen:?}")
     }),
-    ("rename", |d| script(d, "echo 1 > a; echo 2 > b; mv a b; cat b; mkdir c e; mv b c; mv c e; mv e/c/b .; mv -T e b; mv -T b e; ls -R")),
+    ("rename", |d| {
+        script(
+            d,
+            "echo 1 > a; echo 2 > b; mv a b; cat b; mkdir c e; mv b c; mv c e; mv e/c/b .; mv -T e b; mv -T b e; ls -R",
+        )
+    }),
     ("rename-open", |d| {
         std::fs::write(d.join("a"), "old").unwrap();
         std::fs::write(d.join("b"), "new").unwrap();
@@ -121,7 +135,8 @@ const OPERATIONS: &[Operation] = &[
     }),
     ("direct", |d| {
         let flags = libc::O_DIRECT;
-        let file = OpenOptions::new().write(true).read(true).create_new(true).custom_flags(flags).open(d.join("a")).unwrap();
+        let file =
+            OpenOptions::new().write(true).read(true).create_new(true).custom_flags(flags).open(d.join("a")).unwrap();
         let mut buf = vec![0_u8; 3 << 20];
         let at = buf.as_ptr().align_offset(4096);
         let aligned = &mut buf[at..at + (2 << 20)];
@@ -144,8 +159,11 @@ const OPERATIONS: &[Operation] = &[
         log + &format!("{:?}", File::open(d).unwrap().sync_all())
     }),
     ("holes", |d| {
-        script(d, "truncate -s 1M a; printf x | dd of=a bs=1 seek=500000 conv=notrunc 2>/dev/null; \
-            printf y | dd of=a bs=1 seek=2000000 conv=notrunc 2>/dev/null; cp --sparse=always a b; md5sum a b; du -k a b")
+        script(
+            d,
+            "truncate -s 1M a; printf x | dd of=a bs=1 seek=500000 conv=notrunc 2>/dev/null; \
+            printf y | dd of=a bs=1 seek=2000000 conv=notrunc 2>/dev/null; cp --sparse=always a b; md5sum a b; du -k a b",
+        )
     }),
     ("seek", |d| {
         script(d, "truncate -s 1M a; printf x | dd of=a bs=1 seek=500000 conv=notrunc 2>/dev/null");
@@ -175,7 +193,8 @@ const OPERATIONS: &[Operation] = &[
         let copied = rustix::fs::copy_file_range(&from, None, &to, None, 300_000).unwrap();
         let sent = rustix::fs::sendfile(&to, &from, None, 100_000).unwrap();
         let (read, write) = rustix::pipe::pipe().unwrap();
-        let spliced = rustix::pipe::splice(&from, None, &write, None, 4096, rustix::pipe::SpliceFlags::empty()).unwrap();
+        let spliced =
+            rustix::pipe::splice(&from, None, &write, None, 4096, rustix::pipe::SpliceFlags::empty()).unwrap();
         let out = rustix::pipe::splice(&read, None, &to, None, spliced, rustix::pipe::SpliceFlags::empty()).unwrap();
         format!("{copied} {sent} {spliced} {out} {}", script(d, "md5sum *"))
     }),
@@ -219,13 +238,33 @@ const OPERATIONS: &[Operation] = &[
             setpriv --reuid 1234 --regid 77 --clear-groups bash -c 'echo >> t; : > u; truncate -s 9 v; echo >> w; fallocate -l 99999 x'
             echo >> v; stat -c '%n %a' *; getfattr -n security.capability t; cp /bin/true y; chmod 6755 y; echo >> y; stat -c %a y")
     }),
-    ("exec", |d| script(d, "cp /bin/echo e; ./e hello; (sleep 0.2; cat) < e > /dev/null & ./e again; cp /bin/sleep s; ./s 0.3 & sleep 0.1; echo > s; wait")),
-    ("locks", |d| script(d, "touch l; exec 9> l; flock -n 9 && echo got; flock -n l true || echo busy; exec 9>&-; flock -n l echo free")),
-    ("cwd", |d| script(d, "mkdir -p a/b; cd a/b; pwd -P; mv ../../a ../../z; pwd -P; touch here; cd ..; rmdir b; rm -r b; pwd -P; cd ..; ls")),
-    ("many", |d| script(d, "mkdir m; cd m; seq 1 3000 | xargs touch; ls | wc -l; ls -f | sort | md5sum; rm *[05]; ls | wc -l")),
+    ("exec", |d| {
+        script(
+            d,
+            "cp /bin/echo e; ./e hello; (sleep 0.2; cat) < e > /dev/null & ./e again; cp /bin/sleep s; ./s 0.3 & sleep 0.1; echo > s; wait",
+        )
+    }),
+    ("locks", |d| {
+        script(
+            d,
+            "touch l; exec 9> l; flock -n 9 && echo got; flock -n l true || echo busy; exec 9>&-; flock -n l echo free",
+        )
+    }),
+    ("cwd", |d| {
+        script(
+            d,
+            "mkdir -p a/b; cd a/b; pwd -P; mv ../../a ../../z; pwd -P; touch here; cd ..; rmdir b; rm -r b; pwd -P; cd ..; ls",
+        )
+    }),
+    ("many", |d| {
+        script(d, "mkdir m; cd m; seq 1 3000 | xargs touch; ls | wc -l; ls -f | sort | md5sum; rm *[05]; ls | wc -l")
+    }),
     ("statfs", |d| script(d, "stat -f -c '%s %S %l %b' .; df --output=itotal . | tail -1")),
     ("opens", |d| {
-        script(d, "mkdir d; echo > f; cat d; echo > d; cat f/x; ls f; cat none; : > none/x; ln d e; rmdir f; rm d; ln -s l l; cat l; mkdir f; touch d/a; rmdir d; mv d d/x; mv d f")
+        script(
+            d,
+            "mkdir d; echo > f; cat d; echo > d; cat f/x; ls f; cat none; : > none/x; ln d e; rmdir f; rm d; ln -s l l; cat l; mkdir f; touch d/a; rmdir d; mv d d/x; mv d f",
+        )
     }),
 ];
 
@@ -304,6 +343,9 @@ fn our_own_xattrs_stay_hidden() {
     );
     let names: Vec<_> = common::tree::xattrs(&rig.ours().join("a")).into_keys().collect();
     assert_eq!(names, ["trusted.other"]);
-    let text = shell(&rig.ours(), "getfattr -n trusted.stead.id a; setfattr -n trusted.stead.x -v 1 a; setfattr -x trusted.stead.id a");
+    let text = shell(
+        &rig.ours(),
+        "getfattr -n trusted.stead.id a; setfattr -n trusted.stead.x -v 1 a; setfattr -x trusted.stead.id a",
+    );
     assert!(text.contains("No such attribute") && text.contains("not permitted"), "{text}");
 }

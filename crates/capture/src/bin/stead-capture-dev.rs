@@ -48,7 +48,10 @@ fn run() -> Result<(), Box<dyn Error>> {
             let name = String::from_utf8_lossy(r.name);
             let name2 = String::from_utf8_lossy(r.name2);
             let (len, kind) = (r.data.len(), r.kind);
-            println!("{number} {kind:?} {} in {} {name:?} {name2:?} a={} b={} c={:#x} data={len}", r.file, r.parent, r.a, r.b, r.c);
+            println!(
+                "{number} {kind:?} {} in {} {name:?} {name2:?} a={} b={} c={:#x} data={len}",
+                r.file, r.parent, r.a, r.b, r.c
+            );
         }
     }
 }

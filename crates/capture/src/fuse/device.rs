@@ -46,7 +46,10 @@ pub fn shake_hands(device: RawFd, order: Order) -> io::Result<u64> {
     padded[..known].copy_from_slice(&body[..known]);
     let asked = InitIn::read_from_bytes(&padded).map_err(|_| Errno::INVAL)?;
     if header.opcode != op::INIT || asked.major != 7 || asked.minor < 31 {
-        return Err(io::Error::other(format!("the kernel speaks FUSE {}.{}; 7.31 is needed", asked.major, asked.minor)));
+        return Err(io::Error::other(format!(
+            "the kernel speaks FUSE {}.{}; 7.31 is needed",
+            asked.major, asked.minor
+        )));
     }
     let offered = u64::from(asked.flags) | u64::from(asked.flags2) << 32;
     let agreed = offered & wanted(order);

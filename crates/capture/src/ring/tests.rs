@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use stead_model::record::records;
 
@@ -79,7 +79,8 @@ fn what_is_dropped_is_named_as_lost_before_any_later_change() {
     let kinds: Vec<_> = records(&out).map(|r| r.unwrap()).map(|r| (r.kind, r.file.ino)).collect();
     let (before, after) = kinds.split_at(kept as usize);
     assert!(before.iter().all(|(kind, _)| *kind == Kind::Write));
-    let mut lost: Vec<_> = after[..11].iter().map(|(kind, ino)| (*kind == Kind::Lost).then_some(*ino).unwrap()).collect();
+    let mut lost: Vec<_> =
+        after[..11].iter().map(|(kind, ino)| (*kind == Kind::Lost).then_some(*ino).unwrap()).collect();
     lost.sort_unstable();
     let mut wanted: Vec<_> = (100..110).chain([kept % 50 + 1]).collect();
     wanted.sort_unstable();

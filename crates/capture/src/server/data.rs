@@ -129,7 +129,7 @@ impl<'s> Worker<'s, '_> {
             return Ok(None);
         }
         let now = stat(fd)?;
-        Ok(Some(libc::timespec { tv_sec: now.st_mtime as i64, tv_nsec: now.st_mtime_nsec as i64 }))
+        Ok(Some(libc::timespec { tv_sec: now.st_mtime, tv_nsec: now.st_mtime_nsec as i64 }))
     }
 
     /// Does to privileges what the kernel does when content changes: setuid and setgid go where the writer may not keep

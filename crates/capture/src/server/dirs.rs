@@ -81,4 +81,3 @@ fn next_entry<'a>(rest: &mut &'a [u8]) -> Option<(Dirent, &'a CStr)> {
     *rest = &rest[len as usize..];
     Some((Dirent { ino, off, namelen: name.to_bytes().len() as u32, kind: kind as u32 }, name))
 }
-

@@ -171,7 +171,7 @@ impl Server {
         }
         let Ok(pin) = self.nodes.pin(&node, Access::Any) else { return };
         let Ok(stat) = stat(pin.fd) else { return };
-        let age = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec - stat.st_atime as i64;
+        let age = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec - stat.st_atime;
         // Only where reading moved it just now: most reads leave it alone (relatime).
         if stat.st_ino == node.file.ino && age <= 2 * ATIME_TICK.as_secs() as i64 + 1 {
             let attr = reply::attr_of(&stat);
@@ -179,6 +179,8 @@ impl Server {
         }
     }
 }
+
+pub(crate) use reply::attr_of;
 
 fn stat(fd: RawFd) -> sys::Result<rustix::fs::Stat> {
     rustix::fs::fstat(sys::fd(fd))

@@ -12,7 +12,9 @@ use zerocopy::IntoBytes;
 use super::reply::{FOREVER_S, attr_of};
 use super::stat;
 use super::worker::Worker;
-use crate::fuse::abi::{self, CreateIn, EntryOut, InHeader, LinkIn, MkdirIn, MknodIn, OpenOut, Rename2In, RenameIn, op};
+use crate::fuse::abi::{
+    self, CreateIn, EntryOut, InHeader, LinkIn, MkdirIn, MknodIn, OpenOut, Rename2In, RenameIn, op,
+};
 use crate::nodes::{Access, NodeRef, Pin, flag};
 use crate::sys::{self, Result};
 
@@ -137,7 +139,8 @@ impl<'s> Worker<'s, '_> {
             sys::close(made.fd);
             let flags = if maker.mode & libc::S_IFMT == 0 { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             let at = sys::fd(pin.fd);
-            let _ = rustix::fs::unlinkat(at, name, flags).or_else(|_| rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR));
+            let _ =
+                rustix::fs::unlinkat(at, name, flags).or_else(|_| rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR));
         })
     }
 

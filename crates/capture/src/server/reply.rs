@@ -91,8 +91,8 @@ pub fn attr_of(stat: &Stat) -> Attr {
     attr.uid = stat.st_uid;
     attr.gid = stat.st_gid;
     attr.nlink = stat.st_nlink as u32;
-    attr.set_atime(time(stat.st_atime as i64, stat.st_atime_nsec as i64));
-    attr.set_mtime(time(stat.st_mtime as i64, stat.st_mtime_nsec as i64));
-    attr.set_ctime(time(stat.st_ctime as i64, stat.st_ctime_nsec as i64));
+    attr.set_atime(time(stat.st_atime, stat.st_atime_nsec as i64));
+    attr.set_mtime(time(stat.st_mtime, stat.st_mtime_nsec as i64));
+    attr.set_ctime(time(stat.st_ctime, stat.st_ctime_nsec as i64));
     attr
 }

@@ -84,7 +84,15 @@ impl<'s> Worker<'s, '_> {
         Ok(())
     }
 
-    fn after_xattr(&self, node: &NodeRef<'_>, fd: RawFd, kind: Kind, name: &CStr, value: &[u8], mode: u32) -> Result<()> {
+    fn after_xattr(
+        &self,
+        node: &NodeRef<'_>,
+        fd: RawFd,
+        kind: Kind,
+        name: &CStr,
+        value: &[u8],
+        mode: u32,
+    ) -> Result<()> {
         node.mark(0, flag::CAPS_KNOWN | flag::CAPS);
         if node.is_silent() {
             return Ok(());

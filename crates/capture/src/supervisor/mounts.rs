@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
+use stead_model::VolumeId;
 use stead_model::handle::HandleShape;
-use stead_model::{FileId, VolumeId};
 
 use super::ServeError;
 use crate::control::{RootInfo, shape_number};
 use crate::fuse::device;
 use crate::root::Root;
-use crate::{MountSpec, Order, Refusal, check, sys};
+use crate::{BeneathRoot, MountSpec, Order, Refusal, check, sys};
 
 /// All mounts of a set. Dropped before they were handed over, they are undone.
 pub struct Mounts {
@@ -24,19 +24,14 @@ pub struct Mounts {
 }
 
 struct Mount {
-    path: PathBuf,
     place: CString,
     /// A private copy of the mount beneath: without the mounts nested in it, and whatever is mounted over it.
     _tree: Option<OwnedFd>,
-    beneath: OwnedFd,
+    root: BeneathRoot,
     device: Option<OwnedFd>,
     /// Topmost nested mounts.
     nested: Vec<(CString, OwnedFd)>,
     flags: MountFlags,
-    volume: u32,
-    volume_id: VolumeId,
-    shape: HandleShape,
-    id: FileId,
 }
 
 impl Mounts {
@@ -53,7 +48,7 @@ impl Mounts {
     /// Mounts, and shakes hands with the kernel.
     pub fn mount(&mut self, order: Order) -> Result<(), ServeError> {
         for mount in &mut self.all {
-            let what = |what: &str| format!("{what} {}", mount.path.display());
+            let what = |what: &str| format!("{what} {}", mount.root.path.display());
             let device = device::open().map_err(|why| Refusal::NoFuse { why })?;
             device::mount(&device, &mount.place, mount.flags).map_err(ServeError::system(what("mounting over")))?;
             let raw = device.as_raw_fd();
@@ -84,13 +79,18 @@ impl Mounts {
             }
             let result = rustix::mount::unmount(&mount.place, if lazy { detach } else { UnmountFlags::empty() });
             if let Err(error) = result
-                && error != Errno::INVAL // somebody else has unmounted it
+                && error != Errno::INVAL
+            // somebody else has unmounted it
             {
                 for (place, tree) in &mount.nested {
                     let _ = sys::attach_mount(tree, place);
                 }
                 // A set is captured as a whole or not at all; what is gone cannot come back under open files.
-                return if at == 0 { Err((mount.path.display().to_string(), error)) } else { self.unmount_rest(at) };
+                return if at == 0 {
+                    Err((mount.root.path.display().to_string(), error))
+                } else {
+                    self.unmount_rest(at)
+                };
             }
             for (place, tree) in &mount.nested {
                 let _ = sys::attach_mount(tree, place);
@@ -109,7 +109,11 @@ impl Mounts {
     /// Writes back what the kernel holds of all mounts.
     pub fn sync(&self) -> std::io::Result<()> {
         for mount in &self.all {
-            let dir = rustix::fs::open(&mount.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let dir = rustix::fs::open(
+                &mount.root.path,
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
             rustix::fs::syncfs(&dir)?;
         }
         Ok(())
@@ -120,10 +124,10 @@ impl Mounts {
         let root = |(index, mount): (usize, &Mount)| Root {
             index: index as u32,
             device: mount.device.as_ref().map_or(-1, AsRawFd::as_raw_fd),
-            beneath: mount.beneath.as_raw_fd(),
-            volume: mount.volume,
-            id: mount.id,
-            shape: mount.shape,
+            beneath: mount.root.fd.as_raw_fd(),
+            volume: mount.root.volume,
+            id: mount.root.id,
+            shape: mount.root.shape,
         };
         self.all.iter().enumerate().map(root).collect()
     }
@@ -131,18 +135,18 @@ impl Mounts {
     /// The directories, as the daemon is told of them.
     pub fn infos(&self) -> Vec<RootInfo> {
         let info = |mount: &Mount| RootInfo {
-            path: mount.path.as_os_str().as_bytes().into(),
-            volume: mount.volume,
-            id: mount.id,
-            shape: shape_number(mount.shape),
-            volume_id: mount.volume_id.clone(),
+            path: mount.root.path.as_os_str().as_bytes().into(),
+            volume: mount.root.volume,
+            id: mount.root.id,
+            shape: shape_number(mount.root.shape),
+            volume_id: mount.root.volume_id.clone(),
         };
         self.all.iter().map(info).collect()
     }
 
     /// Descriptors of the directories beneath.
     pub fn beneath(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.all.iter().map(|mount| mount.beneath.as_fd())
+        self.all.iter().map(|mount| mount.root.fd.as_fd())
     }
 }
 
@@ -157,26 +161,9 @@ impl Drop for Mounts {
 impl Mount {
     fn prepare(path: &Path, others: &[Mount]) -> Result<Mount, ServeError> {
         let checked = check(path)?;
-        let path = checked.path;
-        let fail = |what: &str| format!("{what} {}", path.display());
-        let place = c_string(&path);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let place = c_string(&checked.path);
         let tree = sys::clone_mount(libc::AT_FDCWD, &place, false).ok();
-        let opened = match &tree {
-            Some(tree) => rustix::fs::openat(tree, c".", flags, Mode::empty()),
-            None => rustix::fs::open(&path, flags, Mode::empty()),
-        };
-        let beneath = opened.map_err(ServeError::system(fail("opening")))?;
-        let raw = beneath.as_raw_fd();
-        let handle = sys::handle_at(raw, c"").map_err(ServeError::system(fail("file handle of")))?;
-        let bytes = &handle.bytes[..handle.len];
-        let no_handles = || Refusal::NoHandles { path: path.clone(), fs_type: checked.fs_type.clone() };
-        let shape = HandleShape::of(handle.kind, bytes).ok_or_else(no_handles)?;
-        let volume_id = volume_id(&beneath, shape);
-        let known = others.iter().find(|other| other.volume_id == volume_id).map(|other| other.volume);
-        let next = others.iter().map(|other| other.volume + 1).max().unwrap_or(0);
-        let volume = known.unwrap_or(next);
-        let id = shape.file(handle.kind, bytes, volume).ok_or_else(no_handles)?;
+        let root = open_root(&checked.path, tree.as_ref(), &checked.fs_type, others.iter().map(|mount| &mount.root))?;
         let mut nested: Vec<(CString, OwnedFd)> = Vec::new();
         for point in topmost(&checked.nested) {
             let place = c_string(point);
@@ -185,8 +172,8 @@ impl Mount {
                 Err(error) => eprintln!("stead capture: {place:?} will be hidden: {error}"),
             }
         }
-        let flags = mount_flags(&beneath);
-        Ok(Mount { path, place, _tree: tree, beneath, device: None, nested, flags, volume, volume_id, shape, id })
+        let flags = mount_flags(&root.fd);
+        Ok(Mount { place, _tree: tree, root, device: None, nested, flags })
     }
 
     /// Copies nested mounts anew: what was mounted meanwhile goes along.
@@ -197,6 +184,38 @@ impl Mount {
             }
         }
     }
+}
+
+/// Opens a directory that is not mounted over.
+pub fn open_beneath<'a>(
+    path: &Path,
+    others: impl Iterator<Item = &'a BeneathRoot> + Clone,
+) -> Result<BeneathRoot, ServeError> {
+    open_root(path, None, "", others)
+}
+
+fn open_root<'a>(
+    path: &Path,
+    tree: Option<&OwnedFd>,
+    fs_type: &str,
+    others: impl Iterator<Item = &'a BeneathRoot> + Clone,
+) -> Result<BeneathRoot, ServeError> {
+    let fail = |what: &str| format!("{what} {}", path.display());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = match tree {
+        Some(tree) => rustix::fs::openat(tree, c".", flags, Mode::empty()),
+        None => rustix::fs::open(path, flags, Mode::empty()),
+    };
+    let fd = opened.map_err(ServeError::system(fail("opening")))?;
+    let no_handles = || Refusal::NoHandles { path: path.into(), fs_type: fs_type.into() };
+    let handle = sys::handle_at(fd.as_raw_fd(), c"").map_err(|_| no_handles())?;
+    let bytes = &handle.bytes[..handle.len];
+    let shape = HandleShape::of(handle.kind, bytes).ok_or_else(no_handles)?;
+    let volume_id = volume_id(&fd, shape);
+    let known = others.clone().find(|other| other.volume_id == volume_id).map(|other| other.volume);
+    let volume = known.unwrap_or_else(|| others.map(|other| other.volume + 1).max().unwrap_or(0));
+    let id = shape.file(handle.kind, bytes, volume).ok_or_else(no_handles)?;
+    Ok(BeneathRoot { path: path.into(), fd, volume, id, shape, volume_id })
 }
 
 fn topmost(points: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {

@@ -102,7 +102,12 @@ impl Rig {
         let mut replica = Replica::new(&self.replica(), root);
         let count = replica.apply_all(&bytes);
         replica.finish(&self.ours());
-        tree::assert_same(&self.ours(), &self.replica(), tree::Times::Compare, &format!("{context}: captured and replica"));
+        tree::assert_same(
+            &self.ours(),
+            &self.replica(),
+            tree::Times::Compare,
+            &format!("{context}: captured and replica"),
+        );
         count
     }
 }

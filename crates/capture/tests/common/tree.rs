@@ -54,7 +54,8 @@ fn describe(root: &Path, times: Times) -> BTreeMap<PathBuf, String> {
             let _ = write!(text, " -> {:?}", std::fs::read_link(&path).unwrap());
         } else if meta.is_file() {
             let bytes = std::fs::read(&path).unwrap();
-            let sum = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+            let sum =
+                bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
             let _ = write!(text, " size {} sum {sum:x}", bytes.len());
         }
         if meta.is_file() || meta.is_dir() {
@@ -84,6 +85,7 @@ pub fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 pub fn flags(path: &Path) -> u32 {
-    let file = rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK, rustix::fs::Mode::empty());
+    let file =
+        rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK, rustix::fs::Mode::empty());
     rustix::fs::ioctl_getflags(file.unwrap()).map_or(0, |flags| flags.bits())
 }
