@@ -72,9 +72,11 @@ impl Replica {
             return Ok(false);
         }
         let Some(local) = self.lookup(dir, name)? else { return Ok(false) };
+        if !self.carries_id(dir, name, local, record.file)? {
+            return Ok(false);
+        }
         let same = same_kind(dir, name, &record.attr, record.data);
-        let same = same.map_err(|errno| self.failed_in("stat", dir, name, errno))?;
-        if !same || !self.carries_id(dir, name, local, record.file)? {
+        if !same.map_err(|errno| self.failed_in("stat", dir, name, errno))? {
             return Ok(false);
         }
         let adopted = self.adopt(record.file, &record.attr, local)?;
@@ -143,6 +145,10 @@ impl Replica {
         }
         if self.handle(file)?.is_none() {
             self.skip(record, file)?;
+            // Who died later took the name all the same.
+            if let Some((dir, name)) = new.filter(|_| !names.victim.is_none()) {
+                self.take_name(names.victim, &dir, &name, record.a == 0)?;
+            }
         } else {
             self.moved(file, old, new, if record.a == 0 { names.victim } else { FileId::NONE })?;
         }
@@ -199,17 +205,11 @@ impl Replica {
             return self.exchange(dir, name, dir2, name2);
         }
         if file_here {
-            self.moved(file, old.clone(), new, FileId::NONE)?;
+            self.moved(file, old.clone(), new.clone(), FileId::NONE)?;
         } else {
             self.skip(record, file)?;
         }
-        if !victim_here {
-            return self.skip(record, victim);
-        }
-        match old {
-            Some((dir, name)) => self.put(victim, &dir, &name, None, FileId::NONE),
-            None => Ok(()),
-        }
+        if victim_here { self.moved(victim, new, old, FileId::NONE) } else { self.skip(record, victim) }
     }
 
     /// Directory and name; `None` where there is no name, or the directory is not here and need not be.

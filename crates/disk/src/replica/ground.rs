@@ -55,6 +55,7 @@ impl Ground {
         } else {
             Root::open(path, self.volumes.len() as u32)?
         };
+        let root = root.quiet();
         // Roots on one file system share one mount, so that files can be linked and renamed between them.
         let known =
             self.volumes.iter().position(|v| v.root.device() == root.device() && v.root.shape() == root.shape());

@@ -157,10 +157,6 @@ impl Replica {
                     };
                     // It lies beneath what has the name: out of the way with that.
                     self.move_to_holding(self.map.id_of(occupant), dir, name)?;
-                    source = match self.whereabouts(file)? {
-                        Some(found) => found,
-                        None => return Ok(false),
-                    };
                 }
                 Err(Errno::NOENT) if matches!(source, From::Linked) => {
                     self.forget(file);
