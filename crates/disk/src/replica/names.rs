@@ -444,6 +444,10 @@ impl Replica {
         if let Some(id) = self.map.id_of(local) {
             return self.unlock(id);
         }
+        let stat = rustix::fs::statat(dir.fd(), name, AtFlags::SYMLINK_NOFOLLOW);
+        if !stat.is_ok_and(|stat| matches!(stat.st_mode & 0o170_000, 0o100_000 | 0o040_000)) {
+            return Ok(());
+        }
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
         if let Ok(fd) = rustix::fs::openat(dir.fd(), name, flags, Mode::empty()) {
             unlock(fd.as_fd()).map_err(|errno| self.failed_in("clear the flags of", dir, name, errno))?;
