@@ -37,8 +37,9 @@ pub(super) struct Replica {
     files: BTreeMap<FileId, File>,
     names: BTreeMap<Name, FileId>,
     scan: Option<Scan>,
-    /// Where changes were lost, and when last: what comes since proves nothing.
-    gaps: BTreeMap<FileId, u64>,
+    /// Where changes were lost, when last, and whether everything beneath is meant: what comes since proves nothing,
+    /// and what loses its name may have another one.
+    gaps: BTreeMap<FileId, (u64, bool)>,
     /// Directories whose names are being compared, with those that were told.
     comparing: BTreeMap<FileId, BTreeSet<Vec<u8>>>,
     /// Files without a name are kept: what comes may name them.
@@ -82,7 +83,7 @@ impl Replica {
 
     /// Changes something behind the source's back.
     pub(super) fn corrupt(&mut self, choice: u64) -> bool {
-        let files: Vec<FileId> = self.files.keys().copied().collect();
+        let files: Vec<FileId> = self.image().files.into_keys().collect();
         let Some(file) = files.get(choice as usize % files.len().max(1)) else { return false };
         let known = self.files.get_mut(file).expect("its key was there");
         let is_file = known.meta.mode & 0o170_000 == 0o100_000;
@@ -109,9 +110,7 @@ impl Replica {
     /// All of the journal was applied again.
     pub(super) fn replayed(&mut self) {
         self.replaying = false;
-        if self.scan.is_none() {
-            self.sweep();
-        }
+        self.sweep();
     }
 
     fn apply_one(&mut self, record: &Record<'_>) {
@@ -123,9 +122,10 @@ impl Replica {
             Kind::Write => self.content(record.file, |content| write_at(content, record.a, record.data)),
             Kind::Truncate => self.content(record.file, |content| content.resize(record.a as usize, 0)),
             Kind::Lost => {
-                if record.file.is_none() || record.flags & flags::SUBTREE != 0 {
-                    self.gaps.insert(record.file, record.sequence);
-                } else if let Some(file) = self.files.get_mut(&record.file) {
+                let wide = record.file.is_none() || record.flags & flags::SUBTREE != 0;
+                let known = self.gaps.get(&record.file).is_some_and(|gap| gap.1);
+                self.gaps.insert(record.file, (record.sequence, wide || known));
+                if let Some(file) = self.files.get_mut(&record.file) {
                     file.proven = None;
                 }
             }
@@ -168,7 +168,7 @@ impl Replica {
         }
         let Some(file) = self.files.get_mut(&record.file) else { return };
         set_meta(&mut file.meta, &record.attr);
-        if file.proven.is_some() && self.gaps.is_empty() {
+        if file.proven.is_some() && !self.gaps.values().any(|(_, wide)| *wide) {
             file.proven = Some((record.attr.ctime().sec, file.meta.content.len() as u64));
         }
     }
@@ -229,7 +229,7 @@ impl Replica {
 
     fn drop_nameless(&mut self, file: FileId) {
         let nameless = self.files.get(&file).is_some_and(|known| known.names.is_empty());
-        if nameless && self.scan.is_none() && !self.replaying {
+        if nameless && !self.holds() {
             self.remove_tree(file);
         }
     }
@@ -245,7 +245,15 @@ impl Replica {
         }
     }
 
+    /// Is what has no name kept, since it may get one?
+    fn holds(&self) -> bool {
+        self.scan.is_some() || self.replaying || !self.gaps.is_empty()
+    }
+
     fn sweep(&mut self) {
+        if self.holds() {
+            return;
+        }
         loop {
             let nameless: Vec<FileId> =
                 self.files.iter().filter(|(_, known)| known.names.is_empty()).map(|(file, _)| *file).collect();
@@ -331,7 +339,7 @@ impl Replica {
 
     fn end_scan(&mut self, scope: FileId) {
         let Some(scan) = self.scan.take() else { return };
-        self.gaps.retain(|file, at| *at > scan.begin || !(scope.is_none() || scope == *file));
+        self.gaps.retain(|file, (at, _)| *at > scan.begin || !(scope.is_none() || scope == *file));
         let unclaimed: Vec<Name> = self
             .names
             .iter()
@@ -343,9 +351,7 @@ impl Replica {
         self.scan = Some(Scan::default());
         unclaimed.iter().for_each(|name| self.remove_name(name));
         self.scan = None;
-        if !self.replaying {
-            self.sweep();
-        }
+        self.sweep();
     }
 
     fn node(&mut self, record: &Record<'_>) {

@@ -313,7 +313,8 @@ impl World {
         let corrupted = self.rng.one_in(2) && self.nodes.get_mut(&0).is_some_and(|node| node.replica.corrupt(choice));
         let found = self.verify_once(corrupted)?;
         if corrupted && found == 0 {
-            return Err("a verify does not find what was changed behind its back".into());
+            let difference = self.tree.image().difference(&self.nodes[&0].replica.image());
+            return Err(format!("a verify does not find what was changed behind its back: {difference:?}"));
         }
         if !corrupted && found > 0 {
             return Err(format!("a verify at rest finds {found} differences: {:?}", self.verified));

@@ -73,7 +73,7 @@ impl Source {
         match what {
             ReadFor::Root { generation, file, index } => self.take_root(generation, file, index, result),
             ReadFor::Part { generation, file, deep } => self.take_part(generation, file, deep, result),
-            ReadFor::List { generation, dir, first, how } => self.take_listing(generation, dir, first, how, result),
+            ReadFor::List { generation, page } => self.take_listing(generation, page, result),
             ReadFor::MoveIn { file, parent, name } => self.take_move_in(file, parent, &name, result),
             ReadFor::JobNode { job, .. } => self.take_job_node(job, result, captured),
             ReadFor::JobContent { job } => self.take_job_content(job, result),
@@ -205,9 +205,8 @@ impl Source {
             return self.send_node_end(file, node.attr, purpose, targets);
         }
         if purpose == Purpose::Mirror {
-            self.files.open(file, node.attr);
             let mut job = Job::new(file, Work::Content, targets, purpose, vec![Range::ALL]);
-            (job.open, job.size) = (true, Some(node.attr.size));
+            (job.open, job.size) = (self.files.open(file, node.attr), Some(node.attr.size));
             self.jobs.push(job);
         }
     }

@@ -97,7 +97,7 @@ fn link(files: &mut Files, record: &Record<'_>) -> Plan {
         }
         Place::Taken => {
             let mut actions = Vec::new();
-            if held {
+            if held && !doubtful {
                 files.follow(record);
                 send(&mut actions, record);
             }
@@ -138,8 +138,10 @@ fn rename(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     } else if victim_held {
         files.loosen(names.victim);
     }
+    let lacking = to == Place::Taken && from != Place::Taken && files.tighten(record.file);
+    let doubtful = lacking || (from == Place::Elsewhere && !unlisted);
     let plan = match to {
-        Place::Taken if held => arrive(files, record, from, unlisted),
+        Place::Taken if held && !doubtful => arrive(files, record),
         Place::Taken => {
             let mut actions = Vec::new();
             if victim_held {
@@ -153,18 +155,16 @@ fn rename(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
         _ if held && from == Place::Taken => leave(files, record),
         _ => only_stamps(files, record),
     };
-    if to == Place::Taken && held {
+    if to == Place::Taken && held && !doubtful {
         note_name(files, record.file, is_dir, names.parent2, record.name2);
     }
     plan
 }
 
 /// An announced file takes a name of the set.
-fn arrive(files: &mut Files, record: &Record<'_>, from: Place, unlisted: bool) -> Plan {
+fn arrive(files: &mut Files, record: &Record<'_>) -> Plan {
     let names = record.names;
-    let lost = from != Place::Taken && files.tighten(record.file);
-    let doubtful = lost || (from == Place::Elsewhere && !unlisted);
-    let done = files.is_done(record.file) && !doubtful;
+    let done = files.is_done(record.file);
     let rescan = record.attr.is_dir() && files.sees_differently(record.parent, names.parent2);
     if done && !rescan {
         return Plan::Pass;

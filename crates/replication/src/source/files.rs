@@ -12,6 +12,9 @@ const DEPTH_MAX: usize = 4096;
 /// Files that are remembered as loose.
 const LOOSE_MAX: usize = 65_536;
 
+/// Number of a file that is followed.
+pub(super) type OpenId = u64;
+
 /// How a name lies to the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -41,7 +44,8 @@ pub(super) struct Files {
     /// Directories beneath roots whose rules leave something out.
     dirs: HashMap<FileId, Dir>,
     /// The latest attributes, in stream order, of files whose scan is not finished.
-    open: HashMap<FileId, (Attr, u32)>,
+    open: HashMap<FileId, Vec<(OpenId, Attr)>>,
+    last_open: OpenId,
     /// No other target follows than those that the running scan is for.
     pub(super) alone: bool,
     /// A directory left the set: what lay in it may still count as announced.
@@ -62,6 +66,7 @@ impl Files {
             seen: None,
             dirs: HashMap::new(),
             open: HashMap::new(),
+            last_open: 0,
             alone: true,
             stale: false,
             stale_since: false,
@@ -225,23 +230,25 @@ impl Files {
         }
     }
 
-    /// Follows a file whose scan goes on for a while.
-    pub(super) fn open(&mut self, file: FileId, attr: Attr) {
-        let open = self.open.entry(file).or_insert((attr, 0));
-        *open = (attr, open.1 + 1);
+    /// Follows a file whose scan goes on for a while, until it is closed or leaves the set.
+    pub(super) fn open(&mut self, file: FileId, attr: Attr) -> OpenId {
+        self.last_open += 1;
+        self.open.entry(file).or_default().push((self.last_open, attr));
+        self.last_open
     }
 
-    /// Its attributes as of this place of the stream; `None`: it is not open, or gone.
-    pub(super) fn attr(&self, file: FileId) -> Option<Attr> {
-        self.open.get(&file).map(|open| open.0)
+    /// Its attributes as of this place of the stream; `None`: it left the set since.
+    pub(super) fn attr(&self, file: FileId, open: OpenId) -> Option<Attr> {
+        let of_file = self.open.get(&file)?;
+        of_file.iter().find(|(id, _)| *id == open).map(|(_, attr)| *attr)
     }
 
-    /// Follows it no more, if nobody else does; its attributes as of this place.
-    pub(super) fn close(&mut self, file: FileId) -> Option<Attr> {
-        let open = self.open.get_mut(&file)?;
-        let attr = open.0;
-        open.1 -= 1;
-        if open.1 == 0 {
+    /// Follows it no more; its attributes as of this place.
+    pub(super) fn close(&mut self, file: FileId, open: OpenId) -> Option<Attr> {
+        let of_file = self.open.get_mut(&file)?;
+        let at = of_file.iter().position(|(id, _)| *id == open)?;
+        let (_, attr) = of_file.remove(at);
+        if of_file.is_empty() {
             self.open.remove(&file);
         }
         Some(attr)
@@ -253,9 +260,9 @@ impl Files {
             return;
         }
         if record.kind != Kind::Sync
-            && let Some((attr, _)) = self.open.get_mut(&record.file)
+            && let Some(of_file) = self.open.get_mut(&record.file)
         {
-            *attr = record.attr;
+            of_file.iter_mut().for_each(|(_, attr)| *attr = record.attr);
         }
         if record.kind.has_names() {
             self.follow_stamp(record.parent, record.names.stamp);
@@ -266,7 +273,7 @@ impl Files {
     }
 
     pub(super) fn follow_stamp(&mut self, dir: FileId, stamp: Stamp) {
-        if let Some((attr, _)) = self.open.get_mut(&dir) {
+        for (_, attr) in self.open.get_mut(&dir).into_iter().flatten() {
             attr.set_mtime(stamp.mtime());
             attr.set_ctime(stamp.ctime());
         }

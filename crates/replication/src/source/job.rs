@@ -6,6 +6,7 @@ use stead_model::FileId;
 use stead_model::record::Purpose;
 
 use super::connection::TargetMask;
+use super::files::OpenId;
 use super::stream::ReadFor;
 use crate::frame::Range;
 use crate::read::ReadRequest;
@@ -43,8 +44,8 @@ pub(super) struct Job {
     pub(super) purpose: Purpose,
     pub(super) ranges: VecDeque<Range>,
     pub(super) repeats: u32,
-    /// The file is open, so has attributes that follow the stream.
-    pub(super) open: bool,
+    /// The file's attributes follow the stream under this number; 0: they do not yet.
+    pub(super) open: OpenId,
     /// Its size when it was opened.
     pub(super) size: Option<u64>,
     /// Nobody needs it any more, or the file is gone.
@@ -72,7 +73,7 @@ impl Job {
             purpose,
             ranges: ranges.into(),
             repeats: 0,
-            open: false,
+            open: 0,
             size: None,
             dead: false,
             at: None,
@@ -178,6 +179,13 @@ impl Jobs {
 
     pub(super) fn get(&mut self, id: JobId) -> Option<&mut Job> {
         self.active.iter_mut().find(|job| job.id == id)
+    }
+
+    /// The file left the set.
+    pub(super) fn give_up(&mut self, id: JobId) {
+        if let Some(job) = self.get(id) {
+            job.dead = true;
+        }
     }
 
     /// Takes a job whose end has come.

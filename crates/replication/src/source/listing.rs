@@ -18,26 +18,23 @@ const CHUNK_BYTES_MAX: usize = 1 << 20;
 const KEEP_SIZE: u32 = 1;
 
 impl Source {
-    pub(super) fn take_listing(&mut self, generation: u64, dir: FileId, first: bool, how: How, result: ReadResult) {
+    pub(super) fn take_listing(&mut self, generation: u64, page: Page, result: ReadResult) {
+        let Page { dir, how, mut open, .. } = page;
         let Some(scan) = self.scan_of(generation) else {
-            if !first {
-                self.files.close(dir);
-            }
+            self.files.close(dir, open);
             return;
         };
         let (purpose, targets) = (scan.purpose, scan.targets);
         let ReadResult::Listing(listing) = result else {
-            if !first {
-                self.files.close(dir);
-            }
-            self.check_listed(dir, how, false);
+            self.files.close(dir, open);
+            self.check_listed(dir, how, None);
             return self.unreadable(dir, result);
         };
-        if first {
+        if page.cookie == 0 {
             self.send_dir(Kind::DirBegin, dir, listing.attr, purpose, targets);
-            self.files.open(dir, listing.attr);
+            open = self.files.open(dir, listing.attr);
         }
-        let Listing { entries, next, .. } = listing;
+        let Listing { entries, next, attr: listing_attr } = listing;
         for entry in entries {
             if entry.name.is_empty() || entry.name.len() > NAME_BYTES_MAX {
                 let reason = "its name is longer than 255 bytes".into();
@@ -49,14 +46,14 @@ impl Source {
         match next {
             Some(cookie) => {
                 if let Some(scan) = &mut self.scan {
-                    scan.pages.push_back(Page { dir, cookie, how });
+                    scan.pages.push_back(Page { dir, cookie, how, open });
                 }
             }
             None => {
-                if let Some(attr) = self.files.close(dir) {
+                if let Some(attr) = self.files.close(dir, open) {
                     self.send_dir(Kind::DirEnd, dir, attr, purpose, targets);
                 }
-                self.check_listed(dir, how, true);
+                self.check_listed(dir, how, Some(listing_attr));
             }
         }
         self.note_scan_last();
@@ -127,9 +124,8 @@ impl Source {
         self.count_found(node.attr);
         self.count_done(node.attr);
         if node.attr.is_file() {
-            self.files.open(file, node.attr);
             let mut job = Job::new(file, Work::VerifyHashes, targets, purpose, vec![Range::ALL]);
-            (job.open, job.size) = (true, Some(node.attr.size));
+            (job.open, job.size) = (self.files.open(file, node.attr), Some(node.attr.size));
             self.jobs.push(job);
         }
     }

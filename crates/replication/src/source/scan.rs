@@ -6,6 +6,7 @@ use stead_model::record::{Purpose, flags};
 use stead_model::{FileId, Kind, Record, Sequence};
 
 use super::connection::TargetMask;
+use super::files::OpenId;
 use super::job::Step;
 use super::request::{Next, VerifyRequest};
 use super::stream::{How, ReadFor, Slot};
@@ -18,12 +19,14 @@ const JOBS_AHEAD: usize = 1024;
 /// How often a verify is begun again after a mirror broke it off.
 const VERIFY_ATTEMPTS: u32 = 5;
 
-/// Where the listing of a directory goes on.
-#[derive(Debug)]
+/// Where the listing of a directory begins or goes on.
+#[derive(Clone, Debug)]
 pub(super) struct Page {
     pub(super) dir: FileId,
     pub(super) cookie: u64,
     pub(super) how: How,
+    /// Under which number its attributes follow the stream; 0 for the first page.
+    pub(super) open: OpenId,
 }
 
 /// How far a scan is.
@@ -184,7 +187,7 @@ impl Source {
             }
         }
         for page in &scan.pages {
-            self.files.close(page.dir);
+            self.files.close(page.dir, page.open);
         }
         if scan.is_verify() {
             self.jobs.drop_verify();
@@ -269,19 +272,19 @@ impl Source {
 
     fn list_next(&mut self) -> bool {
         let Some(scan) = self.scan.as_mut().filter(|scan| scan.phase == Phase::Walking) else { return false };
-        let (page, first) = match scan.pages.pop_front() {
-            Some(page) => (page, false),
+        let page = match scan.pages.pop_front() {
+            Some(page) => page,
             None => {
                 let Some((dir, deep)) = scan.dirs.pop_front() else { return false };
-                (Page { dir, cookie: 0, how: if deep { How::Deep } else { How::Flat } }, true)
+                Page { dir, cookie: 0, how: if deep { How::Deep } else { How::Flat }, open: 0 }
             }
         };
         scan.reads += 1;
-        let first = first || page.cookie == 0;
-        let what = ReadFor::List { generation: scan.generation, dir: page.dir, first, how: page.how };
         let content_max = if scan.purpose == Purpose::Mirror { self.config.small_bytes_max } else { 0 };
         let entries_max = self.config.entries_max;
-        self.read(what, ReadRequest::List { dir: page.dir, cookie: page.cookie, entries_max, content_max });
+        let request = ReadRequest::List { dir: page.dir, cookie: page.cookie, entries_max, content_max };
+        let what = ReadFor::List { generation: scan.generation, page };
+        self.read(what, request);
         true
     }
 

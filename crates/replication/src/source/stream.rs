@@ -9,6 +9,7 @@ use stead_model::record::records;
 use stead_model::{FileId, Kind};
 
 use super::job::JobId;
+use super::scan::Page;
 use crate::read::{ReadResult, Ticket};
 
 /// Records drained from capture.
@@ -40,7 +41,7 @@ pub(super) enum ReadFor {
     /// The node of the one file that a scan is about.
     Part { generation: u64, file: FileId, deep: bool },
     /// A page of a directory.
-    List { generation: u64, dir: FileId, first: bool, how: How },
+    List { generation: u64, page: Page },
     /// The node of a file that a rename or link brings into the set.
     MoveIn { file: FileId, parent: FileId, name: Vec<u8> },
     /// Attributes, with which a job begins.

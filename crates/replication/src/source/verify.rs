@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stead_model::record::{Purpose, flags};
-use stead_model::{FileId, Kind, Record, Sequence};
+use stead_model::{Attr, FileId, Kind, Record, Sequence};
 
 use super::connection::TargetMask;
 use super::job::{Job, Work};
@@ -209,7 +209,7 @@ impl Source {
                 (DifferenceKind::Content | DifferenceKind::Attributes, true) => Work::Repair,
                 (DifferenceKind::Missing | DifferenceKind::Extra, _) => {
                     if verify.listing.insert(key.parent) {
-                        scan.pages.push_back(Page { dir: key.parent, cookie: 0, how: How::Check });
+                        scan.pages.push_back(Page { dir: key.parent, cookie: 0, how: How::Check, open: 0 });
                     }
                     continue;
                 }
@@ -289,7 +289,7 @@ impl Source {
     }
 
     /// A directory was listed again, to its end or not.
-    pub(super) fn check_listed(&mut self, dir: FileId, how: How, whole: bool) {
+    pub(super) fn check_listed(&mut self, dir: FileId, how: How, whole: Option<Attr>) {
         if how != How::Check {
             return;
         }
@@ -304,7 +304,7 @@ impl Source {
                 Phase::Looking(_) => suspect.phase = Phase::Waiting(last),
                 Phase::Repairing(_) => {
                     let here = present.contains(&(dir, key.name.clone()));
-                    if whole && key.kind == DifferenceKind::Extra && !here {
+                    if whole.is_some() && key.kind == DifferenceKind::Extra && !here {
                         extra.push(key.clone());
                     }
                     over.push(key.clone());
@@ -320,7 +320,7 @@ impl Source {
             // A file that the source has is only called so as well; else nothing of it stays.
             record.flags = if self.files.holds(key.file) { 0 } else { flags::SUBTREE };
             record.attr.nlink = 1;
-            record.names.stamp = self.files.attr(dir).unwrap_or_default().stamp();
+            record.names.stamp = whole.unwrap_or_default().stamp();
             self.emit(&record, bit(key.target));
         }
     }

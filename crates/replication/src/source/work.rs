@@ -32,8 +32,7 @@ impl Source {
             return self.unreadable(file, result);
         };
         job.size = Some(node.attr.size);
-        job.open = true;
-        self.files.open(file, node.attr);
+        job.open = self.files.open(file, node.attr);
         match work {
             Work::Repair => self.send_node(file, FileId::NONE, b"", &node, purpose, 0, targets),
             Work::VerifyNode if !self.is_touched(file, captured) => {
@@ -57,12 +56,12 @@ impl Source {
 
     pub(super) fn take_job_content(&mut self, id: JobId, result: ReadResult) {
         let Some(job) = self.jobs.get(id).filter(|job| !job.dead) else { return };
-        let (file, targets) = (job.file, job.targets);
+        let (file, targets, open) = (job.file, job.targets, job.open);
         let ReadResult::Pieces(pieces) = result else {
             job.dead = true;
             return self.unreadable(file, result);
         };
-        let Some(attr) = self.files.attr(file) else { return };
+        let Some(attr) = self.files.attr(file, open) else { return self.jobs.give_up(id) };
         let bytes = pieces.iter().map(|piece| piece_len(piece)).sum::<u64>();
         let end = self.send_pieces(file, attr, pieces, targets);
         if let Some(job) = self.jobs.get(id) {
@@ -74,7 +73,7 @@ impl Source {
 
     pub(super) fn take_job_hashes(&mut self, id: JobId, range: Range, result: ReadResult, captured: u64) {
         let Some(job) = self.jobs.get(id).filter(|job| !job.dead) else { return };
-        let (file, targets, purpose, work) = (job.file, job.targets, job.purpose, job.work);
+        let (file, targets, purpose, work, open) = (job.file, job.targets, job.purpose, job.work, job.open);
         let ReadResult::Hashes(hashes) = result else {
             job.dead = true;
             return self.unreadable(file, result);
@@ -82,7 +81,7 @@ impl Source {
         if work == Work::VerifyHashes && self.is_touched(file, captured) {
             return self.read_again(id, vec![range]);
         }
-        let Some(attr) = self.files.attr(file) else { return };
+        let Some(attr) = self.files.attr(file, open) else { return self.jobs.give_up(id) };
         let data: Vec<u8> = hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect();
         let mut record = Record::new(Kind::Hash, file);
         let block = if work == Work::VerifyHashes { self.config.verify_block } else { self.config.difference_block };
@@ -112,7 +111,7 @@ impl Source {
 
     pub(super) fn end_job(&mut self, id: JobId) {
         let Some(job) = self.jobs.take(id) else { return };
-        let attr = if job.open { self.files.close(job.file) } else { None };
+        let attr = self.files.close(job.file, job.open);
         match (attr.filter(|_| !job.dead), job.work) {
             (Some(attr), Work::Content | Work::Repair) => {
                 self.send_node_end(job.file, attr, job.purpose, job.targets);
