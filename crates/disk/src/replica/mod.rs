@@ -298,6 +298,7 @@ impl Replica {
         if ended {
             self.put_deferred()?;
             self.purge_holding()?;
+            self.settle()?;
         }
         Ok(())
     }
