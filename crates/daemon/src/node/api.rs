@@ -89,8 +89,7 @@ impl Node {
         let (dialer, name, addresses) = (self.dialer.clone(), self.name.clone(), self.addresses.clone());
         job::spawn(&self.events, move || {
             let joined = resolve(&line).and_then(|found| {
-                let question =
-                    Ask::Join(JoinAsk { invite: line.invite.clone(), secret: line.secret.clone(), name, addresses });
+                let question = Ask::Join(JoinAsk { secret: line.secret.clone(), name, addresses });
                 let target =
                     Target { name: line.host.clone(), fingerprint: line.fingerprint, addresses: found.clone() };
                 match ask_address(&dialer, &target, &question, JOIN_TIMEOUT)? {

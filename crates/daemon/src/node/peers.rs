@@ -62,7 +62,7 @@ impl Node {
 
     fn admit(&mut self, ask: &JoinAsk, from: &Caller) -> Result<Tell, Failure> {
         let mut invites = self.invites.clone();
-        let checked = invites.check(&ask.invite, &ask.secret, unix_seconds());
+        let checked = invites.check(&ask.secret, unix_seconds());
         if checked.is_ok() {
             let peer = Peer {
                 name: ask.name.clone(),
@@ -70,7 +70,7 @@ impl Node {
                 addresses: seen(from.address, &ask.addresses),
             };
             self.peers.with(peer, &self.name)?;
-            invites.spend(&ask.invite);
+            invites.spend(&ask.secret);
         }
         invites.save(&self.state)?;
         self.invites = invites;

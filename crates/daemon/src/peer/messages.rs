@@ -42,7 +42,6 @@ pub(crate) enum Tell {
 /// Who wants to be trusted, and the proof that it was invited.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct JoinAsk {
-    pub(crate) invite: String,
     pub(crate) secret: String,
     pub(crate) name: NodeName,
     pub(crate) addresses: Vec<SocketAddr>,

@@ -1,7 +1,8 @@
 //! Invitations: one secret, one use, ten minutes, five tries.
 //!
-//! The line is `stead1:HOST:PORT:FINGERPRINT:ID-SECRET`; only a hash of the secret is kept. Used and expired ones are
-//! remembered for a day, so that a refusal can say what is wrong with the line.
+//! The line is `stead1:HOST:PORT:FINGERPRINT:SECRET`; only a hash of the secret is kept. Used and expired ones are
+//! remembered for a day, so that a refusal can say what is wrong with the line. A secret that fits none costs every open
+//! invitation a try.
 
 use std::net::SocketAddr;
 
@@ -18,6 +19,7 @@ const VERSION_WORD: &str = "stead1";
 const LIFE_SECONDS: u64 = 600;
 const REMEMBERED_SECONDS: u64 = 86_400;
 const TRIES: u32 = 5;
+const SECRET_BYTES: usize = 20;
 /// Invitations that are remembered at most; the oldest goes first.
 const INVITES_MAX: usize = 64;
 
@@ -27,14 +29,12 @@ pub(crate) struct Line {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) fingerprint: Fingerprint,
-    pub(crate) invite: String,
     pub(crate) secret: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Invite {
-    id: String,
     secret_sha256: String,
     /// Seconds since 1970.
     made: u64,
@@ -61,46 +61,59 @@ impl Invites {
 
     /// Makes an invitation to `address`. `now` is in seconds since 1970.
     pub(crate) fn make(&mut self, address: SocketAddr, fingerprint: Fingerprint, now: u64) -> Result<Line, Failure> {
-        let (id, secret) = (random_hex::<4>()?, random_hex::<20>()?);
+        let secret = random_hex::<SECRET_BYTES>()?;
         self.list.retain(|invite| now.saturating_sub(invite.made) < REMEMBERED_SECONDS);
         if self.list.len() >= INVITES_MAX {
             self.list.remove(0);
         }
-        self.list.push(Invite {
-            id: id.clone(),
-            secret_sha256: hash(&secret),
-            made: now,
-            tries_left: TRIES,
-            used: false,
-        });
-        let host = address.ip().to_string();
-        Ok(Line { host, port: address.port(), fingerprint, invite: id, secret })
+        self.list.push(Invite { secret_sha256: hash(&secret), made: now, tries_left: TRIES, used: false });
+        Ok(Line { host: address.ip().to_string(), port: address.port(), fingerprint, secret })
     }
 
     /// Is that the secret of an invitation that still holds? A wrong one costs a try; the right one does not use the
     /// invitation up: that is [`Invites::spend`], once the newcomer is trusted.
-    pub(crate) fn check(&mut self, id: &str, secret: &str, now: u64) -> Result<(), Failure> {
-        let invite = self.list.iter_mut().find(|invite| invite.id == id);
-        let invite = invite.ok_or_else(|| refused("this node made no such invitation, or long ago"))?;
+    pub(crate) fn check(&mut self, secret: &str, now: u64) -> Result<(), Failure> {
+        let Some(invite) = self.list.iter().find(|invite| invite.fits(secret)) else {
+            return Err(self.wrong(now));
+        };
         if invite.used {
             return Err(refused("the invitation was used already"));
         }
-        if now.abs_diff(invite.made) > LIFE_SECONDS {
+        if invite.is_expired(now) {
             return Err(refused("the invitation has expired: it is valid for 10 minutes"));
         }
         if invite.tries_left == 0 {
             return Err(refused("a wrong secret was given 5 times, so the invitation is void"));
         }
-        if verify_slices_are_equal(hash(secret).as_bytes(), invite.secret_sha256.as_bytes()).is_err() {
-            invite.tries_left -= 1;
-            return Err(refused(&format!("the secret is wrong; {} tries are left", invite.tries_left)));
-        }
         Ok(())
     }
 
     /// Uses the invitation up.
-    pub(crate) fn spend(&mut self, id: &str) {
-        self.list.iter_mut().filter(|invite| invite.id == id).for_each(|invite| invite.used = true);
+    pub(crate) fn spend(&mut self, secret: &str) {
+        self.list.iter_mut().filter(|invite| invite.fits(secret)).for_each(|invite| invite.used = true);
+    }
+
+    fn wrong(&mut self, now: u64) -> Failure {
+        let open = self.list.iter_mut().filter(|i| !i.used && !i.is_expired(now) && i.tries_left > 0);
+        let left = open.map(|invite| {
+            invite.tries_left -= 1;
+            invite.tries_left
+        });
+        match left.max() {
+            Some(left) => refused(&format!("the secret is wrong; {left} tries are left")),
+            None => refused("the secret is wrong, and no invitation is open"),
+        }
+    }
+}
+
+impl Invite {
+    fn fits(&self, secret: &str) -> bool {
+        verify_slices_are_equal(hash(secret).as_bytes(), self.secret_sha256.as_bytes()).is_ok()
+    }
+
+    /// Also where the clock was set back.
+    fn is_expired(&self, now: u64) -> bool {
+        now.abs_diff(self.made) > LIFE_SECONDS
     }
 }
 
@@ -108,7 +121,7 @@ impl Line {
     /// As it is printed.
     pub(crate) fn text(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        format!("{VERSION_WORD}:{host}:{}:{}:{}-{}", self.port, self.fingerprint, self.invite, self.secret)
+        format!("{VERSION_WORD}:{host}:{}:{}:{}", self.port, self.fingerprint, self.secret)
     }
 
     /// Reads a line.
@@ -131,15 +144,16 @@ impl Line {
             None => rest.split_once(':').ok_or_else(|| malformed("it ends after the address"))?,
         };
         let parts: Vec<&str> = rest.split(':').collect();
-        let [port, fingerprint, proof] = parts[..] else {
+        let [port, fingerprint, secret] = parts[..] else {
             return Err(malformed("it has not the parts HOST:PORT:FINGERPRINT:SECRET"));
         };
-        let (invite, secret) = proof.split_once('-').ok_or_else(|| malformed("its secret is cut off"))?;
+        if secret.len() != 2 * SECRET_BYTES {
+            return Err(malformed("its secret is cut off"));
+        }
         Ok(Line {
             host: host.into(),
             port: port.parse().map_err(|_| malformed("its port is not a number up to 65535"))?,
             fingerprint: fingerprint.parse().map_err(|_| malformed("its fingerprint has not 64 hexadecimal digits"))?,
-            invite: invite.into(),
             secret: secret.into(),
         })
     }
@@ -189,17 +203,17 @@ mod tests {
     #[test]
     fn an_invitation_works_once() {
         let (mut invites, line) = made();
-        invites.check(&line.invite, &line.secret, NOW + 600).unwrap();
-        invites.check(&line.invite, &line.secret, NOW).unwrap();
-        invites.spend(&line.invite);
-        assert!(invites.check(&line.invite, &line.secret, NOW).unwrap_err().why.contains("used"));
+        invites.check(&line.secret, NOW + 600).unwrap();
+        invites.check(&line.secret, NOW).unwrap();
+        invites.spend(&line.secret);
+        assert!(invites.check(&line.secret, NOW).unwrap_err().why.contains("used"));
     }
 
     #[test]
     fn it_expires_also_where_the_clock_was_set_back() {
         let (mut invites, line) = made();
         for now in [NOW + 601, NOW - 601] {
-            assert!(invites.check(&line.invite, &line.secret, now).unwrap_err().why.contains("expired"));
+            assert!(invites.check(&line.secret, now).unwrap_err().why.contains("expired"));
         }
     }
 
@@ -207,10 +221,11 @@ mod tests {
     fn five_wrong_secrets_void_it() {
         let (mut invites, line) = made();
         for left in (0..5).rev() {
-            let why = invites.check(&line.invite, "00", NOW).unwrap_err().why;
+            let why = invites.check("00", NOW).unwrap_err().why;
             assert!(why.contains(&format!("{left} tries")), "{why}");
         }
-        assert!(invites.check(&line.invite, &line.secret, NOW).unwrap_err().why.contains("void"));
+        assert!(invites.check(&line.secret, NOW).unwrap_err().why.contains("void"));
+        assert!(invites.check("00", NOW).unwrap_err().why.contains("no invitation is open"));
     }
 
     #[test]
@@ -222,9 +237,9 @@ mod tests {
             ("stead1:10.0.0.2", "ends after"),
             ("stead1:[fd00::2:7130:ab:c-d", "no ']'"),
             ("stead1:10.0.0.2:7130:ab", "parts"),
-            ("stead1:10.0.0.2:71300:ab:c-d", "port"),
-            ("stead1:10.0.0.2:7130:ab:c-d", "fingerprint"),
-            (good.split('-').next().unwrap(), "cut off"),
+            (&good.replace("7130", "71300"), "port"),
+            (&good.replacen("07", "", 1), "fingerprint"),
+            (&good[..good.len() - 1], "cut off"),
         ] {
             let failure = Line::parse(line).unwrap_err();
             assert!(failure.why.contains(expected), "{line}: {failure}");
