@@ -13,6 +13,8 @@ use rustix::fs::{FileType, IFlags, Mode, OFlags, Stat};
 
 /// Differences listed before the rest is only counted.
 const LISTED_MAX: usize = 40;
+/// Where a replica keeps what has no name for a moment; it belongs to no set, and is empty at rest.
+const HOLDING: &str = ".stead-holding";
 /// Flags that say what a file is; the others say how its file system stores it.
 const FLAGS: IFlags = IFlags::SYNC
     .union(IFlags::IMMUTABLE)
@@ -141,6 +143,9 @@ impl Compare {
         if entry.is_dir() {
             for child in fs::read_dir(path)? {
                 let name = child?.file_name();
+                if relative.is_empty() && name == HOLDING && fs::read_dir(path.join(&name))?.next().is_none() {
+                    continue;
+                }
                 let mut below = relative.clone().into_vec();
                 if !below.is_empty() {
                     below.push(b'/');

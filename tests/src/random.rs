@@ -1,7 +1,7 @@
 //! Random work on one tree by several processes at once: all kinds of operations on few names, so that they collide.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, PermissionsExt, chown, symlink};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -100,7 +100,7 @@ fn step(root: &Path, rng: &mut Rng) -> Result<()> {
     match rng.below(40) {
         0..=9 => write(&path, rng),
         10..=11 => append(&path, rng),
-        12 => Ok(File::options().write(true).open(&path)?.set_len(rng.below(FILE_BYTES_MAX))?),
+        12 => Ok(open(&path, File::options().write(true))?.set_len(rng.below(FILE_BYTES_MAX))?),
         13..=14 => Ok(fs::create_dir(dir(root, rng))?),
         15 => Ok(fs::create_dir(path)?),
         16..=17 => remove(&any(root, rng)),
@@ -117,14 +117,14 @@ fn step(root: &Path, rng: &mut Rng) -> Result<()> {
         33 => allocate(&path, rng),
         34..=35 => mapped(&path, rng),
         36 => tmpfile(root, &path, rng),
-        37 => Ok(File::open(path)?.sync_all()?),
+        37 => Ok(open(&path, File::options().read(true))?.sync_all()?),
         38 => replace(&path, rng),
         _ => copy(&path, &name(root, rng), rng),
     }
 }
 
 fn write(path: &Path, rng: &mut Rng) -> Result<()> {
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    let file = open(path, File::options().read(true).write(true).create(true))?;
     for _ in 0..=rng.below(4) {
         let len = if rng.one_in(8) { 100_000 } else { 6_000 };
         let len = rng.below(len) as usize + 1;
@@ -135,7 +135,7 @@ fn write(path: &Path, rng: &mut Rng) -> Result<()> {
 }
 
 fn append(path: &Path, rng: &mut Rng) -> Result<()> {
-    let mut file = File::options().append(true).create(true).open(path)?;
+    let mut file = open(path, File::options().append(true).create(true))?;
     let len = rng.below(3_000) as usize;
     Ok(std::io::Write::write_all(&mut file, &rng.bytes(len))?)
 }
@@ -153,8 +153,12 @@ fn node(path: &Path, rng: &mut Rng) -> Result<()> {
     Ok(rustix::fs::mknodat(CWD, path, kind, Mode::from_raw_mode(0o644), dev)?)
 }
 
+/// Opens without waiting for the other end of a FIFO.
+fn open(path: &Path, options: &mut OpenOptions) -> Result<File> {
+    Ok(options.custom_flags(libc::O_NONBLOCK).open(path)?)
+}
+
 fn is_plain(path: &Path) -> Result<()> {
-    // Opening a FIFO would wait for its other end.
     ensure!(fs::symlink_metadata(path)?.is_file(), "not a plain file");
     Ok(())
 }
@@ -170,7 +174,7 @@ fn xattr(path: &Path, rng: &mut Rng) -> Result<()> {
 
 fn allocate(path: &Path, rng: &mut Rng) -> Result<()> {
     is_plain(path)?;
-    let file = File::options().write(true).open(path)?;
+    let file = open(path, File::options().write(true))?;
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     let mode = *rng.pick(&[FallocateFlags::empty(), FallocateFlags::KEEP_SIZE, punch, FallocateFlags::ZERO_RANGE]);
     Ok(rustix::fs::fallocate(&file, mode, rng.below(FILE_BYTES_MAX), rng.below(100_000) + 1)?)
@@ -178,7 +182,7 @@ fn allocate(path: &Path, rng: &mut Rng) -> Result<()> {
 
 fn mapped(path: &Path, rng: &mut Rng) -> Result<()> {
     is_plain(path)?;
-    let file = File::options().read(true).write(true).open(path)?;
+    let file = open(path, File::options().read(true))?;
     let len = file.metadata()?.len();
     ensure!(len > 0, "empty");
     let at = rng.below(len);
@@ -209,7 +213,7 @@ fn replace(path: &Path, rng: &mut Rng) -> Result<()> {
 
 fn copy(from: &Path, to: &Path, rng: &mut Rng) -> Result<()> {
     is_plain(from)?;
-    let (from, to) = (File::open(from)?, File::options().write(true).create(true).truncate(false).open(to)?);
+    let (from, to) = (File::open(from)?, open(to, File::options().write(true).create(true))?);
     let (mut at, mut into) = (rng.below(50_000), rng.below(50_000));
     rustix::fs::copy_file_range(&from, Some(&mut at), &to, Some(&mut into), 40_000)?;
     Ok(())

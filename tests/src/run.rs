@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -32,6 +32,8 @@ impl Run {
         let pid = std::process::id();
         let name = format!("stead-{pid}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let dir = place().join(&name);
+        static HANDLED: Once = Once::new();
+        HANDLED.call_once(clean_up_on_signals);
         sweep_the_dead();
         fs::DirBuilder::new().mode(0o755).create(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         alive().push(name.clone());
@@ -60,13 +62,10 @@ impl Drop for Run {
     }
 }
 
-/// Removes everything on Ctrl-C, too, and then ends this process with 130.
-///
-/// # Errors
-/// Where the signal handler cannot be set.
-pub fn clean_up_on_signals() -> Result<()> {
+/// Removes everything on Ctrl-C, too, and then ends this process.
+fn clean_up_on_signals() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             eprintln!("\ninterrupted: cleaning up");
@@ -74,7 +73,6 @@ pub fn clean_up_on_signals() -> Result<()> {
             std::process::exit(128 + signal);
         }
     });
-    Ok(())
 }
 
 /// Removes what every run of this process made.

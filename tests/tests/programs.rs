@@ -37,7 +37,8 @@ fn pjdfstest_fails_nowhere_that_the_bare_file_system_does_not() {
         // Lines are "test::name   verdict".
         let verdicts = said.lines().filter(|line| line.contains("::") && !line.starts_with(char::is_whitespace));
         let bad = verdicts.filter(|line| !line.ends_with("ok") && !line.ends_with("skipped"));
-        let failed: BTreeSet<String> = bad.filter_map(|line| Some(line.split_whitespace().next()?.to_string())).collect();
+        let failed: BTreeSet<String> =
+            bad.filter_map(|line| Some(line.split_whitespace().next()?.to_string())).collect();
         failed
     };
     let (on_bare, mounted) = (failures(&bare), failures(&notes.source));

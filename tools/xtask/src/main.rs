@@ -36,9 +36,6 @@ fn main() -> ExitCode {
 
 fn chore(args: &[String]) -> Result<ExitCode> {
     let Some((word, rest)) = args.split_first() else { bail!("{USAGE}") };
-    if !word.starts_with("load-") {
-        stead_tests::run::clean_up_on_signals()?;
-    }
     match word.as_str() {
         "demo" => demo::main()?,
         "test" => return test::main(),
