@@ -19,7 +19,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -82,7 +82,7 @@ impl WatchCapture {
     ///
     /// # Errors
     /// Where a directory cannot be watched.
-    pub fn start(files: &[PathBuf]) -> Result<WatchCapture, CaptureError> {
+    pub fn start(files: &[PathBuf]) -> Result<Arc<WatchCapture>, CaptureError> {
         let failed = |what| move |error: rustix::io::Errno| CaptureError::System { what, source: error.into() };
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let events = inotify::init(flags).map_err(failed("watching"))?;
@@ -104,7 +104,7 @@ impl WatchCapture {
         }
         let capture = WatchCapture { events, roots, incarnation: new_incarnation(), state: Mutex::default() };
         capture.take_stock();
-        Ok(capture)
+        Ok(Arc::new(capture))
     }
 
     /// The directories, with the names watched in them.
@@ -214,7 +214,8 @@ impl State {
     }
 }
 
-impl Capture for WatchCapture {
+/// The daemon drains it on one thread and asks it on others.
+impl Capture for Arc<WatchCapture> {
     fn drain(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<Sequence, CaptureError> {
         let mut state = self.lock();
         self.collect(&mut state, false);

@@ -27,6 +27,14 @@ pub struct RulesSpec {
     pub flat: bool,
 }
 
+impl RulesSpec {
+    /// Rules that take just these names of the root itself.
+    pub fn only<N: AsRef<str>>(names: impl Iterator<Item = N>) -> RulesSpec {
+        let include = names.map(|name| format!("/{}", globset::escape(name.as_ref()))).collect();
+        RulesSpec { include, exclude: Vec::new(), flat: true }
+    }
+}
+
 /// A glob that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("glob {glob:?} is not usable: {why}")]
@@ -123,6 +131,13 @@ mod tests {
         let rules = rules(&[], &["*.tmp"]);
         assert!(!rules.take(b"\xff\xfe\n.tmp", false));
         assert!(rules.take(b"\xff\xfe", false));
+    }
+
+    #[test]
+    fn single_names_are_taken_as_they_are() {
+        let rules = Rules::new(&RulesSpec::only(["a*.ini", "b"].iter())).unwrap();
+        assert!(rules.take(b"a*.ini", false) && rules.take(b"b", false));
+        assert!(!rules.take(b"ab.ini", false) && !rules.take(b"d/b", false) && !rules.take(b"d", true));
     }
 
     #[test]

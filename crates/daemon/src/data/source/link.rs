@@ -60,7 +60,7 @@ impl Link {
             if begun.elapsed() > GOOD {
                 backoff.reset();
             }
-            let told = self.events.send(Event::Disconnected { target: self.target, generation, reason });
+            let told = self.events.send(Event::Disconnected { target: self.target, reason });
             if told.is_err() || self.rest(backoff.next_wait()) {
                 return;
             }

@@ -2,6 +2,8 @@
 //! [`Source`](stead_replication::Source).
 
 mod commands;
+mod drivers;
+mod joint;
 mod link;
 mod paths;
 mod pump;
@@ -13,19 +15,20 @@ mod view;
 use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Sender, TrySendError};
-use stead_capture::{CaptureError, MountCapture};
+use stead_capture::CaptureError;
 use stead_model::SetName;
 use stead_model::status::ConnectionStatus;
 
 use super::{lock, not_here};
 use crate::seam::{Command, CommandId, Context, Failure, SourceSpec, Stop};
 
+use drivers::Drivers;
 use pump::Event;
 
 /// A running source of a set.
 pub(super) struct SourceSession {
     set: SetName,
-    capture: Arc<Mutex<MountCapture>>,
+    drivers: Drivers,
     events: Sender<Event>,
     /// Its end ends the threads that wait for something else than an event.
     running: Sender<std::convert::Infallible>,
@@ -41,7 +44,7 @@ impl SourceSession {
     /// Ends the sessions; detaches capture where the set is no longer protected.
     pub(super) fn stop(&mut self, how: Stop) -> Result<(), Failure> {
         if how == Stop::Unprotect {
-            lock(&self.capture).stop(false).map_err(|e| busy(&self.set, &e))?;
+            self.drivers.detach(false).map_err(|e| busy(&self.set, &e))?;
         }
         let _ = self.events.try_send(Event::Stop);
         let (nobody, _) = crossbeam_channel::bounded(0);

@@ -2,18 +2,18 @@
 //! effect an output of the mind.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
-use stead_capture::{Capture, MountCapture};
 use stead_model::status::{ConnectionStatus, Difference, State, VerifyReport};
 use stead_replication::frame::{self, DifferenceKind, Frame};
 use stead_replication::source::{self, SourceEvent, SourceInput, TargetId, Verified};
 use stead_replication::{Encoded, ReadRequest, ReadResult, Source, SourceOutput, Ticket};
 
 use super::commands::{Pending, stuck};
+use super::drivers::Drivers;
+use super::joint::Joint;
 use super::link::Wire;
 use super::paths::Paths;
 use super::ring::Captured;
@@ -32,7 +32,7 @@ pub(super) enum Event {
     /// Nothing will come any more.
     Lost { target: TargetId, generation: u64 },
     /// The connection, or the attempt to make one, ended.
-    Disconnected { target: TargetId, generation: u64, reason: String },
+    Disconnected { target: TargetId, reason: String },
     /// Somebody asks for something.
     Command(CommandId, Command),
     /// Nobody waits for its end any more.
@@ -51,7 +51,7 @@ pub(super) struct Wiring {
     pub(super) requests: Sender<(Ticket, ReadRequest)>,
     pub(super) loop_events: Events,
     pub(super) status: Arc<Mutex<Vec<ConnectionStatus>>>,
-    pub(super) socket: PathBuf,
+    pub(super) drivers: Drivers,
     pub(super) paths: Paths,
     /// Number of the stream.
     pub(super) incarnation: u64,
@@ -69,18 +69,26 @@ pub(super) struct Pump {
     wires: BTreeMap<TargetId, Wire>,
     since: Vec<Since>,
     pending: Pending,
-    /// Everything captured before this time is covered.
-    covered: u64,
+    drains: Drains,
     shown: Instant,
     stopping: bool,
+}
+
+/// How far each driver is drained.
+struct Drains {
+    joint: Arc<Joint>,
+    taken: Vec<u64>,
+    covered: Vec<u64>,
+    reached: u64,
 }
 
 impl Pump {
     pub(super) fn new(source: Source, spec: SourceSpec, wiring: Wiring) -> Pump {
         let since = spec.targets.iter().map(|_| Since::new()).collect();
         let pending = Pending::default();
+        let drains = Drains::new(&wiring.drivers);
         let shown = Instant::now();
-        Pump { source, spec, wiring, wires: BTreeMap::new(), since, pending, covered: 0, shown, stopping: false }
+        Pump { source, spec, wiring, wires: BTreeMap::new(), since, pending, drains, shown, stopping: false }
     }
 
     pub(super) fn run(mut self) {
@@ -118,9 +126,19 @@ impl Pump {
     }
 
     fn captured(&mut self, batch: Captured) {
-        self.covered = batch.time.unwrap_or(self.covered);
-        let Captured { records, captured, .. } = batch;
-        self.tell(SourceInput::Captured { records, captured, time: self.covered });
+        self.drains.taken[batch.driver] = batch.captured;
+        self.drains.covered[batch.driver] = batch.time.unwrap_or(self.drains.covered[batch.driver]);
+        let (captured, time) = self.drains.now();
+        self.tell(SourceInput::Captured { records: batch.records, captured, time });
+    }
+
+    /// A number that was asked for just now may be reached already, with nothing more to be drained.
+    fn reach(&mut self) {
+        let before = self.drains.reached;
+        let (captured, time) = self.drains.now();
+        if captured > before {
+            self.tell(SourceInput::Captured { records: Vec::new(), captured, time });
+        }
     }
 
     fn capture_ended(&mut self) {
@@ -130,7 +148,10 @@ impl Pump {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Read { ticket, result, captured } => self.tell(SourceInput::Read { ticket, result, captured }),
+            Event::Read { ticket, result, captured } => {
+                self.tell(SourceInput::Read { ticket, result, captured });
+                self.reach();
+            }
             Event::Connected { target, wire } => {
                 self.wires.insert(target, wire);
                 self.tell(SourceInput::Connected { target });
@@ -145,7 +166,7 @@ impl Pump {
                     self.wires.remove(&target);
                 }
             }
-            Event::Disconnected { target, reason, .. } => {
+            Event::Disconnected { target, reason } => {
                 self.wires.remove(&target);
                 self.tell(SourceInput::Disconnected { target, reason });
             }
@@ -234,9 +255,11 @@ impl Pump {
             let failure = stuck(view.state, view.reason.as_deref().unwrap_or_default());
             return self.pending.done(id, Err(failure), &self.wiring.loop_events);
         }
-        let (socket, events) = (self.wiring.socket.clone(), self.wiring.own_events.clone());
-        let started = threads::spawn(&format!("{}-flush", self.spec.set), move || {
-            let _ = events.send(Event::Flushed(id, flush(&socket)));
+        let events = self.wiring.own_events.clone();
+        let started = self.wiring.drivers.again().and_then(|drivers| {
+            threads::spawn(&format!("{}-flush", self.spec.set), move || {
+                let _ = events.send(Event::Flushed(id, flush(drivers)));
+            })
         });
         if let Err(failure) = started {
             self.pending.done(id, Err(failure), &self.wiring.loop_events);
@@ -248,7 +271,10 @@ impl Pump {
             return;
         }
         match captured {
-            Ok(captured) => self.tell(SourceInput::Command(source::Command::Mark { id, captured })),
+            Ok(captured) => {
+                self.tell(SourceInput::Command(source::Command::Mark { id, captured }));
+                self.reach();
+            }
             Err(why) => {
                 let failure = Failure::new("what was written cannot be flushed", why, "Look at the capture's log");
                 self.pending.done(id, Err(failure), &self.wiring.loop_events);
@@ -319,16 +345,29 @@ impl Pump {
             let Some(view) = self.source.view(target) else { continue };
             let node = &self.spec.targets[target as usize].node;
             let since = &mut self.since[target as usize];
-            all.push(view::status(&self.spec, node, self.wiring.incarnation, &view, since));
+            let capture = self.wiring.drivers.names();
+            all.push(view::status(&self.spec, node, capture, self.wiring.incarnation, &view, since));
         }
         *lock(&self.wiring.status) = all;
     }
 }
 
-fn flush(socket: &Path) -> Result<u64, String> {
-    let mut capture = MountCapture::connect(socket).map_err(|e| e.to_string())?;
-    capture.flush().map_err(|e| e.to_string())?;
-    Ok(capture.captured())
+impl Drains {
+    fn new(drivers: &Drivers) -> Drains {
+        let none = vec![0; drivers.count()];
+        Drains { joint: drivers.joint(), taken: none.clone(), covered: none, reached: 0 }
+    }
+
+    /// The number that is reached, and the time before which everything captured is covered.
+    fn now(&mut self) -> (u64, u64) {
+        self.reached = self.joint.reached(&self.taken);
+        (self.reached, self.covered.iter().copied().min().unwrap_or_default())
+    }
+}
+
+fn flush(mut drivers: Drivers) -> Result<u64, String> {
+    drivers.flush().map_err(|e| e.to_string())?;
+    Ok(drivers.captured())
 }
 
 fn what(difference: &frame::Difference) -> &'static str {

@@ -1,13 +1,13 @@
 //! The thread that reads the tree beneath the capture.
 
 use crossbeam_channel::{Receiver, Sender};
-use stead_capture::{Capture, MountCapture};
 use stead_disk::DiskError;
 use stead_disk::read::{self as disk, Reader};
 use stead_model::{FileId, SetName};
 use stead_replication::read::{Entry, Listing, Node, Piece};
 use stead_replication::{ReadRequest, ReadResult, Ticket};
 
+use super::drivers::Drivers;
 use super::pump::Event;
 use crate::data::threads;
 use crate::seam::Failure;
@@ -18,7 +18,7 @@ const LISTING_BYTES_MAX: usize = 1 << 20;
 /// Starts the thread; it ends when the pump does.
 pub(super) fn spawn(
     set: &SetName,
-    capture: MountCapture,
+    drivers: Drivers,
     reader: Reader,
     requests: Receiver<(Ticket, ReadRequest)>,
     events: Sender<Event>,
@@ -26,7 +26,7 @@ pub(super) fn spawn(
     threads::spawn(&format!("{set}-reads"), move || {
         for (ticket, request) in requests {
             let result = read(&reader, &request).unwrap_or_else(|e| ReadResult::Failed(e.to_string()));
-            let captured = capture.captured();
+            let captured = drivers.captured();
             if events.send(Event::Read { ticket, result, captured }).is_err() {
                 return;
             }

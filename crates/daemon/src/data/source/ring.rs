@@ -1,11 +1,11 @@
-//! The thread that drains capture's ring. It waits where the pump is busy: then the ring fills, and after it capture's
+//! The thread that drains a capture driver. It waits where the pump is busy: then the ring fills, and after it capture's
 //! dirty map remembers what changed.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError};
-use stead_capture::{Capture, MountCapture};
+use stead_capture::Capture;
 use stead_model::SetName;
 
 use crate::data::{threads, wall_clock};
@@ -18,6 +18,8 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// What was drained.
 pub(super) struct Captured {
+    /// By which driver.
+    pub(super) driver: usize,
     pub(super) records: Vec<u8>,
     /// Capture's number after the last of them.
     pub(super) captured: u64,
@@ -28,19 +30,21 @@ pub(super) struct Captured {
 /// Starts the thread; it ends when the pump or the session does.
 pub(super) fn spawn(
     set: &SetName,
-    capture: MountCapture,
+    driver: usize,
+    capture: Box<dyn Capture>,
     out: Sender<Captured>,
     stopped: Receiver<Infallible>,
 ) -> Result<(), Failure> {
     let set = set.clone();
-    threads::spawn(&format!("{set}-ring"), move || match drain(capture, &out, &stopped) {
+    threads::spawn(&format!("{set}-ring"), move || match drain(driver, capture, &out, &stopped) {
         Ok(()) => {}
         Err(e) => tracing::error!(set = %set, error = %e, "capture cannot be drained"),
     })
 }
 
 fn drain(
-    mut capture: MountCapture,
+    driver: usize,
+    mut capture: Box<dyn Capture>,
     out: &Sender<Captured>,
     stopped: &Receiver<Infallible>,
 ) -> Result<(), stead_capture::CaptureError> {
@@ -50,7 +54,7 @@ fn drain(
         let mut records = Vec::new();
         let captured = capture.drain(&mut records, BYTES_MAX)?;
         let all = records.len() < BYTES_MAX / 2;
-        if !deliver(out, stopped, Captured { records, captured, time: all.then_some(now) }) {
+        if !deliver(out, stopped, Captured { driver, records, captured, time: all.then_some(now) }) {
             return Ok(());
         }
     }

@@ -33,6 +33,7 @@ impl Since {
 pub(super) fn status(
     spec: &SourceSpec,
     target: &NodeName,
+    capture: &str,
     incarnation: u64,
     view: &ConnectionView,
     since: &mut Since,
@@ -50,7 +51,7 @@ pub(super) fn status(
         queue: view.queue,
         lag_seconds: Some(lag.unwrap_or(0.0)),
         consistent_at: (view.consistent_time > 0).then_some(Timestamp(view.consistent_time)),
-        capture: "mount".into(),
+        capture: capture.into(),
         epoch: spec.epoch.number,
         positions: Positions {
             captured: position(view.captured),

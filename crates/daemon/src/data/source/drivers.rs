@@ -1,0 +1,139 @@
+//! The capture drivers of a set: the mount for its directories, the watch for its single files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use stead_capture::{BeneathRoot, Capture, CaptureError, MountCapture, MountSpec, WatchCapture};
+use stead_model::RulesSpec;
+use stead_model::plan::Order;
+
+use super::joint::Joint;
+use crate::seam::{Failure, SourceRoot, SourceSpec};
+
+/// The drivers of a set, as each of its threads has them. The mount is one process; every thread talks to it itself.
+pub(super) struct Drivers {
+    mount: Option<MountCapture>,
+    watch: Option<Arc<WatchCapture>>,
+    joint: Arc<Joint>,
+    socket: PathBuf,
+}
+
+/// A root of the stream.
+pub(super) struct StreamRoot<'a> {
+    /// Place of its (first) path in the spec.
+    pub(super) index: usize,
+    /// The directory; for single files the one that holds them.
+    pub(super) root: &'a BeneathRoot,
+    /// What in it belongs to the set.
+    pub(super) rules: RulesSpec,
+}
+
+impl Drivers {
+    /// Attaches the drivers, or finds the mount that is attached already.
+    pub(super) fn attach(spec: &SourceSpec, executable: &Path) -> Result<Drivers, Failure> {
+        let failed = |e: CaptureError| {
+            let remedy = "Look at capture.log in the set's state directory";
+            Failure::new(format!("set {} cannot be captured", spec.set), e.to_string(), remedy)
+        };
+        let socket = spec.state_dir.join("capture.sock");
+        let dirs = paths(&spec.roots, true);
+        let files = paths(&spec.roots, false);
+        let watch = (!files.is_empty()).then(|| WatchCapture::start(&files)).transpose().map_err(failed)?;
+        let mount = (!dirs.is_empty()).then(|| mount(spec, dirs, &socket, executable)).transpose().map_err(failed)?;
+        Ok(Drivers { mount, watch, joint: Arc::new(Joint::new()), socket })
+    }
+
+    /// The same drivers for another thread.
+    pub(super) fn again(&self) -> Result<Drivers, Failure> {
+        let mount = self.mount.as_ref().map(|_| MountCapture::connect(&self.socket)).transpose();
+        let mount = mount.map_err(|e| Failure::new("capture does not answer", e.to_string(), "Look at its log"))?;
+        Ok(Drivers { mount, watch: self.watch.clone(), joint: self.joint.clone(), socket: self.socket.clone() })
+    }
+
+    /// Each driver for itself, to be drained: in the order of [`Drivers::captured`].
+    pub(super) fn into_each(self) -> Vec<Box<dyn Capture>> {
+        let mount = self.mount.map(|mount| Box::new(mount) as Box<dyn Capture>);
+        let watch = self.watch.map(|watch| Box::new(watch) as Box<dyn Capture>);
+        mount.into_iter().chain(watch).collect()
+    }
+
+    /// How the numbers of the drivers become one.
+    pub(super) fn joint(&self) -> Arc<Joint> {
+        self.joint.clone()
+    }
+
+    /// How many they are.
+    pub(super) fn count(&self) -> usize {
+        usize::from(self.mount.is_some()) + usize::from(self.watch.is_some())
+    }
+
+    /// Number of the last change that has taken effect.
+    pub(super) fn captured(&self) -> u64 {
+        let mount = self.mount.as_ref().map(Capture::captured);
+        let watch = self.watch.as_ref().map(Capture::captured);
+        self.joint.issue(mount.into_iter().chain(watch).collect())
+    }
+
+    /// Pushes what the drivers hold back into the stream.
+    pub(super) fn flush(&mut self) -> Result<(), CaptureError> {
+        self.mount.as_mut().map_or(Ok(()), Capture::flush)?;
+        self.watch.as_mut().map_or(Ok(()), Capture::flush)
+    }
+
+    /// Takes the mount away.
+    pub(super) fn detach(&mut self, lazy: bool) -> Result<(), CaptureError> {
+        self.mount.as_mut().map_or(Ok(()), |mount| mount.stop(lazy))
+    }
+
+    /// The roots of the stream. Single files of one directory share a root.
+    pub(super) fn roots(&self, spec: &SourceSpec) -> Vec<StreamRoot<'_>> {
+        let place = |is_dir: bool, fits: &dyn Fn(&Path) -> bool| {
+            spec.roots.iter().position(|root| root.is_dir == is_dir && fits(&root.path)).unwrap_or_default()
+        };
+        let mut all = Vec::new();
+        for root in self.mount.iter().flat_map(MountCapture::roots) {
+            let index = place(true, &|path| path == root.path);
+            all.push(StreamRoot { index, root, rules: spec.rules.clone() });
+        }
+        if let Some(watch) = &self.watch {
+            for root in watch.roots() {
+                let index = place(false, &|path| path.parent() == Some(&root.root.path));
+                let rules = RulesSpec::only(root.names.iter().map(|name| name.to_string_lossy()));
+                all.push(StreamRoot { index, root: &root.root, rules });
+            }
+        }
+        all
+    }
+
+    /// What `status` shows.
+    pub(super) fn names(&self) -> &'static str {
+        match (&self.mount, &self.watch) {
+            (Some(_), Some(_)) => "mount+watch",
+            (Some(_), None) => "mount",
+            (None, Some(_)) => "watch",
+            (None, None) => "none",
+        }
+    }
+}
+
+fn paths(roots: &[SourceRoot], is_dir: bool) -> Vec<PathBuf> {
+    roots.iter().filter(|root| root.is_dir == is_dir).map(|root| root.path.clone()).collect()
+}
+
+fn mount(
+    spec: &SourceSpec,
+    roots: Vec<PathBuf>,
+    socket: &Path,
+    executable: &Path,
+) -> Result<MountCapture, CaptureError> {
+    if let Ok(capture) = MountCapture::connect(socket) {
+        return Ok(capture);
+    }
+    let mut mount = MountSpec::new(spec.set.as_str(), roots, socket.into());
+    mount.order = match spec.order {
+        Order::Strict => stead_capture::Order::Strict,
+        Order::Flush => stead_capture::Order::Flush,
+    };
+    mount.log = Some(spec.state_dir.join("capture.log"));
+    stead_capture::spawn(&mount, executable)
+}
