@@ -728,7 +728,7 @@ impl World {
         }
         let last = batch.position.sequence;
         let replaying = last <= node.replay_until;
-        node.at_point = batch.consistent;
+        node.at_point = batch.consistent.filter(|_| !replaying);
         if node.replica.replaying && !replaying {
             node.replica.replayed();
         }

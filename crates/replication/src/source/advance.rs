@@ -84,7 +84,8 @@ impl Source {
     }
 
     fn take_captured(&mut self, mut captured: Captured) {
-        let unlisted = self.scan.as_ref().is_some_and(|scan| scan.is_unlisted());
+        let scan = self.scan.as_ref().is_some_and(|scan| scan.is_open());
+        let unlisted = scan || self.requests.blocked() != 0;
         let (begin, mut run, mut at) = (captured.at, captured.at, captured.at);
         while at < captured.records.len() {
             let rest = &captured.records[at..];
@@ -148,6 +149,9 @@ impl Source {
         let targets = self.followers();
         if let Some(scan) = &mut self.scan {
             scan.lost |= !scan.is_verify();
+        }
+        for file in self.files.lose(scope) {
+            self.requests.part(file, false, targets);
         }
         match scope {
             None => self.requests.whole(targets),

@@ -27,8 +27,8 @@ pub(super) enum Action {
     Rescan(FileId),
 }
 
-/// Decides, and brings `files` up to date. `unlisted`: a scan of the whole set has not come to its end, so that what is
-/// elsewhere may just not have been listed yet.
+/// Decides, and brings `files` up to date. `unlisted`: a scan has not come to its end, so that what is elsewhere may just
+/// not have been listed yet; targets hold it.
 pub(super) fn plan(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     let plan = match record.kind {
         Kind::Create => create(files, record),
@@ -151,7 +151,10 @@ fn rename(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
             stamps(files, &mut actions, record);
             Plan::Replace(actions)
         }
-        Place::Elsewhere if held && unlisted => Plan::Pass,
+        Place::Elsewhere if held && unlisted => {
+            files.held_away(record.file, is_dir);
+            Plan::Pass
+        }
         _ if held && from == Place::Taken => leave(files, record),
         _ => only_stamps(files, record),
     };
@@ -228,6 +231,9 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
             moved.names.victim = FileId::NONE;
             files.follow(&moved);
             send(&mut actions, &moved);
+            if to == Place::Elsewhere {
+                files.held_away(file, record.attr.is_dir());
+            }
             note_name(files, file, record.attr.is_dir(), there.0, there.1);
         } else {
             depart(files, &mut actions, record, file, here, record.attr.is_dir());
@@ -236,6 +242,7 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     if files.holds(victim) && victim_from == Place::Taken && victim_to != Place::Taken {
         if victim_to == Place::Elsewhere && unlisted {
             send(&mut actions, &departure(record, victim, there));
+            files.held_away(victim, victim_is_dir);
         } else {
             depart(files, &mut actions, record, victim, there, victim_is_dir);
         }

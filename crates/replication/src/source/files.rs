@@ -138,6 +138,11 @@ impl Files {
         self.loose.remove(&file);
     }
 
+    /// May a target lack it, although it is announced?
+    pub(super) fn is_loose(&self, file: FileId) -> bool {
+        self.stale || self.loose.contains(&file)
+    }
+
     /// A file lost a name of the set and has others. Where the rules take all, they are in the set as well, or can never
     /// come into it.
     pub(super) fn loosen(&mut self, file: FileId) {
@@ -147,6 +152,14 @@ impl Files {
         self.loose.insert(file);
         if self.loose.len() > LOOSE_MAX {
             self.loose.clear();
+            (self.stale, self.stale_since) = (true, true);
+        }
+    }
+
+    /// A file went to a directory that is not listed yet, and may never be: the targets hold it until the scan ends.
+    pub(super) fn held_away(&mut self, file: FileId, is_dir: bool) {
+        self.loosen(file);
+        if is_dir && !self.take_all {
             (self.stale, self.stale_since) = (true, true);
         }
     }
@@ -252,6 +265,22 @@ impl Files {
             self.open.remove(&file);
         }
         Some(attr)
+    }
+
+    /// Changes were lost: what is followed in that scope proves nothing any more, and is left. Where that is more than
+    /// the scope itself, says what has to be looked at again besides.
+    pub(super) fn lose(&mut self, scope: Option<(FileId, bool)>) -> Vec<FileId> {
+        match scope {
+            Some((file, false)) => {
+                self.open.remove(&file);
+                Vec::new()
+            }
+            Some((_, true)) => self.open.drain().map(|(file, _)| file).collect(),
+            None => {
+                self.open.clear();
+                Vec::new()
+            }
+        }
     }
 
     /// Brings what is open up to a change that goes to the targets.

@@ -78,7 +78,7 @@ impl Source {
         }
         let (purpose, targets, whole) = (scan.purpose, scan.targets, scan.whole);
         let known = self.files.is_seen(file);
-        let held = self.files.holds(file);
+        let held = self.files.holds(file) && !self.files.is_loose(file);
         self.files.announce_seen(file, whole);
         self.files.note_dir_if(node.attr.is_dir(), file, parent, name);
         self.send_node(file, parent, name, node, purpose, 0, targets);

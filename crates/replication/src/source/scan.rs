@@ -76,11 +76,6 @@ impl Scan {
         self.verify.is_some()
     }
 
-    /// Is it a walk over the whole set, with directories that it has not listed?
-    pub(super) fn is_unlisted(&self) -> bool {
-        self.whole && self.is_open()
-    }
-
     /// Does it make the targets equal, and takes more directories?
     pub(super) fn is_walking(&self) -> bool {
         !self.is_verify() && self.phase == Phase::Walking
