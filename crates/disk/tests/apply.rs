@@ -28,8 +28,7 @@ fn position(sequence: usize) -> Position {
 fn check_with(source: &Source, replica: &std::path::Path, what: Compare, context: &str) {
     let lines = compare_with(&source.dir, replica, what);
     if !lines.is_empty() {
-        std::fs::write("/tmp/stead-disk-test.log", describe_log(&source.log)).ok();
-        panic!("{context}: {lines:#?}");
+        panic!("{context}: {lines:#?}\n{}", describe_log(&source.log));
     }
 }
 

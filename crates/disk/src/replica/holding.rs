@@ -164,6 +164,15 @@ impl Replica {
                 Some(Held::File(file)) if self.held.contains(&file) => Some(file),
                 _ => None,
             };
+            if let Some(file) = known.filter(|_| kind != FileType::Directory) {
+                let stat = rustix::fs::statat(holding.fd(), &name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|errno| self.failed_in("stat", holding, &name, errno))?;
+                if stat.st_nlink > 1 {
+                    // It has a proper name as well.
+                    self.unhold(file)?;
+                    continue;
+                }
+            }
             if rescues && known.is_some_and(|file| self.lives(file)) {
                 continue;
             }

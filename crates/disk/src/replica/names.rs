@@ -105,6 +105,7 @@ impl Replica {
         }
         for (file, (parent, name)) in deferred {
             if let Some(dir) = self.dir(parent)? {
+                self.keep_mtime(&dir)?;
                 self.put(file, &dir, &name, None, FileId::NONE)?;
             }
         }
@@ -335,8 +336,12 @@ impl Replica {
         if !self.map.get(file).is_some_and(|slot| slot.is_dir()) {
             return Ok(Some(From::Linked));
         }
-        let located = self.locate(file, handle.fd());
-        located.map(Some).map_err(|errno| self.failed("locate", file, errno))
+        let located = self.locate(file, handle.fd()).map_err(|errno| self.failed("locate", file, errno))?;
+        if let From::Named(old, _) = &located {
+            // It will lose the name, and no record says so.
+            self.keep_mtime(old)?;
+        }
+        Ok(Some(located))
     }
 
     /// Parent and name of a directory.
