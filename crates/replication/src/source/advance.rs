@@ -150,6 +150,8 @@ impl Source {
         if let Some(scan) = &mut self.scan {
             scan.lost |= !scan.is_verify();
         }
+        self.lost_at = self.queue.last();
+        self.jobs.lose(scope);
         for file in self.files.lose(scope) {
             self.requests.part(file, false, targets);
         }

@@ -181,6 +181,20 @@ impl Jobs {
         self.active.iter_mut().find(|job| job.id == id)
     }
 
+    /// Changes were lost: what was compared before them has to be compared again before ranges of it can be sent.
+    pub(super) fn lose(&mut self, scope: Option<(FileId, bool)>) {
+        let concerns = |job: &Job| match scope {
+            Some((file, false)) => job.file == file,
+            Some((_, true)) | None => true,
+        };
+        for job in self.active.iter_mut().chain(&mut self.queued) {
+            if job.work == Work::Content && job.open == 0 && concerns(job) {
+                self.keys.remove(&(job.file, job.targets, job.work));
+                (job.work, job.ranges) = (Work::DifferenceHashes, [Range::ALL].into());
+            }
+        }
+    }
+
     /// The file left the set.
     pub(super) fn give_up(&mut self, id: JobId) {
         if let Some(job) = self.get(id) {

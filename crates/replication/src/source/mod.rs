@@ -84,6 +84,8 @@ pub struct Source {
     captured_done: u64,
     /// Capture's number that a read may have seen.
     captured_read: u64,
+    /// The last place at which changes were lost.
+    lost_at: Sequence,
     expected: (u64, u64),
 }
 
@@ -112,6 +114,7 @@ impl Source {
             captured_in: 0,
             captured_done: 0,
             captured_read: 0,
+            lost_at: 0,
             expected: (0, 0),
             config,
         }

@@ -12,12 +12,16 @@ use crate::read::ReadResult;
 impl Source {
     /// A target needs something for its difference mirror.
     pub(super) fn take_needs(&mut self, target: TargetId, needs: Vec<Need>) {
+        // Asked for before changes were lost, perhaps: what was compared then has to be compared again.
+        let applied = self.connections.get(&target).map_or(0, |connection| connection.applied);
+        let outdated = applied < self.lost_at;
         for need in needs {
             if !self.files.holds(need.file) {
                 continue;
             }
             let (work, ranges) = match need.what {
                 NeedWhat::Hashes => (Work::DifferenceHashes, vec![Range::ALL]),
+                NeedWhat::Content(_) if outdated => (Work::DifferenceHashes, vec![Range::ALL]),
                 NeedWhat::Content(ranges) => (Work::Content, ranges),
             };
             self.jobs.push_once(Job::new(need.file, work, bit(target), Purpose::Difference, ranges));
