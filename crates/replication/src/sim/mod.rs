@@ -21,7 +21,7 @@ mod tests {
 
     #[test]
     fn every_seed_comes_to_rest_and_every_consistent_point_is_one() {
-        let seeds = std::env::var("STEAD_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(3_000);
+        let seeds = std::env::var("STEAD_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(5_000);
         let from = std::env::var("STEAD_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
         for seed in from..from + seeds {
             if let Err(found) = run(seed) {

@@ -74,7 +74,7 @@ impl Source {
             ReadFor::Root { generation, file, index } => self.take_root(generation, file, index, result),
             ReadFor::Part { generation, file, deep } => self.take_part(generation, file, deep, result),
             ReadFor::List { generation, page } => self.take_listing(generation, page, result),
-            ReadFor::MoveIn { file, parent, name } => self.take_move_in(file, parent, &name, result),
+            ReadFor::MoveIn { file, parent, name, news } => self.take_move_in(file, parent, &name, news, result),
             ReadFor::JobNode { job, .. } => self.take_job_node(job, result, captured),
             ReadFor::JobContent { job } => self.take_job_content(job, result),
             ReadFor::JobHashes { job, offset, len, .. } => {
@@ -136,9 +136,9 @@ impl Source {
                 Action::Send(records) => Slot::Records(records.into_bytes()),
                 Action::Lost(scope) => Slot::Lost(scope),
                 Action::Rescan(dir) => Slot::Rescan(dir),
-                Action::MoveIn { file, parent, name } => {
+                Action::MoveIn { file, parent, name, news } => {
                     let ticket = self.issue(ReadRequest::Node { file });
-                    Slot::Read { ticket, what: ReadFor::MoveIn { file, parent, name } }
+                    Slot::Read { ticket, what: ReadFor::MoveIn { file, parent, name, news } }
                 }
             };
             self.stream.push_front(slot);
@@ -169,7 +169,7 @@ impl Source {
     }
 
     /// A file comes into the set by a rename or link, or has to be looked at because it moved away from a scan.
-    fn take_move_in(&mut self, file: FileId, parent: FileId, name: &[u8], result: ReadResult) {
+    fn take_move_in(&mut self, file: FileId, parent: FileId, name: &[u8], news: bool, result: ReadResult) {
         let ReadResult::Node(node) = result else { return self.unreadable(file, result) };
         if self.files.place(parent, name, node.attr.is_dir()) != Place::Taken {
             return;
@@ -181,7 +181,7 @@ impl Source {
         }
         let scan = self.scan.as_ref().filter(|scan| scan.is_walking());
         let (purpose, of_scan) = scan.map_or((Purpose::Mirror, TargetMask::MAX), |scan| (scan.purpose, scan.targets));
-        let targets = if self.files.common.has(file) { of_scan } else { TargetMask::MAX };
+        let targets = if !news && self.files.common.has(file) { of_scan } else { TargetMask::MAX };
         // Targets that the scan is not for have nothing to compare with: they get all of it.
         let walked = scan.is_some() && targets & self.followers() & !of_scan == 0;
         let purpose = if walked { purpose } else { Purpose::Mirror };

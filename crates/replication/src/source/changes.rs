@@ -21,8 +21,9 @@ pub(super) enum Plan {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Send(RecordBuf),
-    /// Read the node of a file that comes into the set, or has to be looked at, under that name.
-    MoveIn { file: FileId, parent: FileId, name: Vec<u8> },
+    /// Read the node of a file that comes into the set, or has to be looked at, under that name. `news`: no record tells
+    /// the name besides, so that every target needs the node.
+    MoveIn { file: FileId, parent: FileId, name: Vec<u8>, news: bool },
     Lost(Option<(FileId, bool)>),
     Rescan(FileId),
 }
@@ -101,7 +102,7 @@ fn link(files: &mut Files, record: &Record<'_>) -> Plan {
                 files.follow(record);
                 send(&mut actions, record);
             }
-            move_in(&mut actions, record.file, record.parent, record.name);
+            move_in(&mut actions, record.file, record.parent, record.name, !held || doubtful);
             stamps(files, &mut actions, record);
             Plan::Replace(actions)
         }
@@ -147,7 +148,7 @@ fn rename(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
             if victim_held {
                 send(&mut actions, &victim_leaves(record));
             }
-            move_in(&mut actions, record.file, names.parent2, record.name2);
+            move_in(&mut actions, record.file, names.parent2, record.name2, true);
             stamps(files, &mut actions, record);
             Plan::Replace(actions)
         }
@@ -176,7 +177,7 @@ fn arrive(files: &mut Files, record: &Record<'_>) -> Plan {
     files.follow(record);
     send(&mut actions, record);
     if !done {
-        move_in(&mut actions, record.file, names.parent2, record.name2);
+        move_in(&mut actions, record.file, names.parent2, record.name2, false);
         stamps(files, &mut actions, record);
     }
     if rescan {
@@ -225,12 +226,14 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
         }
     }
     let mut actions = Vec::new();
+    let mut file_told = false;
     if files.holds(file) && from == Place::Taken {
         if to == Place::Taken || (to == Place::Elsewhere && unlisted) {
             let mut moved = Record { c: 0, ..*record };
             moved.names.victim = FileId::NONE;
             files.follow(&moved);
             send(&mut actions, &moved);
+            file_told = true;
             if to == Place::Elsewhere {
                 files.held_away(file, record.attr.is_dir());
             }
@@ -247,8 +250,8 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
             depart(files, &mut actions, record, victim, there, victim_is_dir);
         }
     }
-    move_in(&mut actions, victim, here.0, here.1);
-    move_in(&mut actions, file, there.0, there.1);
+    move_in(&mut actions, victim, here.0, here.1, true);
+    move_in(&mut actions, file, there.0, there.1, !file_told);
     stamps(files, &mut actions, record);
     Plan::Replace(actions)
 }
@@ -270,7 +273,7 @@ fn swap(files: &mut Files, record: &Record<'_>, differently: bool) -> Plan {
     files.follow(record);
     send(&mut actions, record);
     for (file, parent, name) in undone {
-        move_in(&mut actions, *file, *parent, name);
+        move_in(&mut actions, *file, *parent, name, false);
     }
     stamps(files, &mut actions, record);
     if differently {
@@ -339,8 +342,8 @@ fn stamps(files: &mut Files, actions: &mut Vec<Action>, record: &Record<'_>) {
     }
 }
 
-fn move_in(actions: &mut Vec<Action>, file: FileId, parent: FileId, name: &[u8]) {
-    actions.push(Action::MoveIn { file, parent, name: name.to_vec() });
+fn move_in(actions: &mut Vec<Action>, file: FileId, parent: FileId, name: &[u8], news: bool) {
+    actions.push(Action::MoveIn { file, parent, name: name.to_vec(), news });
 }
 
 fn send(actions: &mut Vec<Action>, record: &Record<'_>) {

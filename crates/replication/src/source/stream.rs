@@ -43,7 +43,7 @@ pub(super) enum ReadFor {
     /// A page of a directory.
     List { generation: u64, page: Page },
     /// The node of a file that a rename or link brings into the set.
-    MoveIn { file: FileId, parent: FileId, name: Vec<u8> },
+    MoveIn { file: FileId, parent: FileId, name: Vec<u8>, news: bool },
     /// Attributes, with which a job begins.
     JobNode { job: JobId, compares: bool },
     /// Content for a job.
