@@ -17,6 +17,9 @@ use crate::peer::messages::{Ask, ReplicaAsk, ReplicaTell, Tell, text_as_path};
 
 /// Holders of files that are listed by name.
 const HOLDERS_SHOWN: usize = 20;
+/// What FUSE itself has no request for.
+const MOUNT_REFUSES: &str = "beneath the capture mount, fallocate cannot collapse or insert ranges, files cannot be \
+     cloned (FICLONE), and st_dev and the file system's type are those of the mount";
 /// Names that are listed of what would be deleted.
 const DELETED_SHOWN: usize = 50;
 
@@ -37,6 +40,9 @@ pub(crate) fn arrange(
     }
     let (set, connection) = plan_parts(world, name, options, &roots)?;
     refuse_overlap(&world.plan, &set, &connection, &what)?;
+    if roots.iter().any(|root| root.is_dir) {
+        responder.notice(MOUNT_REFUSES);
+    }
     let mut size = Size::default();
     for root in &roots {
         let part = tree::measure(&root.plan.path, &rules);
@@ -132,9 +138,8 @@ fn check_path(world: &World, given: &Path, responder: &Responder) -> Result<Root
             "Protect the directory that it is in",
         ));
     }
-    let (dir, name) = (path.parent().unwrap_or(&path).display(), path.file_name().unwrap_or_default().display());
-    let remedy = format!("Protect the directory that it is in: stead protect {dir} --flat --include {name}");
-    Err(unfit(&path, "single files are not part of this release", &remedy))
+    let volume = volume(path.parent().unwrap_or(&path))?;
+    Ok(Root { plan: PathPlan { volume, path }, is_dir: false, nested: Vec::new() })
 }
 
 /// The set that holds the path already, or part of it. Another file system mounted inside a protected directory is not

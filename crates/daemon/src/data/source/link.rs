@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ const GOOD: Duration = Duration::from_secs(10);
 pub(super) struct Link {
     pub(super) target: TargetId,
     pub(super) node: NodeName,
+    pub(super) route: Option<SocketAddr>,
     pub(super) set: SetName,
     pub(super) dialer: Dialer,
     pub(super) events: Sender<Event>,
@@ -53,7 +55,7 @@ impl Link {
         loop {
             generation += 1;
             let begun = Instant::now();
-            let reason = match self.dialer.dial(&self.node, None, &purpose) {
+            let reason = match self.dialer.dial(&self.node, self.route, &purpose) {
                 Ok(stream) => self.session(generation, stream),
                 Err(e) => e.to_string(),
             };

@@ -52,6 +52,7 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
     let links = spec.targets.iter().zip(0..).map(|(link, target)| Link {
         target,
         node: link.node.clone(),
+        route: link.route,
         set: spec.set.clone(),
         dialer: context.dialer.clone(),
         events: events.clone(),

@@ -1,13 +1,14 @@
 //! Getting a target going: guard, replica, journal, the threads.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use stead_disk::guard::Guard;
 use stead_disk::journal::JournalError;
 use stead_disk::replica::{IdStorage, Replica, ReplicaConfig, RootTarget};
-use stead_model::Rules;
 use stead_model::plan::Feature;
+use stead_model::{BadRule, Rules, RulesSpec};
 use stead_replication::target::Recovery;
 use stead_replication::{Target, TargetConfig};
 
@@ -16,7 +17,7 @@ use super::saved::SavedFile;
 use super::session::{Session, Wiring};
 use super::{TargetSession, view};
 use crate::data::threads::spawn;
-use crate::seam::{Context, Failure, TargetSpec};
+use crate::seam::{Context, Failure, TargetRoot, TargetSpec};
 
 const EVENTS_MAX: usize = 1024;
 const JOBS_MAX: usize = 64;
@@ -62,17 +63,41 @@ pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession
 }
 
 fn open(spec: &TargetSpec) -> Result<Replica, String> {
-    let rules = Rules::new(&spec.rules).map_err(|e| e.to_string())?;
-    let roots = spec.roots.iter().map(|root| RootTarget { path: root.path.clone(), rules: rules.clone() }).collect();
     let ids = if spec.without.contains(&Feature::Xattrs) { IdStorage::MapOnly } else { IdStorage::Xattr };
     let config = ReplicaConfig {
-        roots,
+        roots: roots(spec).map_err(|e| e.to_string())?,
         state_dir: spec.state_dir.clone(),
         ids,
         go_without: !spec.without.is_empty(),
         skip_unknown: false,
     };
     Replica::open(config).map_err(|e| e.to_string())
+}
+
+/// Single files of one directory share a root: that of the first of them; the others' roots hold nothing.
+fn roots(spec: &TargetSpec) -> Result<Vec<RootTarget>, BadRule> {
+    let root = |(at, root): (usize, &TargetRoot)| {
+        let (path, rules) = match root.path.parent() {
+            Some(dir) if !root.is_dir => {
+                let first = !spec.roots[..at].iter().any(|before| is_file_in(before, dir));
+                (dir, files_in(spec, dir, first))
+            }
+            _ => (root.path.as_path(), spec.rules.clone()),
+        };
+        Ok(RootTarget { path: path.into(), rules: Rules::new(&rules)? })
+    };
+    spec.roots.iter().enumerate().map(root).collect()
+}
+
+fn is_file_in(root: &TargetRoot, dir: &Path) -> bool {
+    !root.is_dir && root.path.parent() == Some(dir)
+}
+
+fn files_in(spec: &TargetSpec, dir: &Path, first: bool) -> RulesSpec {
+    let files = spec.roots.iter().filter(|root| first && is_file_in(root, dir));
+    let names = files.filter_map(|root| root.path.file_name()).map(|name| name.to_string_lossy());
+    let only = RulesSpec::only(names);
+    if first { only } else { RulesSpec { exclude: vec!["*".into()], ..only } }
 }
 
 fn guard(spec: &TargetSpec) -> Result<Vec<Guard>, String> {
