@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, IFlags, Mode, OFlags, Stat};
 
+use crate::sys;
+
 /// Differences listed before the rest is only counted.
 const LISTED_MAX: usize = 40;
 /// Where a replica keeps what has no name for a moment; it belongs to no set, and is empty at rest.
@@ -26,7 +28,8 @@ const FLAGS: IFlags = IFlags::SYNC
 /// What is compared; everything by default.
 #[derive(Clone, Debug)]
 pub struct Compare {
-    /// Where data is and where holes are.
+    /// Where blocks are allocated and where holes are. Through FUSE and on tmpfs: where data is, which for preallocated
+    /// space depends on what the page cache holds.
     pub holes: bool,
     /// Times of last access.
     pub atime: bool,
@@ -118,7 +121,7 @@ impl Compare {
         check("flags", &a.flags, &b.flags, a.flags == b.flags);
         check("xattrs", &Shown(&a.xattrs), &Shown(&b.xattrs), a.xattrs == b.xattrs);
         if self.holes && a.stat.st_size == b.stat.st_size {
-            check("data at", &a.data, &b.data, a.data == b.data);
+            check("blocks at", &a.blocks, &b.blocks, a.blocks == b.blocks);
         }
         if a.is_file() && b.is_file() && a.stat.st_size == b.stat.st_size {
             match first_difference(&a.path, &b.path, a.stat.st_size as u64) {
@@ -192,7 +195,7 @@ struct Entry {
     target: Option<PathBuf>,
     flags: Option<IFlags>,
     xattrs: BTreeMap<OsString, Vec<u8>>,
-    data: Vec<(u64, u64)>,
+    blocks: Vec<(u64, u64)>,
 }
 
 impl Entry {
@@ -201,15 +204,19 @@ impl Entry {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let target = if kind == FileType::Symlink { Some(fs::read_link(path)?) } else { None };
         let xattrs = xattrs(path)?;
-        let (mut flags, mut data) = (None, Vec::new());
+        let (mut flags, mut blocks) = (None, Vec::new());
         if matches!(kind, FileType::RegularFile | FileType::Directory) {
             let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty())?;
             flags = Some(rustix::fs::ioctl_getflags(&file)? & FLAGS);
             if kind == FileType::RegularFile {
-                data = extents(&file, stat.st_size as u64)?;
+                let file = File::from(file);
+                blocks = match sys::allocated(&file)? {
+                    Some(blocks) => blocks,
+                    None => extents(&file, stat.st_size as u64)?,
+                };
             }
         }
-        Ok(Entry { path: path.into(), stat, target, flags, xattrs, data })
+        Ok(Entry { path: path.into(), stat, target, flags, xattrs, blocks })
     }
 
     fn is_dir(&self) -> bool {

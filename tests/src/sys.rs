@@ -93,3 +93,59 @@ pub fn write_io_uring(file: &File, at: u64, bytes: &[u8]) -> Result<()> {
     }
     Ok(())
 }
+
+/// Where blocks are allocated to a file, written or not, as (from, to); `None` where the file system cannot tell.
+pub fn allocated(file: &File) -> Result<Option<Vec<(u64, u64)>>> {
+    const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
+    const FLAG_SYNC: u32 = 1;
+    const EXTENTS: usize = 256;
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    struct Extent {
+        logical: u64,
+        physical: u64,
+        length: u64,
+        reserved64: [u64; 2],
+        flags: u32,
+        reserved: [u32; 3],
+    }
+    #[repr(C)]
+    struct Map {
+        start: u64,
+        length: u64,
+        flags: u32,
+        mapped: u32,
+        count: u32,
+        reserved: u32,
+        extents: [Extent; EXTENTS],
+    }
+    let mut found: Vec<(u64, u64)> = Vec::new();
+    loop {
+        let start = found.last().map_or(0, |last| last.1);
+        let length = u64::MAX - start;
+        let extents = [Extent::default(); EXTENTS];
+        let count = EXTENTS as u32;
+        let mut map = Map { start, length, flags: FLAG_SYNC, mapped: 0, count, reserved: 0, extents };
+        // SAFETY: the structure is laid out as linux/fiemap.h says, with room for as many extents as `count` tells.
+        let result = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, &mut map) };
+        if result != 0 {
+            let error = std::io::Error::last_os_error();
+            let unknown = [libc::ENOTTY, libc::EOPNOTSUPP, libc::EINVAL, libc::ENOSYS];
+            return if error.raw_os_error().is_some_and(|code| unknown.contains(&code)) {
+                Ok(None)
+            } else {
+                Err(error.into())
+            };
+        }
+        for extent in &map.extents[..map.mapped as usize] {
+            let (from, to) = (extent.logical.max(start), extent.logical + extent.length);
+            match found.last_mut() {
+                Some(last) if last.1 == from => last.1 = to,
+                _ => found.push((from, to)),
+            }
+        }
+        if map.mapped < count {
+            return Ok(Some(found));
+        }
+    }
+}

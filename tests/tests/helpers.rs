@@ -72,7 +72,7 @@ fn the_comparison_sees_every_kind_of_difference() {
     file.write_all_at(&[0; 4096], 901_120).unwrap();
     let times_apart = Compare { atime: false, mtime: false, ..Compare::default() };
     let found = times_apart.differences(&x, &y).unwrap();
-    assert!(found.iter().any(|line| line.contains("data at")), "zeros instead of a hole: {found:?}");
+    assert!(found.iter().any(|line| line.contains("blocks at")), "zeros instead of a hole: {found:?}");
 }
 
 /// cp copies no inode flags and changes the atimes of what it reads no further on a noatime file system.
