@@ -183,13 +183,6 @@ fn who_works_in_a_set_is_named_where_it_cannot_be_ended() {
 }
 
 #[test]
-fn a_single_file_is_refused_with_another_way() {
-    let site = site();
-    let file = site.source("notes").join("sub/file");
-    site.protect(&file, &site.replica("file"), &[]).refused(1, &["single files", "--flat --include file"]);
-}
-
-#[test]
 fn a_plan_in_a_file_makes_and_ends_sets() {
     let site = site();
     let source = site.source("notes");

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Connection};
@@ -16,8 +16,10 @@ use super::stream::PeerStream;
 use super::{Fingerprint, Identity, Purpose, tls};
 use crate::state::peers::Peer;
 
+/// Longest attempt on one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest attempt on all addresses, with the greeting.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Opens connections to trusted peers. Cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -121,22 +123,34 @@ impl Dialer {
         self.book.by_name(node).is_some()
     }
 
-    /// Connects to that peer for that purpose: one attempt on each of its addresses (only `route` where given), each
-    /// bounded by a few seconds. The stream blocks, without time-out; the greeting is done.
+    /// Connects to that peer for that purpose: one attempt on each of its addresses (only `route` where given), 15 s at
+    /// most for all of it. The stream blocks, without time-out; the greeting is done.
     ///
     /// # Errors
     /// Why not.
     pub fn dial(&self, node: &NodeName, route: Option<SocketAddr>, purpose: &Purpose) -> Result<PeerStream, DialError> {
-        let peer = self.book.by_name(node).ok_or_else(|| DialError::UnknownNode(node.clone()))?;
-        let addresses = route.map_or(peer.addresses, |route| vec![route]);
-        self.dial_target(&Target { name: node.to_string(), fingerprint: peer.fingerprint, addresses }, purpose)
+        self.dial_within(node, route, purpose, DIAL_TIMEOUT)
     }
 
-    pub(crate) fn dial_target(&self, target: &Target, purpose: &Purpose) -> Result<PeerStream, DialError> {
+    fn dial_within(
+        &self,
+        node: &NodeName,
+        route: Option<SocketAddr>,
+        purpose: &Purpose,
+        timeout: Duration,
+    ) -> Result<PeerStream, DialError> {
+        let peer = self.book.by_name(node).ok_or_else(|| DialError::UnknownNode(node.clone()))?;
+        let addresses = route.map_or(peer.addresses, |route| vec![route]);
+        self.dial_target(&Target { name: node.to_string(), fingerprint: peer.fingerprint, addresses }, purpose, timeout)
+    }
+
+    fn dial_target(&self, target: &Target, purpose: &Purpose, timeout: Duration) -> Result<PeerStream, DialError> {
+        let deadline = Instant::now() + timeout;
+        let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let mut reasons = Vec::new();
         for address in &target.addresses {
-            match TcpStream::connect_timeout(address, CONNECT_TIMEOUT) {
-                Ok(tcp) => return self.greet(target, *address, tcp, purpose),
+            match TcpStream::connect_timeout(address, left().min(CONNECT_TIMEOUT)) {
+                Ok(tcp) => return self.greet(target, *address, tcp, purpose, left()),
                 Err(e) => reasons.push(format!("{address}: {e}")),
             }
         }
@@ -152,18 +166,19 @@ impl Dialer {
         address: SocketAddr,
         tcp: TcpStream,
         purpose: &Purpose,
+        timeout: Duration,
     ) -> Result<PeerStream, DialError> {
         let name = target.name.clone();
         let greeting = |why: String| DialError::Greeting { name: name.clone(), address, why };
         let config = tls::client(&self.identity, target.fingerprint).map_err(|e| greeting(e.to_string()))?;
         let server = ServerName::from(address.ip());
         let tls = ClientConnection::new(config, server).map_err(|e| greeting(e.to_string()))?;
-        let mut stream = PeerStream::handshake(tcp, Connection::Client(tls), HELLO_TIMEOUT).map_err(|e| {
+        let mut stream = PeerStream::handshake(tcp, Connection::Client(tls), timeout).map_err(|e| {
             let wrong = e.get_ref().and_then(|e| e.downcast_ref()).is_some_and(tls::is_wrong_certificate);
             if wrong { DialError::WrongCertificate { name: name.clone(), address } } else { greeting(e.to_string()) }
         })?;
         let untimed = |e: io::Error| greeting(e.to_string());
-        stream.set_timeout(Some(HELLO_TIMEOUT)).map_err(untimed)?;
+        stream.set_timeout(Some(timeout)).map_err(untimed)?;
         hello::greet(&mut stream, purpose).map_err(|e| match e {
             HelloError::Refused(failure) => DialError::Refused { name: name.clone(), failure },
             other => greeting(other.to_string()),
@@ -176,14 +191,15 @@ impl Dialer {
 /// Asks a peer one question.
 pub(crate) fn ask(dialer: &Dialer, node: &NodeName, ask: &Ask, timeout: Duration) -> Result<Tell, Failure> {
     let what = format!("{node} could not be asked");
-    let stream = dialer.dial(node, None, &Purpose::Prepare).map_err(|e| e.failure(&what))?;
+    let dialed = dialer.dial_within(node, None, &Purpose::Prepare, timeout.min(DIAL_TIMEOUT));
+    let stream = dialed.map_err(|e| e.failure(&what))?;
     exchange(stream, node.as_str(), ask, timeout)
 }
 
 /// Asks whoever has that certificate at that address, to be trusted.
 pub(crate) fn ask_address(dialer: &Dialer, target: &Target, ask: &Ask, timeout: Duration) -> Result<Tell, Failure> {
-    let stream =
-        dialer.dial_target(target, &Purpose::Join).map_err(|e| e.failure("the invitation was not accepted"))?;
+    let dialed = dialer.dial_target(target, &Purpose::Join, timeout.min(DIAL_TIMEOUT));
+    let stream = dialed.map_err(|e| e.failure("the invitation was not accepted"))?;
     exchange(stream, &target.name, ask, timeout)
 }
 

@@ -183,3 +183,16 @@ fn something_that_is_no_node_is_told_apart_from_nothing() {
         DialError::UnknownNode(_)
     ));
 }
+
+#[test]
+fn a_peer_that_hangs_is_given_up_in_time() {
+    let (paris, lyon) = (side(), side());
+    // It accepts (in the kernel) and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    paris.book.set(vec![peer("lyon", &lyon, vec![listener.local_addr().unwrap()])]);
+    let start = Instant::now();
+    let ping = super::messages::Ask::Ping;
+    let failure = super::ask(&paris.dialer, &"lyon".parse().unwrap(), &ping, Duration::from_millis(300)).unwrap_err();
+    assert!(failure.why.contains("lyon"), "{failure}");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
