@@ -113,14 +113,23 @@ fn admit(stream: UnixStream, clients: &Arc<AtomicUsize>, events: &SyncSender<Eve
         let _ = write_line(&mut &stream, &stead_api::Event::Failed(failure));
         return;
     }
-    let (clients, events) = (clients.clone(), events.clone());
+    let (place, events) = (Place(clients.clone()), events.clone());
     let work = move || {
+        let _place = place;
         if let Err(e) = answer(stream, &events) {
             debug!("a command went away: {e}");
         }
-        clients.fetch_sub(1, Ordering::SeqCst);
     };
     let _ = thread::Builder::new().name("stead-client".into()).stack_size(256 << 10).spawn(work);
+}
+
+/// One of the clients that are answered at the same time.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 fn answer(stream: UnixStream, events: &SyncSender<Event>) -> io::Result<()> {

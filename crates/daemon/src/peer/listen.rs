@@ -97,12 +97,11 @@ impl Server {
             warn!("{address} was turned away: {CONNECTIONS_MAX} connections are being served");
             return;
         }
-        let server = self.clone();
+        let place = Place(self.clone());
         spawn("peer", move || {
-            if let Err(why) = server.serve(tcp, address) {
+            if let Err(why) = place.0.serve(tcp, address) {
                 info!("connection from {address}: {why}");
             }
-            server.busy.fetch_sub(1, Ordering::SeqCst);
         });
     }
 
@@ -151,6 +150,15 @@ impl Server {
 
     fn tell(&self, event: Event) -> Result<(), String> {
         self.events.send(event).map_err(|_| "the daemon is ending".to_string())
+    }
+}
+
+/// One of the connections that are served at the same time.
+struct Place(Arc<Server>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
