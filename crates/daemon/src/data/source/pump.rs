@@ -345,8 +345,8 @@ impl Pump {
             let Some(view) = self.source.view(target) else { continue };
             let node = &self.spec.targets[target as usize].node;
             let since = &mut self.since[target as usize];
-            let capture = self.wiring.drivers.names();
-            all.push(view::status(&self.spec, node, capture, self.wiring.incarnation, &view, since));
+            let (capture, (_, covered)) = (self.wiring.drivers.names(), self.drains.now());
+            all.push(view::status(&self.spec, node, capture, self.wiring.incarnation, covered, &view, since));
         }
         *lock(&self.wiring.status) = all;
     }

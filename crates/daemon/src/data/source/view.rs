@@ -35,6 +35,7 @@ pub(super) fn status(
     target: &NodeName,
     capture: &str,
     incarnation: u64,
+    covered: u64,
     view: &ConnectionView,
     since: &mut Since,
 ) -> ConnectionStatus {
@@ -50,7 +51,7 @@ pub(super) fn status(
         mirror: view.mirror,
         queue: view.queue,
         lag_seconds: Some(lag.unwrap_or(0.0)),
-        consistent_at: (view.consistent_time > 0).then_some(Timestamp(view.consistent_time)),
+        consistent_at: consistent_at(view, covered),
         capture: capture.into(),
         epoch: spec.epoch.number,
         positions: Positions {
@@ -60,4 +61,11 @@ pub(super) fn status(
             applied: position(view.applied),
         },
     }
+}
+
+/// Where nothing is under way, the replica is the source as it was when capture was last found empty.
+fn consistent_at(view: &ConnectionView, covered: u64) -> Option<Timestamp> {
+    let is_level = view.state == State::Replicating && view.oldest_time.is_none() && view.applied == view.captured;
+    let time = if is_level { view.consistent_time.max(covered) } else { view.consistent_time };
+    (view.consistent_time > 0).then_some(Timestamp(time))
 }
