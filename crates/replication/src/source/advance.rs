@@ -170,7 +170,13 @@ impl Source {
 
     /// A file comes into the set by a rename or link, or has to be looked at because it moved away from a scan.
     fn take_move_in(&mut self, file: FileId, parent: FileId, name: &[u8], news: bool, result: ReadResult) {
-        let ReadResult::Node(node) = result else { return self.unreadable(file, result) };
+        let ReadResult::Node(node) = result else {
+            // Its removal follows, and must reach targets that know it.
+            if result == ReadResult::Gone {
+                self.files.announce_in(parent, file);
+            }
+            return self.unreadable(file, result);
+        };
         if self.files.place(parent, name, node.attr.is_dir()) != Place::Taken {
             return;
         }

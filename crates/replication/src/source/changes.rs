@@ -197,13 +197,7 @@ fn leave(files: &mut Files, record: &Record<'_>) -> Plan {
     files.follow(&gone);
     send(&mut actions, &gone);
     stamp(files, &mut actions, record.names.parent2, record.names.stamp2, record.time);
-    if is_dir {
-        files.forget_tree(record.file);
-    } else if record.attr.nlink <= 1 {
-        files.forget(record.file);
-    } else {
-        files.loosen(record.file);
-    }
+    files.leave(record.file, is_dir, record.attr.nlink <= 1);
     Plan::Replace(actions)
 }
 
@@ -239,7 +233,8 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
             }
             note_name(files, file, record.attr.is_dir(), there.0, there.1);
         } else {
-            depart(files, &mut actions, record, file, here, record.attr.is_dir());
+            depart(&mut actions, record, file, here, record.attr.is_dir());
+            files.leave(file, record.attr.is_dir(), false);
         }
     }
     if files.holds(victim) && victim_from == Place::Taken && victim_to != Place::Taken {
@@ -247,7 +242,8 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
             send(&mut actions, &departure(record, victim, there));
             files.held_away(victim, victim_is_dir);
         } else {
-            depart(files, &mut actions, record, victim, there, victim_is_dir);
+            depart(&mut actions, record, victim, there, victim_is_dir);
+            files.leave(victim, victim_is_dir, false);
         }
     }
     move_in(&mut actions, victim, here.0, here.1, true);
@@ -285,7 +281,6 @@ fn swap(files: &mut Files, record: &Record<'_>, differently: bool) -> Plan {
 
 /// One end of an exchange goes out of the set.
 fn depart(
-    files: &mut Files,
     actions: &mut Vec<Action>,
     record: &Record<'_>,
     file: FileId,
@@ -293,12 +288,7 @@ fn depart(
     is_dir: bool,
 ) {
     let mut gone = departure(record, file, name);
-    if is_dir {
-        gone.flags = flags::SUBTREE;
-        files.forget_tree(file);
-    } else {
-        files.loosen(file);
-    }
+    gone.flags = if is_dir { flags::SUBTREE } else { 0 };
     send(actions, &gone);
 }
 

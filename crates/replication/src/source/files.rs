@@ -156,6 +156,15 @@ impl Files {
         }
     }
 
+    /// A file leaves the set by a name, which may have been its `last` one anywhere.
+    pub(super) fn leave(&mut self, file: FileId, is_dir: bool, last: bool) {
+        match (is_dir, last) {
+            (true, _) => self.forget_tree(file),
+            (false, true) => self.forget(file),
+            (false, false) => self.loosen(file),
+        }
+    }
+
     /// A file went to a directory that is not listed yet, and may never be: the targets hold it until the scan ends.
     pub(super) fn held_away(&mut self, file: FileId, is_dir: bool) {
         self.loosen(file);
