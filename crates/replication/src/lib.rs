@@ -13,6 +13,8 @@
 //! 4. of the target: read frames from the connection only while [`Target::wants_frames`].
 
 pub mod frame;
+#[cfg_attr(not(any(test, feature = "sim")), allow(dead_code, reason = "bugs are planted by the simulation only"))]
+mod planted;
 pub mod read;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

@@ -388,7 +388,7 @@ impl World {
             Event::TargetTimer(target) => self.target_due(target),
             Event::Connect(target) => self.connect(target),
             Event::Cut(target) => self.cut(target, "cut"),
-            Event::Crash(target) => self.crash(target),
+            Event::Crash(target) => self.crash(target)?,
             Event::RestartSource => self.restart_source(),
             Event::Ask => self.ask(),
         }
@@ -779,7 +779,7 @@ impl World {
     }
 
     /// Power is cut: what was not synced may be there or not.
-    fn crash(&mut self, target: TargetId) {
+    fn crash(&mut self, target: TargetId) -> Result<(), String> {
         self.cut(target, "power cut");
         let now = self.now();
         let kept = self.rng.one_in(2);
@@ -799,8 +799,15 @@ impl World {
             journal: node.journal.clone(),
         };
         node.target = Target::recover(target_config(), recovery, now);
-        node.replay_until = node.target.view().journaled.sequence;
+        let journaled = node.target.view().journaled;
+        node.replay_until = journaled.sequence;
         node.timer = None;
+        let acknowledged = self.source.view(target).map_or(0, |view| view.journaled);
+        let mirrored = node.checkpoint.is_some_and(|checkpoint| checkpoint.mirrored);
+        if mirrored && journaled.incarnation == self.incarnation && journaled.sequence < acknowledged {
+            return Err(format!("target {target} acknowledged {acknowledged}, and has {journaled} after a power cut"));
+        }
+        Ok(())
     }
 
     /// The source's daemon is restarted: what it had drained and not sent is gone with it.

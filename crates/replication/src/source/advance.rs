@@ -10,6 +10,7 @@ use super::job::{Job, Work};
 use super::stream::{Captured, Due, ReadFor, Slot};
 use super::{Source, bit};
 use crate::frame::Range;
+use crate::planted::{Planted, is_planted};
 use crate::read::{Node, ReadRequest, ReadResult};
 
 impl Source {
@@ -36,7 +37,8 @@ impl Source {
 
     /// For whom the front of the stream is a consistent point.
     pub(super) fn consistent(&self) -> TargetMask {
-        if self.stream.is_amid() || self.captured_done < self.captured_read { 0 } else { !self.blocked() }
+        let ahead = self.captured_done < self.captured_read && !is_planted(Planted::ConsistentTooEarly);
+        if self.stream.is_amid() || ahead { 0 } else { !self.blocked() }
     }
 
     /// For whom no end of what was asked for is reached yet: part of it is still to come.
@@ -136,6 +138,7 @@ impl Source {
                 Action::Send(records) => Slot::Records(records.into_bytes()),
                 Action::Lost(scope) => Slot::Lost(scope),
                 Action::Rescan(dir) => Slot::Rescan(dir),
+                Action::MoveIn { .. } if is_planted(Planted::NoMoveIn) => continue,
                 Action::MoveIn { file, parent, name, news } => {
                     let ticket = self.issue(ReadRequest::Node { file });
                     Slot::Read { ticket, what: ReadFor::MoveIn { file, parent, name, news } }
@@ -146,6 +149,9 @@ impl Source {
     }
 
     fn take_lost(&mut self, scope: Option<(FileId, bool)>) {
+        if is_planted(Planted::ForgetLost) {
+            return;
+        }
         let targets = self.followers();
         if let Some(scan) = &mut self.scan {
             scan.lost |= !scan.is_verify();

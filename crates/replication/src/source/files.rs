@@ -6,6 +6,7 @@ use stead_model::{Attr, FileId, Kind, Record, Stamp};
 
 use super::announced::Announced;
 use super::api::RootConfig;
+use crate::planted::{Planted, is_planted};
 
 /// Directories deeper than this are not looked for: a loop of damaged parents.
 const DEPTH_MAX: usize = 4096;
@@ -294,7 +295,7 @@ impl Files {
 
     /// Brings what is open up to a change that goes to the targets.
     pub(super) fn follow(&mut self, record: &Record<'_>) {
-        if self.open.is_empty() {
+        if self.open.is_empty() || is_planted(Planted::StaleAttributes) {
             return;
         }
         if record.kind != Kind::Sync

@@ -3,6 +3,7 @@
 use stead_model::Sequence;
 
 use super::{Slot, Source, SourceEvent, bit};
+use crate::planted::{Planted, is_planted};
 
 /// Marks that may be open; the oldest is given up beyond.
 const MARKS_MAX: usize = 4096;
@@ -75,7 +76,8 @@ impl Source {
         let connected: Vec<_> = self.connections.iter().collect();
         let everywhere = |sequence: Sequence| {
             connected.iter().all(|(id, connection)| {
-                connection.following && connection.applied >= sequence && blocked & bit(**id) == 0
+                let applied = if is_planted(Planted::MarkEarly) { connection.sent } else { connection.applied };
+                connection.following && applied >= sequence && blocked & bit(**id) == 0
             })
         };
         let mut done = Vec::new();

@@ -9,6 +9,7 @@ use stead_model::record::records;
 use stead_model::{FileId, Kind};
 
 use super::job::JobId;
+use crate::planted::{Planted, is_planted};
 use super::scan::Page;
 use crate::read::{ReadResult, Ticket};
 
@@ -96,6 +97,10 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn push(&mut self, slot: Slot) {
         self.note_in(&slot);
+        if is_planted(Planted::PlaceAfterRead) && matches!(slot, Slot::Captured(_)) {
+            let read = self.slots.iter().position(|slot| matches!(slot, Slot::Read { .. }));
+            return self.slots.insert(read.unwrap_or(self.slots.len()), slot);
+        }
         self.slots.push_back(slot);
     }
 

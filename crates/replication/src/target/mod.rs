@@ -23,6 +23,7 @@ use backlog::{Backlog, Item};
 use scans::Scans;
 
 use crate::frame::{Ack, Changes, Frame, Halted, Holds};
+use crate::planted::{Planted, is_planted};
 
 /// How far the talk with the source is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,8 @@ struct Turn {
 
 impl Turn {
     fn is_due(self, now: Instant) -> bool {
-        !self.running && self.retry_at.is_none_or(|at| now >= at)
+        let given_up = self.failures > 0 && is_planted(Planted::NoRetry);
+        !self.running && !given_up && self.retry_at.is_none_or(|at| now >= at)
     }
 
     fn begin(&mut self) {

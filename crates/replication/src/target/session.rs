@@ -4,6 +4,7 @@ use stead_model::Epoch;
 
 use super::backlog::{Backlog, Item};
 use super::scans::Scans;
+use crate::planted::{Planted, is_planted};
 use super::{Link, Target, TargetEvent, TargetOutput};
 use crate::frame::{
     Ack, Changes, Difference, Frame, Goodbye, Halted, Hello, Need, NeedWhat, VERSION, Welcome, writer_check,
@@ -168,8 +169,9 @@ impl Target {
 
     /// Tells the watermarks where they moved.
     pub(super) fn acknowledge(&mut self) {
+        let journaled = if is_planted(Planted::AcknowledgeEarly) { self.received } else { self.journaled };
         let ack =
-            Ack { journaled: self.journaled, applied: self.applied, consistent_time: self.consistent_time };
+            Ack { journaled, applied: self.applied, consistent_time: self.consistent_time };
         if self.link == Link::Up && self.begun && self.told != Some(ack) {
             self.told = Some(ack);
             self.send(&Frame::Ack(ack));

@@ -1,11 +1,9 @@
-//! Bugs that are planted on request: each has to be caught by a checker of the simulation.
-
-use std::cell::Cell;
+//! Bugs that the simulation plants: each has to be caught by one of its checkers. In a build without it there are none.
 
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planted {
-    /// A read takes its place in the stream when it ends, not when it begins.
+    /// A read takes its place in the stream when it ends, not when it is asked for.
     PlaceAfterRead,
     /// Consistent points do not wait for what a read may have seen of the future.
     ConsistentTooEarly,
@@ -13,6 +11,8 @@ pub enum Planted {
     NoMoveIn,
     /// The end of a file's scan carries the attributes of its begin.
     StaleAttributes,
+    /// Lost changes are not made up for.
+    ForgetLost,
     /// The target acknowledges what is not durable.
     AcknowledgeEarly,
     /// A mark ends when its changes were sent.
@@ -21,20 +21,26 @@ pub enum Planted {
     VerifyOnce,
     /// What failed is not tried again.
     NoRetry,
-    /// A resent frame is taken twice, a lost one is not missed.
-    NoContinuity,
 }
 
+#[cfg(any(test, feature = "sim"))]
 thread_local! {
-    static PLANTED: Cell<Option<Planted>> = const { Cell::new(None) };
+    static PLANTED: std::cell::Cell<Option<Planted>> = const { std::cell::Cell::new(None) };
 }
 
 /// Plants a bug for this thread, or removes it.
+#[cfg(any(test, feature = "sim"))]
 pub fn plant(planted: Option<Planted>) {
     PLANTED.set(planted);
 }
 
 /// Is that bug planted?
-pub fn is_planted(planted: Planted) -> bool {
+#[cfg(any(test, feature = "sim"))]
+pub(crate) fn is_planted(planted: Planted) -> bool {
     PLANTED.get() == Some(planted)
+}
+
+#[cfg(not(any(test, feature = "sim")))]
+pub(crate) const fn is_planted(_planted: Planted) -> bool {
+    false
 }
