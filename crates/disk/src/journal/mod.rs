@@ -1,8 +1,9 @@
 //! Records that were received and that no sync of the replica covers yet: durable before they are acknowledged, applied in
 //! order, kept until a checkpoint of the replica covers them.
 //!
-//! A directory holds segments `0123456789abcdef.journal`, in the order of their numbers; a dropped one may wait as `spare` to be
-//! written again, since overwriting needs no new blocks and so no commit of the file system at each sync.
+//! A directory holds segments `0123456789abcdef.journal`, in the order of their numbers; dropped ones may wait as `spare-…` to be
+//! written again. New ones are filled with zeros first: overwriting needs no new blocks, and so no commit of the file
+//! system at each sync.
 //!
 //! ```text
 //! segment   0 magic "STEADJNL" 8 B · version u16 · zeros 2 B · crc32 u32 of what follows
@@ -32,7 +33,9 @@ use format::{PAYLOAD_BYTES_MAX, RawEntry, SEGMENT_HEAD_BYTES, SegmentHead, entry
 pub use read::Entries;
 pub use storage::{DirStorage, Storage};
 
-const SPARE: &str = "spare";
+/// Files that wait to be written again.
+const SPARE_PREFIX: &str = "spare-";
+const SPARES_MAX: usize = 16;
 
 /// Sizes of a journal.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +47,9 @@ pub struct JournalOptions {
 }
 
 impl Default for JournalOptions {
-    /// Segments of 32 MiB, 4 GiB in all.
+    /// Segments of 8 MiB, 4 GiB in all.
     fn default() -> Self {
-        JournalOptions { segment_bytes: 32 << 20, bytes_max: 4 << 30 }
+        JournalOptions { segment_bytes: 8 << 20, bytes_max: 4 << 30 }
     }
 }
 
@@ -133,7 +136,7 @@ pub struct Journal<S: Storage = DirStorage> {
     options: JournalOptions,
     /// Oldest first; the last one is written to.
     segments: Vec<Segment>,
-    spare: bool,
+    spares: Vec<String>,
     /// Bytes of the last segment that are durable.
     durable: u64,
     failed: bool,
@@ -205,8 +208,8 @@ impl<S: Storage> Journal<S> {
             let name = segment_name(last.number);
             storage.sync(&name).map_err(DiskError::at("sync", &name))?;
         }
-        let (segments, spare) = (found.segments, found.spare);
-        let mut journal = Journal { storage, options, segments, spare, durable: 0, failed: false };
+        let (segments, spares) = (found.segments, found.spares);
+        let mut journal = Journal { storage, options, segments, spares, durable: 0, failed: false };
         // A segment that may be torn is not written on: what a crash left behind its end stays behind it for good.
         journal.begin_segment(found.next, 0)?;
         journal.drop_empty()?;
@@ -320,9 +323,9 @@ impl<S: Storage> Journal<S> {
         }
         let name = segment_name(number);
         let failed = || DiskError::at("begin", &name);
-        if self.spare {
-            self.storage.rename(SPARE, &name).map_err(failed())?;
-            self.spare = false;
+        if let Some(spare) = self.spares.last() {
+            self.storage.rename(spare, &name).map_err(failed())?;
+            self.spares.pop();
         }
         self.storage.allocate(&name, len).map_err(failed())?;
         let allocated = self.storage.len(&name).map_err(failed())?;
@@ -348,11 +351,12 @@ impl<S: Storage> Journal<S> {
             let segment = self.segments.remove(0);
             let name = segment_name(segment.number);
             let failed = || DiskError::at("drop", &name);
-            if self.spare || segment.allocated > self.options.segment_bytes {
+            if self.spares.len() >= SPARES_MAX || segment.allocated > self.options.segment_bytes {
                 self.storage.remove(&name).map_err(failed())?;
             } else {
-                self.storage.rename(&name, SPARE).map_err(failed())?;
-                self.spare = true;
+                let spare = format!("{SPARE_PREFIX}{:x}", segment.number);
+                self.storage.rename(&name, &spare).map_err(failed())?;
+                self.spares.push(spare);
             }
             self.storage.sync_names().map_err(failed())?;
         }

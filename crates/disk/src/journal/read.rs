@@ -4,7 +4,7 @@ use super::format::{
     ENTRY_HEAD_BYTES, RawEntry, SEGMENT_HEAD_BYTES, Segment as HeadOf, SegmentHead, VERSION, entry_bytes, segment_name,
     segment_number,
 };
-use super::{Entry, JournalError, SPARE, Segment, Storage};
+use super::{Entry, JournalError, SPARE_PREFIX, Segment, Storage};
 use crate::DiskError;
 
 /// What opening found.
@@ -12,7 +12,7 @@ pub(super) struct Found {
     pub segments: Vec<Segment>,
     /// Number of the first segment to come where there is none.
     pub next: u64,
-    pub spare: bool,
+    pub spares: Vec<String>,
     /// Names of files that hold nothing.
     pub useless: Vec<String>,
 }
@@ -30,8 +30,8 @@ pub(super) fn find(storage: &mut impl Storage, cut: bool) -> Result<Found, Journ
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
     let next = numbers.last().map_or(1, |last| last + 1);
-    let spare = names.iter().any(|name| name == SPARE);
-    let mut found = Found { segments: Vec::new(), next, spare, useless: Vec::new() };
+    let spares = names.iter().filter(|name| name.starts_with(SPARE_PREFIX)).cloned().collect();
+    let mut found = Found { segments: Vec::new(), next, spares, useless: Vec::new() };
     let heads = heads(storage, &mut numbers, &mut found.useless)?;
     for (at, number) in numbers.iter().copied().enumerate() {
         let missing = at > 0 && heads[at].0 != numbers[at - 1];

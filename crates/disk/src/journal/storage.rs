@@ -13,7 +13,7 @@ pub trait Storage {
     /// # Errors
     /// What the kernel said; so for all methods.
     fn names(&self) -> io::Result<Vec<String>>;
-    /// Makes a file, or takes one that is there, and sees to it that `len` bytes are allocated.
+    /// Makes a file, or takes one that is there, and sees to it that `len` bytes have been written, new ones as zeros.
     #[allow(missing_docs, clippy::missing_errors_doc)]
     fn allocate(&mut self, name: &str, len: u64) -> io::Result<()>;
     /// Length in bytes.
@@ -69,10 +69,12 @@ impl Storage for DirStorage {
     fn allocate(&mut self, name: &str, len: u64) -> io::Result<()> {
         let path = self.dir.join(name);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len) {
-            Err(rustix::io::Errno::OPNOTSUPP) if file.metadata()?.len() < len => file.set_len(len)?,
-            Err(rustix::io::Errno::OPNOTSUPP) => {}
-            done => done?,
+        let zeros = vec![0; 1 << 20];
+        let mut at = file.metadata()?.len();
+        while at < len {
+            let part = (len - at).min(zeros.len() as u64);
+            file.write_all_at(&zeros[..part as usize], at)?;
+            at += part;
         }
         // Its length must be durable before fdatasync may leave the inode alone.
         file.sync_all()?;

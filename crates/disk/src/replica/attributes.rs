@@ -45,7 +45,11 @@ impl Replica {
             self.remove_xattr(file, name)?;
         }
         for (name, value) in extras.xattrs.iter().filter(|xattr| !present.contains(xattr)) {
-            self.set_xattr(file, name, value)?;
+            if name == CAPABILITY && attr.is_file() {
+                self.handles.set_capability(file, value);
+            } else {
+                self.set_xattr(file, name, value)?;
+            }
         }
         self.on_handle(file, "stat", |handles| handles.refresh(file))?;
         self.on_handle(file, "set the owner of", |handles| handles.set_owner_and_mode(file, attr))

@@ -58,6 +58,8 @@ impl Replica {
         };
         if known {
             self.put(file, &dir, &name, None, FileId::NONE)?;
+        } else if self.create_at(file, &record.attr, record.data, &dir, &name)? {
+            self.born(record)?;
         } else if !self.recognised(record, &dir, &name)? {
             let from = self.create(file, &record.attr, record.data, dir.volume())?;
             self.born(record)?;

@@ -23,6 +23,7 @@ impl Replica {
 
     pub(super) fn truncate(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
         // Also where the size is so already: what is allocated beyond the end goes.
+        self.handles.sized(record.file, None);
         self.on_fd(record.file, "truncate", |fd| rustix::fs::ftruncate(fd, record.a))?;
         self.follow(record)
     }
@@ -35,6 +36,7 @@ impl Replica {
             return Err(ApplyError::Corrupt { file, kind, what: "a mode of allocation that cannot be repeated" });
         }
         if record.b > 0 {
+            self.handles.sized(file, None);
             self.on_fd(file, "allocate", |fd| allocate(fd, mode, record.a, record.b))?;
         }
         self.follow(record)
@@ -55,10 +57,15 @@ impl Replica {
     }
 
     pub(super) fn set_size(&mut self, file: FileId, size: u64) -> Result<(), ApplyError> {
+        if self.handles.size(file) == Some(size) {
+            return Ok(());
+        }
         self.on_fd(file, "set the size of", |fd| match rustix::fs::fstat(fd)?.st_size as u64 == size {
             true => Ok(()),
             false => rustix::fs::ftruncate(fd, size),
-        })
+        })?;
+        self.handles.sized(file, Some(size));
+        Ok(())
     }
 
     /// Compares hashes with the file. Without hashes: all have come.
@@ -104,6 +111,7 @@ impl Replica {
 
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> Result<(), ApplyError> {
         self.on_fd(file, "write", |fd| write_all(fd, data, offset))?;
+        self.handles.grown(file, offset + data.len() as u64);
         self.bytes += data.len() as u64;
         Ok(())
     }

@@ -41,6 +41,46 @@ impl Replica {
             }
             Err(errno) => return Err(self.failed_in("create", &holding, &name, errno)),
         };
+        self.take_in(file, attr, fd, path_only, volume)?;
+        if matches!(from, From::Named(..)) {
+            self.held.insert(file);
+        }
+        Ok(from)
+    }
+
+    /// Makes a file under its name at once, where nothing can be inherited and the name is free: the quickest way. For
+    /// a moment it is there without its id; who finds it so after a crash makes it anew.
+    pub(super) fn create_at(
+        &mut self,
+        file: FileId,
+        attr: &Attr,
+        symlink: &[u8],
+        dir: &Dir,
+        name: &CStr,
+    ) -> Result<bool, ApplyError> {
+        if !dir.id.is_some_and(|id| self.handles.is_plain(id)) {
+            return Ok(false);
+        }
+        match make_named(dir, name, attr, symlink) {
+            Ok((fd, path_only)) => {
+                self.take_in(file, attr, fd, path_only, dir.volume())?;
+                self.stated(dir, name);
+                Ok(true)
+            }
+            Err(Errno::EXIST | Errno::PERM | Errno::ACCESS) => Ok(false),
+            Err(errno) => Err(self.failed_in("create", dir, name, errno)),
+        }
+    }
+
+    /// A file that was just made becomes the source's.
+    fn take_in(
+        &mut self,
+        file: FileId,
+        attr: &Attr,
+        fd: OwnedFd,
+        path_only: bool,
+        volume: usize,
+    ) -> Result<(), ApplyError> {
         self.write_id(file, Target { fd: fd.as_fd(), path_only })?;
         let local = file_id_of(&self.ground.volumes[volume].root, fd.as_fd());
         let local = local.map_err(|errno| self.failed("identify", file, errno))?;
@@ -48,11 +88,8 @@ impl Replica {
         self.map.insert(Slot::new(file, local, attr.mode));
         self.map.mark(file, self.mark);
         self.handles.keep(file, fd, path_only).map_err(|errno| self.failed("open", file, errno))?;
-        if matches!(from, From::Named(..)) {
-            self.held.insert(file);
-        }
-        self.handles.set_owner_and_mode(file, attr).map_err(|errno| self.failed("set the owner of", file, errno))?;
-        Ok(from)
+        self.handles.note_made(file);
+        self.handles.set_owner_and_mode(file, attr).map_err(|errno| self.failed("set the owner of", file, errno))
     }
 
     /// Takes what has the name as the source's file: it is of the same type, and nobody else's.

@@ -39,6 +39,12 @@ struct Open {
     uid: u32,
     gid: u32,
     pending: Pending,
+    /// Size in bytes, where this program made the file and nothing else can have changed it.
+    size: Option<u64>,
+    /// Made by this program, and without flags and capability so far.
+    bare: bool,
+    /// A directory from which new files inherit nothing; `None`: not looked at.
+    plain: Option<bool>,
     used: u64,
 }
 
@@ -84,10 +90,49 @@ impl Handles {
             uid: stat.st_uid,
             gid: stat.st_gid,
             pending: Pending::default(),
+            size: None,
+            bare: false,
+            plain: None,
             used: self.clock,
         };
         self.open.insert(id, open);
         Ok(handle)
+    }
+
+    /// The file was just made, empty.
+    pub(super) fn note_made(&mut self, id: FileId) {
+        if let Some(open) = self.open.get_mut(&id) {
+            (open.size, open.bare) = (Some(0), true);
+        }
+    }
+
+    /// The size, where it is known without asking.
+    pub(super) fn size(&self, id: FileId) -> Option<u64> {
+        self.open.get(&id).and_then(|open| open.size)
+    }
+
+    /// Content was written up to there.
+    pub(super) fn grown(&mut self, id: FileId, end: u64) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.size = open.size.map(|size| size.max(end));
+        }
+    }
+
+    /// The size is that, or is to be asked for again.
+    pub(super) fn sized(&mut self, id: FileId, size: Option<u64>) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.size = open.size.and(size);
+        }
+    }
+
+    /// Does a new file inherit nothing from the directory: no ACL, no group, no flags?
+    pub(super) fn is_plain(&mut self, id: FileId) -> bool {
+        let Some(open) = self.open.get_mut(&id) else { return false };
+        *open.plain.get_or_insert_with(|| {
+            let acl = xattr::get(open.handle.target(), b"system.posix_acl_default");
+            let flags = sys::flags(open.handle.fd()).unwrap_or(0);
+            open.mode & 0o2000 == 0 && acl == Ok(None) && flags & Attr::FLAGS == 0
+        })
     }
 
     /// Closes a file; what was pending is lost: for files that are gone.
@@ -160,6 +205,7 @@ impl Handles {
     /// After something else may have changed the permissions (an ACL).
     pub(super) fn refresh(&mut self, id: FileId) -> Result<()> {
         if let Some(open) = self.open.get_mut(&id) {
+            open.plain = None;
             let stat = rustix::fs::fstat(open.handle.fd())?;
             (open.mode, open.uid, open.gid) = (stat.st_mode, stat.st_uid, stat.st_gid);
         }
@@ -170,6 +216,10 @@ impl Handles {
     pub(super) fn set_flags(&mut self, id: FileId, flags: u32) -> Result<()> {
         let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
         let flags = flags & Attr::FLAGS;
+        if open.bare && flags == 0 {
+            return Ok(());
+        }
+        (open.bare, open.plain) = (false, None);
         open.pending.flags = None;
         change_flags(open.handle.fd(), flags & !LOCKS)?;
         if flags & LOCKS != 0 {
@@ -194,7 +244,7 @@ impl Handles {
     /// Before content is written that is no change of the source: its capability must survive.
     pub(super) fn keep_capability(&mut self, id: FileId) -> Result<()> {
         let Some(open) = self.open.get(&id).filter(|open| open.pending.capability.is_none()) else { return Ok(()) };
-        let capability = xattr::get(open.handle.target(), CAPABILITY)?;
+        let capability = if open.bare { None } else { xattr::get(open.handle.target(), CAPABILITY)? };
         self.note(id, |pending| pending.capability = Some(capability));
         Ok(())
     }
@@ -203,7 +253,14 @@ impl Handles {
     pub(super) fn drop_capability(&mut self, id: FileId) {
         if let Some(open) = self.open.get_mut(&id) {
             open.pending.capability = None;
+            open.bare = false;
         }
+    }
+
+    /// The capability that the file is to have when its content is written.
+    pub(super) fn set_capability(&mut self, id: FileId, capability: &[u8]) {
+        self.drop_capability(id);
+        self.note(id, |pending| pending.capability = Some(Some(capability.to_vec())));
     }
 
     fn note(&mut self, id: FileId, set: impl FnOnce(&mut Pending)) {
@@ -270,6 +327,7 @@ impl Open {
             rustix::fs::fchmod(self.handle.fd(), mode)?;
         }
         self.mode = self.mode & !0o7777 | permissions;
+        self.plain = None;
         Ok(())
     }
 }

@@ -452,3 +452,15 @@ impl Replica {
 fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
+
+#[cfg(feature = "testing")]
+impl Replica {
+    /// Fills the map with that many files, to measure it.
+    pub fn fill_for_test(&mut self, count: u64, like: &FileId) {
+        for n in 1..=count {
+            let id = FileId { ino: n, ..*like };
+            self.map.insert(Slot::new(id, FileId { ino: n * 3, ..*like }, 0o100_644));
+            self.map.prove(id, Time { sec: n as i64, nsec: 1 }, n);
+        }
+    }
+}

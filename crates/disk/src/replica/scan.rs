@@ -163,6 +163,9 @@ impl Replica {
             return Ok(Origin::Known);
         }
         let known = self.map.get(file).is_some() && self.handle(file)?.is_some();
+        if !known && self.create_at(file, &record.attr, &symlink(record)?, &dir, &name)? {
+            return Ok(Origin::New);
+        }
         if known && !self.is_root(file) {
             self.put(file, &dir, &name, None, FileId::NONE)?;
             if self.map.get(file).is_some() {

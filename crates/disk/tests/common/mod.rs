@@ -140,7 +140,9 @@ pub fn apply_all(replica: &mut Replica, log: &[Vec<u8>], random: &mut Random, co
 pub fn apply_one(replica: &mut Replica, bytes: &[u8], context: &str) -> Outcome {
     let (record, _) = Record::parse(bytes).unwrap();
     let line = describe(&record);
-    if std::env::var("TRACE").is_ok() { eprintln!("{context}: {line}"); }
+    if std::env::var("TRACE").is_ok() {
+        eprintln!("{context}: {line}");
+    }
     replica.apply(&record).unwrap_or_else(|error| panic!("{context}: {line}: {error}"))
 }
 
