@@ -68,15 +68,11 @@ impl<'a> DirtyMap<'a> {
         self.0.whole.store(1, Relaxed);
     }
 
-    /// Takes one out: `Some(FileId::NONE)` means the whole set, and leaves the map empty.
-    pub fn take(&self) -> Option<FileId> {
+    /// One of the files, with its place; `FileId::NONE` means the whole set. It stays until [`DirtyMap::remove`], so
+    /// that nothing is forgotten by who dies in between.
+    pub fn peek(&self) -> Option<(FileId, usize)> {
         if self.is_whole() {
-            for place in &self.0.places {
-                place.ino.store(0, Relaxed);
-            }
-            self.0.files.store(0, Relaxed);
-            self.0.whole.store(0, Relaxed);
-            return Some(FileId::NONE);
+            return Some((FileId::NONE, 0));
         }
         if self.0.files.load(Relaxed) == 0 {
             return None;
@@ -84,13 +80,25 @@ impl<'a> DirtyMap<'a> {
         let start = self.0.cursor.load(Relaxed) as usize;
         let at = (start..start + PLACES).map(|at| at % PLACES).find(|at| self.0.places[*at].ino.load(Relaxed) != 0)?;
         let place = &self.0.places[at];
-        let (ino, rest) = (place.ino.swap(0, Relaxed), place.rest.load(Relaxed));
-        self.0.cursor.store(at as u64 + 1, Relaxed);
-        self.0.files.fetch_sub(1, Relaxed);
-        Some(FileId { ino, generation: rest as u32, volume: (rest >> 32) as u32 })
+        let (ino, rest) = (place.ino.load(Relaxed), place.rest.load(Relaxed));
+        Some((FileId { ino, generation: rest as u32, volume: (rest >> 32) as u32 }, at))
     }
 
-    /// How often [`DirtyMap::take`] will return something.
+    /// Removes what [`DirtyMap::peek`] returned: a file, or all of them.
+    pub fn remove(&self, file: FileId, at: usize) {
+        if file.is_none() {
+            for place in &self.0.places {
+                place.ino.store(0, Relaxed);
+            }
+            self.0.files.store(0, Relaxed);
+            self.0.whole.store(0, Relaxed);
+        } else if self.0.places[at].ino.swap(0, Relaxed) != 0 {
+            self.0.cursor.store(at as u64 + 1, Relaxed);
+            self.0.files.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// How many [`DirtyMap::peek`] and [`DirtyMap::remove`] will yield.
     pub fn pending(&self) -> u64 {
         if self.is_whole() { 1 } else { self.0.files.load(Relaxed) }
     }
@@ -112,6 +120,12 @@ mod tests {
     use super::*;
     use crate::sys::shared_memory;
 
+    fn take(map: &DirtyMap<'_>) -> Option<FileId> {
+        let (file, at) = map.peek()?;
+        map.remove(file, at);
+        Some(file)
+    }
+
     fn memory() -> Shared {
         let memory = shared_memory(c"test", BYTES.next_multiple_of(4096)).unwrap();
         Shared::map(memory.as_raw_fd(), 0, BYTES.next_multiple_of(4096)).unwrap()
@@ -131,7 +145,7 @@ mod tests {
             wanted.insert(file(n % 1000 + 1));
         }
         assert_eq!(map.pending(), 1000);
-        let got: Vec<_> = std::iter::from_fn(|| map.take()).collect();
+        let got: Vec<_> = std::iter::from_fn(|| take(&map)).collect();
         assert_eq!(got.len(), 1000);
         assert_eq!(got.into_iter().collect::<BTreeSet<_>>(), wanted);
     }
@@ -144,10 +158,10 @@ mod tests {
             map.insert(file(n));
         }
         assert_eq!(map.pending(), 1);
-        assert_eq!(map.take(), Some(FileId::NONE));
-        assert_eq!(map.take(), None);
+        assert_eq!(take(&map), Some(FileId::NONE));
+        assert_eq!(take(&map), None);
         map.insert(file(9));
-        assert_eq!(map.take(), Some(file(9)));
+        assert_eq!(take(&map), Some(file(9)));
     }
 
     #[test]
@@ -159,11 +173,11 @@ mod tests {
                 map.insert(file(round * 100 + n));
             }
             for _ in 0..100 {
-                assert!(map.take().is_some());
+                assert!(take(&map).is_some());
             }
             map.insert(file(round * 100 + 77));
         }
-        let rest: BTreeSet<_> = std::iter::from_fn(|| map.take()).collect();
+        let rest: BTreeSet<_> = std::iter::from_fn(|| take(&map)).collect();
         assert!(rest.contains(&file(199 * 100 + 77)));
         assert_eq!(map.pending(), 0);
     }

@@ -29,6 +29,8 @@ pub const BYTES: usize = NODES_AT + NODES_MAX * size_of::<Node>();
 
 const NODES_AT: usize = 4096;
 const STRIPES: usize = 64;
+/// Descriptors that wait for [`Nodes::close_unused`].
+const UNUSED_MAX: usize = 256;
 
 /// An entry of the table.
 #[repr(C)]
@@ -179,6 +181,8 @@ pub struct Nodes {
     open: AtomicUsize,
     open_max: usize,
     hand: AtomicUsize,
+    /// Descriptors to be closed.
+    unused: Mutex<Vec<RawFd>>,
 }
 
 impl Nodes {
@@ -194,6 +198,7 @@ impl Nodes {
             open: AtomicUsize::new(0),
             open_max: fds_max.saturating_sub(512).max(64),
             hand: AtomicUsize::new(0),
+            unused: Mutex::default(),
         };
         nodes.adopt();
         nodes
@@ -276,8 +281,31 @@ impl Nodes {
         index.free.push(node.index);
         drop(index);
         if fd >= 0 {
-            self.close(fd as RawFd);
+            self.close_soon(fd as RawFd);
         }
+    }
+
+    /// Does this descriptor serve a file of the table?
+    pub fn owns(&self, fd: RawFd) -> bool {
+        self.owners.get(fd as usize).is_some_and(|owner| owner.load(Relaxed) != 0)
+    }
+
+    /// Closes what nobody needs any more. Closing the last descriptor of a deleted file frees its blocks, so it is not
+    /// done while somebody waits for an answer.
+    pub fn close_unused(&self) {
+        let unused = std::mem::take(&mut *self.unused.lock().unwrap_or_else(PoisonError::into_inner));
+        unused.into_iter().for_each(sys::close);
+    }
+
+    fn close_soon(&self, fd: RawFd) {
+        self.owners[fd as usize].store(0, Release);
+        self.open.fetch_sub(1, Relaxed);
+        let mut unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner);
+        if unused.len() < UNUSED_MAX {
+            return unused.push(fd);
+        }
+        drop(unused);
+        sys::close(fd);
     }
 
     // --- descriptors

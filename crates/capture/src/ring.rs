@@ -147,6 +147,11 @@ impl Ring {
         }
     }
 
+    /// Makes its pages present, so that a record costs no page faults.
+    pub fn populate(&self) {
+        self.data.populate(0, self.bytes as usize);
+    }
+
     fn map(memory: RawFd, bytes: usize) -> sys::Result<Ring> {
         let control = Shared::map(memory, 0, DATA_AT)?;
         let data = Shared::map_twice(memory, DATA_AT, bytes)?;
@@ -218,10 +223,14 @@ impl Ring {
     }
 
     fn commit(&self, at: u64, record: &Record<'_>, len: u64) {
+        self.write(at, record, len);
+        self.wake();
+    }
+
+    fn write(&self, at: u64, record: &Record<'_>, len: u64) {
         let offset = (at % self.bytes) as usize;
         record.write_body_to(self.data.exclusive(offset + 4, len as usize - 4));
         self.length_word(at).store(len as u32, Release);
-        self.wake();
     }
 
     fn wake(&self) {
@@ -256,15 +265,23 @@ impl Ring {
             return;
         }
         while used() + FIXED_BYTES as u64 + 8 <= self.bytes {
-            let Some(file) = self.dirty().take() else {
+            let Some((file, place)) = self.dirty().peek() else {
                 header.owing.store(0, Release);
                 return;
             };
-            if let Some(at) = self.take_room(FIXED_BYTES as u64) {
-                let record = Record { time: now(), ..Record::new(Kind::Lost, file) };
-                self.commit(at, &record, FIXED_BYTES as u64);
-            }
+            self.append(&Record { time: now(), ..Record::new(Kind::Lost, file) });
+            self.dirty().remove(file, place);
         }
+    }
+
+    /// Writes a record for which there is room, with the lock held all the time: who dies here leaves nothing behind.
+    fn append(&self, record: &Record<'_>) {
+        let head = &self.header().head.0;
+        let (at, len) = (head.load(Relaxed), record.encoded_len() as u64);
+        self.length_word(at + len).store(0, Relaxed);
+        self.write(at, record, len);
+        head.store(at + len, Release);
+        self.wake();
     }
 
     // --- the reader
@@ -351,11 +368,11 @@ impl Ring {
 
     // --- shared
 
-    /// Frees the lock of a writer that died with it: `is_dead` says of which threads that is known.
-    pub fn unlock_dead(&self, is_dead: impl Fn(u32) -> bool) {
+    /// Frees the lock if its holder died with it.
+    pub fn unlock_dead(&self) {
         let lock = &self.header().lock.0;
         let owner = lock.load(Relaxed);
-        if owner != 0 && is_dead(owner) {
+        if owner != 0 && !sys::thread_is_alive(owner) {
             let _ = lock.compare_exchange(owner, 0, Release, Relaxed);
         }
     }
@@ -415,7 +432,7 @@ impl Ring {
             }
             // The holder makes no system call, so it is only ever late by its time slices, or dead.
             if tries.is_multiple_of(10_000) && owner != 0 {
-                self.unlock_dead(|id| id == owner && !sys::thread_is_alive(id));
+                self.unlock_dead();
             }
         }
         Guard(lock)

@@ -7,9 +7,9 @@
 
 mod mounts;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -184,7 +184,7 @@ impl Supervisor {
         if self.deaths.len() > 100 {
             std::thread::sleep(Duration::from_millis(100)); // it dies at once each time: do not spin
         }
-        self.ring.unlock_dead(|_| true);
+        self.ring.unlock_dead();
         self.ring.fill_holes();
         self.restarts += 1;
         if let Err(error) = self.start_server() {
@@ -226,12 +226,26 @@ impl Supervisor {
         let nodes = Nodes::new(table, self.mounts.roots(), self.fds_max);
         let server = Server::new(nodes, ring, slots, self.order, self.restarts);
         if self.restarts > 0 {
+            self.close_strays(&server.nodes);
             for root in server.nodes.roots() {
                 device::notify(root.device, abi::notify::RESEND, &[])?;
             }
         }
         server.run();
         Ok(())
+    }
+
+    /// Closes descriptors that a dead server had opened and nobody knows any more.
+    fn close_strays(&self, nodes: &Nodes) {
+        let mut known: HashSet<RawFd> = self.mounts.fds().collect();
+        known.extend([0, 1, 2]);
+        known.extend([&self.listener, &self.signals, &self.state, &self.ring_memory].map(AsRawFd::as_raw_fd));
+        known.extend(self.clients.iter().chain(self.flushes.values()).map(AsRawFd::as_raw_fd));
+        let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
+        let open: Vec<RawFd> = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        for fd in open.into_iter().filter(|fd| !known.contains(fd) && !nodes.owns(*fd)) {
+            sys::close(fd);
+        }
     }
 
     fn start_flusher(&mut self) {

@@ -462,6 +462,12 @@ impl Shared {
         unsafe { std::slice::from_raw_parts_mut(self.place(offset, len), len) }
     }
 
+    /// Makes the pages present. Failure costs only time later.
+    pub fn populate(&self, offset: usize, len: usize) {
+        // SAFETY: inside.
+        unsafe { libc::madvise(self.place(offset, len).cast(), len, libc::MADV_POPULATE_WRITE) };
+    }
+
     /// Makes the pages present and keeps them: a fault while a request is copied in would fail the request.
     pub fn pin(&self, offset: usize, len: usize) {
         let from = self.place(offset, len).cast();

@@ -67,8 +67,6 @@ pub fn shake_hands(device: RawFd, order: Order) -> io::Result<u64> {
         ..InitOut::default()
     };
     reply(device, header.unique, &[answer.as_bytes(), &[]])?;
-    // From here on whoever reads looks first and sleeps in poll(2).
-    rustix::fs::fcntl_setfl(sys::fd(device), OFlags::NONBLOCK)?;
     Ok(agreed)
 }
 

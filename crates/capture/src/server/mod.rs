@@ -53,6 +53,8 @@ pub struct Server {
     threads: AtomicUsize,
     /// Which half of slots and flights is ours: the other holds what the dead predecessor was doing.
     half: usize,
+    /// Did another server die before it?
+    is_heir: bool,
     gates: Vec<Gate>,
     recently_read: Mutex<Vec<(u32, u64)>>,
     ticker: OnceLock<Thread>,
@@ -64,7 +66,7 @@ pub struct Server {
 impl Server {
     /// A server over state that is new, or was left by a dead one; `restarts` counts those before.
     pub fn new(nodes: Nodes, ring: Ring, slots: Slots, order: Order, restarts: u32) -> Server {
-        let gates = nodes.roots().iter().map(|_| Gate::new()).collect();
+        let gates = nodes.roots().iter().map(|_| Gate::new(seats())).collect();
         Server {
             nodes,
             ring,
@@ -72,6 +74,7 @@ impl Server {
             order,
             threads: AtomicUsize::new(0),
             half: restarts as usize % 2,
+            is_heir: restarts > 0,
             gates,
             recently_read: Mutex::default(),
             ticker: OnceLock::new(),
@@ -86,7 +89,9 @@ impl Server {
             let ticker = scope.spawn(|| self.tick(scope));
             let _ = self.ticker.set(ticker.thread().clone());
             for root in self.nodes.roots() {
-                self.start_worker(scope, root);
+                for _ in 0..seats() {
+                    self.start_worker(scope, root);
+                }
             }
         });
     }
@@ -111,6 +116,9 @@ impl Server {
     // --- the ticker
 
     fn tick<'s>(&'s self, scope: &'s Scope<'s, '_>) {
+        if !self.is_heir {
+            self.ring.populate();
+        }
         let mut atimes_at = Instant::now();
         while !self.stopping.load(Relaxed) {
             let mut active = false;
@@ -123,6 +131,7 @@ impl Server {
                     }
                 }
             }
+            self.nodes.close_unused();
             if atimes_at.elapsed() >= ATIME_TICK {
                 atimes_at = Instant::now();
                 self.look_at_atimes();
@@ -178,6 +187,12 @@ impl Server {
             self.ring.put(&Record { c: AttrMask::ATIME.0, attr, ..Record::new(Kind::SetAttr, node.file) });
         }
     }
+}
+
+/// Threads that wait at the device of one mount: a quarter of the processors.
+fn seats() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors as u32 / 4).clamp(1, 4)
 }
 
 pub(crate) use reply::attr_of;

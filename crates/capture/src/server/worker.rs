@@ -1,9 +1,8 @@
 //! One serving thread: read, carry out, answer, again.
 
 use std::thread::Scope;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use stead_model::{FileId, Kind, Record};
 
@@ -17,12 +16,6 @@ use crate::root::Root;
 use crate::slots::{Phase, Slot};
 use crate::sys;
 
-/// How long a thread looks for the next request before it sleeps, where requests follow each other closely. A wake-up
-/// costs the application more than that where an idle processor halts.
-const SPIN: Duration = Duration::from_micros(50);
-/// Successful spins in a row that are remembered.
-const HEAT_MAX: u32 = 8;
-
 /// One serving thread of one mount.
 pub struct Worker<'s, 'e> {
     pub(super) server: &'s Server,
@@ -32,8 +25,6 @@ pub struct Worker<'s, 'e> {
     flight: &'s Flight,
     desk: &'s Desk,
     umask: u32,
-    /// Above 0: spinning has paid lately.
-    heat: u32,
     scope: &'s Scope<'s, 'e>,
 }
 
@@ -55,7 +46,7 @@ impl<'s, 'e> Worker<'s, 'e> {
     ) -> Self {
         let (slot, flight) = (server.slots.slot(index), server.ring.flight(index));
         slot.prepare();
-        Worker { server, root, reply: Reply::new(), slot, flight, desk, umask: u32::MAX, heat: 0, scope }
+        Worker { server, root, reply: Reply::new(), slot, flight, desk, umask: u32::MAX, scope }
     }
 
     /// Serves until the mount is gone.
@@ -84,37 +75,16 @@ impl<'s, 'e> Worker<'s, 'e> {
 
     /// Waits for a request. `None`: the mount is gone.
     fn next_request(&mut self) -> Option<usize> {
-        let mut since = None;
         loop {
             match sys::read(self.root.device, self.slot.buffer()) {
-                Ok(len) => {
-                    if since.is_some() {
-                        self.heat = (self.heat + 1).min(HEAT_MAX);
-                    }
-                    return Some(len);
-                }
-                Err(Errno::AGAIN) => {
-                    let since = since.get_or_insert_with(Instant::now);
-                    if self.heat == 0 || since.elapsed() > SPIN {
-                        self.sleep(*since);
-                    }
-                }
-                Err(Errno::INTR | Errno::NOENT) => {}
+                Ok(len) => return Some(len),
+                Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => {}
                 Err(Errno::NODEV) => return None,
                 Err(error) => {
                     eprintln!("stead capture: reading requests: {error}");
                     std::thread::sleep(Duration::from_millis(10));
                 }
             }
-        }
-    }
-
-    fn sleep(&mut self, idle_since: Instant) {
-        self.heat = self.heat.saturating_sub(HEAT_MAX / 2);
-        let device = sys::fd(self.root.device);
-        let _ = rustix::event::poll(&mut [PollFd::from_borrowed_fd(device, PollFlags::IN)], None);
-        if idle_since.elapsed() < 2 * SPIN {
-            self.heat = HEAT_MAX;
         }
     }
 

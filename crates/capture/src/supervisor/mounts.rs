@@ -1,7 +1,7 @@
 //! The mounts of a set, and what lies beneath them.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,8 @@ pub struct Mounts {
 struct Mount {
     place: CString,
     /// A private copy of the mount beneath: without the mounts nested in it, and whatever is mounted over it.
-    _tree: Option<OwnedFd>,
+    /// `None` where the kernel refuses to copy it.
+    tree: Option<OwnedFd>,
     root: BeneathRoot,
     device: Option<OwnedFd>,
     /// Topmost nested mounts.
@@ -144,6 +145,14 @@ impl Mounts {
         self.all.iter().map(info).collect()
     }
 
+    /// Numbers of all descriptors that belong to the mounts.
+    pub fn fds(&self) -> impl Iterator<Item = RawFd> {
+        self.all.iter().flat_map(|mount| {
+            let trees = mount.tree.iter().chain(&mount.device).chain(mount.nested.iter().map(|(_, tree)| tree));
+            trees.chain([&mount.root.fd]).map(AsRawFd::as_raw_fd)
+        })
+    }
+
     /// Descriptors of the directories beneath.
     pub fn beneath(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.all.iter().map(|mount| mount.root.fd.as_fd())
@@ -173,7 +182,7 @@ impl Mount {
             }
         }
         let flags = mount_flags(&root.fd);
-        Ok(Mount { place, _tree: tree, root, device: None, nested, flags })
+        Ok(Mount { place, tree, root, device: None, nested, flags })
     }
 
     /// Copies nested mounts anew: what was mounted meanwhile goes along.

@@ -5,12 +5,12 @@ use stead_model::record::records;
 
 use super::*;
 
-fn watch(dir: &Path) -> WatchCapture {
+fn watch(dir: &Path) -> Arc<WatchCapture> {
     WatchCapture::start(&[dir.join("a.ini"), dir.join("b.ini")]).unwrap()
 }
 
 /// Kind and name of everything up to now.
-fn seen(capture: &mut WatchCapture) -> Vec<(Kind, FileId, FileId, Vec<u8>)> {
+fn seen(capture: &mut Arc<WatchCapture>) -> Vec<(Kind, FileId, FileId, Vec<u8>)> {
     let until = capture.captured();
     let mut out = Vec::new();
     assert_eq!(capture.drain(&mut out, usize::MAX).unwrap(), until);
