@@ -36,6 +36,10 @@ pub enum Refusal {
     #[error("{path} is protected already: a capture mount is there")]
     Captured { path: PathBuf },
     #[error(
+        "the capture process that served {path} has died, and nothing there can be reached until another is started"
+    )]
+    Dead { path: PathBuf },
+    #[error(
         "/dev/fuse cannot be opened ({why}); load the module with `modprobe fuse`, or pass the device into the container"
     )]
     NoFuse { why: std::io::Error },
@@ -54,12 +58,17 @@ pub fn check(path: &Path) -> Result<Checked, Refusal> {
     let given = path;
     let path = std::fs::canonicalize(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Refusal::Missing { path: given.into() },
+        std::io::ErrorKind::NotConnected => Refusal::Dead { path: given.into() },
         _ => system(error),
     })?;
     if path == Path::new("/") {
         return Err(Refusal::Root);
     }
-    if !std::fs::metadata(&path).map_err(system)?.is_dir() {
+    let is_dir = match std::fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotConnected => return Err(Refusal::Dead { path }),
+        meta => meta.map_err(system)?.is_dir(),
+    };
+    if !is_dir {
         return Err(Refusal::NotDirectory { path });
     }
     if !rustix::process::geteuid().is_root() {
@@ -80,6 +89,17 @@ pub fn check(path: &Path) -> Result<Checked, Refusal> {
     crate::fuse::device::open().map_err(|why| Refusal::NoFuse { why })?;
     let nested = nested_beneath(&path, &mounts);
     Ok(Checked { path, nested, fs_type })
+}
+
+/// Unmounts what a capture process that died left over `path`. It changes nothing where one lives.
+pub fn clear_dead(path: &Path) {
+    while matches!(check(path), Err(Refusal::Dead { .. })) {
+        let ours = |mounts: Vec<Mount>| mounts.iter().any(|mount| mount.point == path && mount.fs_type == "fuse.stead");
+        if !read_mounts().is_ok_and(ours) || rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH).is_err()
+        {
+            return;
+        }
+    }
 }
 
 /// A line of `/proc/self/mountinfo`.

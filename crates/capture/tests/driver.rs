@@ -246,3 +246,65 @@ fn a_killed_server_is_replaced_and_nobody_notices() {
     let bytes = rig.drain();
     assert!(records(&bytes).all(|record| record.is_ok()));
 }
+
+#[test]
+fn a_dead_process_leaves_the_directory_closed_and_the_next_start_opens_it() {
+    let mut rig = Rig::new();
+    std::fs::write(rig.ours().join("a"), "kept").unwrap();
+    let first = rig.capture().incarnation();
+    let pid = rustix::process::Pid::from_raw(rig.capture().status().pid as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    eventually("nothing is served", || std::fs::read(rig.ours().join("a")).is_err());
+    assert!(std::fs::write(rig.ours().join("unseen"), "").is_err(), "rather closed than unprotected");
+    assert!(matches!(check(&rig.ours()), Err(stead_capture::Refusal::Dead { .. })));
+    rig.capture = None;
+    let exe = Path::new(env!("CARGO_BIN_EXE_stead-capture-dev"));
+    rig.capture = Some(spawn(&rig.spec, exe).unwrap());
+    assert_eq!(std::fs::read_to_string(rig.ours().join("a")).unwrap(), "kept");
+    assert_ne!(rig.capture().incarnation(), first);
+}
+
+#[test]
+fn a_read_that_moves_the_time_of_access_is_told() {
+    let mut rig = Rig::prepared(
+        |dir| {
+            shell(dir, "echo text > a; touch -d 2001-01-01 a; echo other > b");
+        },
+        |_| {},
+    );
+    std::fs::read(rig.ours().join("a")).unwrap();
+    let mut bytes = Vec::new();
+    eventually("a record of the time of access", || {
+        bytes.extend(rig.drain());
+        !bytes.is_empty()
+    });
+    let record = records(&bytes).next().unwrap().unwrap();
+    assert_eq!((record.kind, record.c), (Kind::SetAttr, stead_model::AttrMask::ATIME.0));
+    assert!(record.attr.atime().sec > 1_700_000_000);
+}
+
+/// Many threads wait for a disk at once, and others are still served.
+#[test]
+fn waiting_for_the_disk_holds_up_nobody_else() {
+    let rig = Rig::new();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let dir = rig.ours();
+    std::thread::scope(|scope| {
+        for id in 0..12 {
+            let (dir, done) = (&dir, &done);
+            scope.spawn(move || {
+                let file = std::fs::File::create(dir.join(format!("f{id}"))).unwrap();
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::io::Write::write_all(&mut &file, b"line\n").unwrap();
+                    file.sync_all().unwrap();
+                }
+            });
+        }
+        let start = Instant::now();
+        for n in 0..300 {
+            std::fs::write(dir.join("other"), n.to_string()).unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?} for 300 small writes", start.elapsed());
+    });
+}

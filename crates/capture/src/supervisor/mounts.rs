@@ -12,6 +12,7 @@ use stead_model::VolumeId;
 use stead_model::handle::HandleShape;
 
 use super::ServeError;
+use crate::check::clear_dead;
 use crate::control::{RootInfo, shape_number};
 use crate::fuse::device;
 use crate::root::Root;
@@ -40,6 +41,7 @@ impl Mounts {
     pub fn prepare(spec: &MountSpec) -> Result<Mounts, ServeError> {
         let mut mounts = Mounts { all: Vec::new(), keep: false };
         for path in &spec.roots {
+            clear_dead(path);
             let mount = Mount::prepare(path, &mounts.all)?;
             mounts.all.push(mount);
         }
