@@ -77,8 +77,10 @@ fn clean_up_on_signals() {
 
 /// Removes what every run of this process made.
 pub fn remove_all() {
-    for name in alive().drain(..) {
-        remove(&name);
+    let names: Vec<String> = alive().drain(..).collect();
+    // Twice: the thread that was interrupted may have been about to make something.
+    for name in names.iter().chain(&names) {
+        remove(name);
     }
 }
 
