@@ -89,6 +89,9 @@ struct Node {
     fails: u64,
     /// Where the source was when it was as the replica is now, if it ever was.
     at_point: Option<u64>,
+    /// What was told to be durable of the present stream.
+    acknowledged: u64,
+    stream_begin: Option<u64>,
 }
 
 struct Reading {
@@ -232,6 +235,8 @@ impl World {
                 replay_until: 0,
                 fails: 0,
                 at_point: None,
+                acknowledged: 0,
+                stream_begin: None,
             };
             world.nodes.insert(target, node);
             world.input(SourceInput::AddTarget { target });
@@ -634,7 +639,16 @@ impl World {
             let Some(output) = node.target.poll_output() else { break };
             let process = node.process;
             match output {
-                TargetOutput::Send(frame) => self.send_to_source(target, frame),
+                TargetOutput::Send(frame) => {
+                    if let Ok(Frame::Ack(ack)) = Frame::decode(&header(&frame.header), frame.to_vec().into()) {
+                        // The first one of a stream only says where it began.
+                        let begun = *node.stream_begin.get_or_insert(ack.journaled);
+                        if ack.journaled > begun {
+                            node.acknowledged = node.acknowledged.max(ack.journaled);
+                        }
+                    }
+                    self.send_to_source(target, frame);
+                }
                 TargetOutput::Journal { frames, last } => {
                     let changes = frames.into_iter().map(|frame| match Frame::decode(&header(&frame), frame.clone()) {
                         Ok(Frame::Changes(changes)) => changes,
@@ -659,7 +673,10 @@ impl World {
                     (header.epoch, header.incarnation) != (position.epoch, position.incarnation)
                         || header.last > position.sequence
                 }),
-                TargetOutput::ResetJournal => node.journal.clear(),
+                TargetOutput::ResetJournal => {
+                    node.journal.clear();
+                    (node.acknowledged, node.stream_begin) = (0, None);
+                }
                 TargetOutput::SaveEpoch(epoch) => {
                     node.epoch = Some(epoch);
                     let delay = self.rng.below(300);
@@ -802,9 +819,9 @@ impl World {
         let journaled = node.target.view().journaled;
         node.replay_until = journaled.sequence;
         node.timer = None;
-        let acknowledged = self.source.view(target).map_or(0, |view| view.journaled);
         let mirrored = node.checkpoint.is_some_and(|checkpoint| checkpoint.mirrored);
-        if mirrored && journaled.incarnation == self.incarnation && journaled.sequence < acknowledged {
+        let acknowledged = node.acknowledged;
+        if mirrored && journaled.sequence < acknowledged {
             return Err(format!("target {target} acknowledged {acknowledged}, and has {journaled} after a power cut"));
         }
         Ok(())

@@ -196,7 +196,8 @@ impl Source {
         let targets = if !news && self.files.common.has(file) { of_scan } else { TargetMask::MAX };
         // Targets that the scan is not for have nothing to compare with: they get all of it.
         let walked = scan.is_some() && targets & self.followers() & !of_scan == 0;
-        let purpose = if walked { purpose } else { Purpose::Mirror };
+        let asks_anew = walked && !self.files.has_left(file);
+        let purpose = if asks_anew { purpose } else { Purpose::Mirror };
         self.files.announce_in(parent, file);
         let whole = self.scan.as_ref().is_some_and(|scan| scan.whole);
         self.files.announce_seen(file, whole);

@@ -55,6 +55,8 @@ pub(super) struct Files {
     stale_since: bool,
     /// Files that lost a name and have others, of which none may be in the set; or that not all targets have yet.
     loose: HashSet<FileId>,
+    /// Files that left while the running scan went on: what targets asked for of them may have been dropped.
+    left: HashSet<FileId>,
 }
 
 impl Files {
@@ -72,6 +74,7 @@ impl Files {
             stale: false,
             stale_since: false,
             loose: HashSet::new(),
+            left: HashSet::new(),
         }
     }
 
@@ -159,11 +162,19 @@ impl Files {
 
     /// A file leaves the set by a name, which may have been its `last` one anywhere.
     pub(super) fn leave(&mut self, file: FileId, is_dir: bool, last: bool) {
+        if self.seen.is_some() && self.left.len() < LOOSE_MAX {
+            self.left.insert(file);
+        }
         match (is_dir, last) {
             (true, _) => self.forget_tree(file),
             (false, true) => self.forget(file),
             (false, false) => self.loosen(file),
         }
+    }
+
+    /// Did it leave, or may it have left, since the running scan began?
+    pub(super) fn has_left(&self, file: FileId) -> bool {
+        self.stale_since || self.left.len() >= LOOSE_MAX || self.left.contains(&file)
     }
 
     /// A file went to a directory that is not listed yet, and may never be: the targets hold it until the scan ends.
@@ -187,6 +198,7 @@ impl Files {
     pub(super) fn scan_begins(&mut self) {
         self.seen = Some(Announced::default());
         self.stale_since = false;
+        self.left.clear();
     }
 
     /// A scan of the whole set ended: what it came by is what every target knows.

@@ -65,6 +65,10 @@ impl Backlog {
         self.items.push_back(item);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

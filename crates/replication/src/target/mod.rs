@@ -240,7 +240,10 @@ impl Target {
             let header = changes.header;
             let stream = (header.epoch, header.incarnation);
             let before = header.first.saturating_sub(1);
-            if self.stream != Some(stream) && self.backlog.bytes() == 0 {
+            // The journal was reset after the checkpoint: it begins with another stream, or later in the same one.
+            let anew = self.stream != Some(stream) || before > self.received;
+            if anew && self.backlog.is_empty() {
+                whole &= self.stream != Some(stream);
                 self.stream = Some(stream);
                 self.scans = Scans::default();
                 self.begun = true;
