@@ -23,7 +23,10 @@ impl Target<'_> {
 /// Is it sent and applied? Not those of Stead itself, nor what says how a file system stores a file.
 pub(crate) fn is_replicated(name: &[u8]) -> bool {
     let kept: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system.posix_acl_"];
-    kept.iter().any(|prefix| name.starts_with(prefix)) && !name.starts_with(b"trusted.stead.")
+    // On xfs an ACL shows under a second name.
+    let left_out: [&[u8]; 2] = [b"trusted.stead.", b"trusted.SGI_ACL_"];
+    let has = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    has(&kept) && !has(&left_out)
 }
 
 /// Names of all replicated xattrs.

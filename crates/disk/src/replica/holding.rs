@@ -228,11 +228,13 @@ impl Replica {
         Ok(())
     }
 
-    /// Is it to be kept when the holding directory is emptied? At the end of a scan, what it named; while a scan is still
+    /// Is it to be kept when the holding directory is emptied? At the end of a scan, what it named or has no name; while a scan is still
     /// to come, all that is known; else what has not lost its place, or never had one.
     fn lives(&self, file: FileId) -> bool {
         match &self.scan {
-            Some(scan) if !scan.is_verify() => self.map.get(file).is_some_and(|slot| slot.mark == self.mark),
+            Some(scan) if !scan.is_verify() => {
+                self.map.get(file).is_some_and(|slot| slot.mark == self.mark || slot.is_unnamed())
+            }
             _ if self.unfinished.is_some() => self.map.get(file).is_some(),
             _ => self.map.get(file).is_some_and(|slot| slot.is_unnamed() || !self.held.contains(&file)),
         }
