@@ -89,6 +89,9 @@ pub fn serve(spec: MountSpec) -> Result<(), ServeError> {
     };
     supervisor.start_server().map_err(ServeError::system("starting the server"))?;
     supervisor.mounts.attach_nested();
+    if spec.order == Order::Flush {
+        supervisor.mounts.loosen_write_back();
+    }
     supervisor.start_flusher();
     detach(&spec).map_err(ServeError::system("standard streams"))?;
     supervisor.run();
