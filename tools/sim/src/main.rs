@@ -1,0 +1,83 @@
+//! `sim [--seeds N] [--from S] [--threads T]`: runs the simulation of source and targets over many seeds and prints what
+//! they did. Ends with 1 at the first seed that a checker refuses; that seed shows it again, with `STEAD_TRACE=1` as
+//! records.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use stead_replication::sim::{Report, run};
+
+struct Arguments {
+    seeds: u64,
+    from: u64,
+    threads: u64,
+}
+
+fn main() -> ExitCode {
+    match arguments(std::env::args().skip(1)) {
+        Ok(arguments) => simulate(&arguments),
+        Err(wrong) => {
+            eprintln!("sim: {wrong}; usage: sim [--seeds N] [--from S] [--threads T]");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments, String> {
+    let mut arguments = Arguments { seeds: 10_000, from: 0, threads: 2 };
+    while let Some(name) = given.next() {
+        let value = given.next().and_then(|value| value.parse().ok()).ok_or(format!("{name} needs a number"))?;
+        match name.as_str() {
+            "--seeds" => arguments.seeds = value,
+            "--from" => arguments.from = value,
+            "--threads" => arguments.threads = value,
+            _ => return Err(format!("{name} is unknown")),
+        }
+    }
+    Ok(arguments)
+}
+
+fn simulate(arguments: &Arguments) -> ExitCode {
+    let next = AtomicU64::new(arguments.from);
+    let end = arguments.from.saturating_add(arguments.seeds);
+    let work = || {
+        let mut sum = Report::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end {
+                return Ok(sum);
+            }
+            let report = run(seed).map_err(|found| {
+                next.store(end, Ordering::Relaxed);
+                format!("seed {seed}: {found}")
+            })?;
+            sum = add(sum, report);
+        }
+    };
+    let results: Vec<Result<Report, String>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..arguments.threads.max(1)).map(|_| scope.spawn(work)).collect();
+        let panicked = |_| Err("a seed panicked (its number is not known: run with --threads 1)".into());
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+    });
+    match results.into_iter().try_fold(Report::default(), |sum, result| result.map(|report| add(sum, report))) {
+        Ok(sum) => {
+            println!("{} seeds from {}: {sum:?}", arguments.seeds, arguments.from);
+            ExitCode::SUCCESS
+        }
+        Err(found) => {
+            eprintln!("{found}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn add(a: Report, b: Report) -> Report {
+    Report {
+        operations: a.operations + b.operations,
+        points: a.points + b.points,
+        events: a.events + b.events,
+        faults: a.faults + b.faults,
+        verifies: a.verifies + b.verifies,
+        marks: a.marks + b.marks,
+    }
+}
