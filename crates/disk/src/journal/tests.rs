@@ -101,7 +101,9 @@ impl Storage for Memory {
         if !self.names.contains_key(name) {
             self.files.push(MemoryFile::default());
             let at = self.files.len() - 1;
-            self.rename_noted(|names| drop(names.insert(name.into(), at)));
+            self.rename_noted(|names| {
+                names.insert(name.into(), at);
+            });
         }
         let file = self.file(name)?;
         file.bytes.resize(file.bytes.len().max(len as usize), 0);
@@ -147,7 +149,9 @@ impl Storage for Memory {
         Ok(())
     }
     fn remove(&mut self, name: &str) -> io::Result<()> {
-        self.rename_noted(|names| drop(names.remove(name)));
+        self.rename_noted(|names| {
+            names.remove(name);
+        });
         Ok(())
     }
 }
@@ -159,7 +163,8 @@ fn options() -> JournalOptions {
 fn entry(n: u64) -> Entry {
     let mut random = Random(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let len = random.below(1500) as usize;
-    let head = EntryHead { epoch: 1, incarnation: 1 + n / 40, first: n * 3, last: n * 3 + 2, consistent: n % 5 == 0 };
+    let head =
+        EntryHead { epoch: 1, incarnation: 1 + n / 40, first: n * 3, last: n * 3 + 2, consistent: n.is_multiple_of(5) };
     Entry { head, payload: (0..len).map(|_| random.next() as u8).collect() }
 }
 

@@ -11,7 +11,7 @@ use stead_model::{FileId, Kind, Record};
 use super::{ApplyError, Difference, Need, Outcome, Replica, What};
 use crate::read::{ZeroHash, hash_block};
 
-const ZEROS: [u8; 65536] = [0; 65536];
+static ZEROS: [u8; 65536] = [0; 65536];
 const HASH_BYTES: usize = size_of::<u128>();
 const BLOCK_BYTES_MAX: u64 = 16 << 20;
 

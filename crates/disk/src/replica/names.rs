@@ -113,7 +113,6 @@ impl Replica {
     }
 
     /// Has the file the name now? (Else it is gone, or has to wait.)
-
     fn put_named(
         &mut self,
         file: FileId,
@@ -189,7 +188,10 @@ impl Replica {
             return match self.try_remove(dir, name, true)? {
                 Err(Errno::NOTEMPTY | Errno::EXIST) => self.hold(file),
                 Err(errno) => Err(self.failed_in("remove", dir, name, errno)),
-                Ok(()) => Ok(self.touched(dir, name)),
+                Ok(()) => {
+                    self.touched(dir, name);
+                    Ok(())
+                }
             };
         }
         if !dies {

@@ -47,7 +47,8 @@ impl Replica {
         let mut names: Vec<Vec<u8>> = Vec::new();
         for (name, value) in wanted.xattrs.iter().chain(&found.xattrs) {
             let has = |list: &[(Vec<u8>, Vec<u8>)]| list.iter().any(|(n, v)| n == name && v == value);
-            if !(has(&wanted.xattrs) && has(&found.xattrs)) && !names.contains(name) {
+            let same = has(&wanted.xattrs) && has(&found.xattrs);
+            if !same && !names.contains(name) {
                 names.push(name.clone());
             }
         }
