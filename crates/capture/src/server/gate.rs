@@ -15,6 +15,9 @@ use crate::sys;
 /// Most threads of one mount.
 const DESKS: usize = 32;
 
+/// Looks (one each millisecond while something happens) that count as lately.
+const LATELY_LOOKS: u32 = 50;
+
 const AWAY: u32 = 0;
 const SEATED: u32 = 1;
 const BUSY: u32 = 2;
@@ -28,6 +31,11 @@ pub struct Gate {
     started: AtomicUsize,
     running: AtomicUsize,
     closed: AtomicBool,
+    /// Thread that asked last.
+    caller: AtomicU32,
+    /// Looks so far, and how many there were when another thread asked.
+    looks: AtomicU32,
+    changed_at: AtomicU32,
 }
 
 /// What one thread is doing.
@@ -50,6 +58,9 @@ impl Gate {
             started: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            caller: AtomicU32::new(0),
+            looks: AtomicU32::new(0),
+            changed_at: AtomicU32::new(0),
         }
     }
 
@@ -89,6 +100,7 @@ impl Gate {
     /// Looks at all desks: did something begin since the last look, and how many lost their seat for being stuck?
     pub fn look(&self) -> (bool, usize) {
         let (mut moved, mut stuck) = (false, 0);
+        self.looks.fetch_add(1, Relaxed);
         for desk in &self.desks[..self.started.load(Acquire)] {
             let begun = desk.begun.load(Relaxed);
             if desk.seen.swap(begun, Relaxed) != begun {
@@ -98,6 +110,19 @@ impl Gate {
             }
         }
         (moved, stuck)
+    }
+
+    /// Notes which thread of an application asks.
+    pub fn asks(&self, caller: u32) {
+        if self.caller.load(Relaxed) != caller {
+            self.caller.store(caller, Relaxed);
+            self.changed_at.store(self.looks.load(Relaxed), Relaxed);
+        }
+    }
+
+    /// Have several threads asked lately? Otherwise nobody minds that the seat is taken for a while.
+    pub fn is_crowded(&self) -> bool {
+        self.looks.load(Relaxed).wrapping_sub(self.changed_at.load(Relaxed)) < LATELY_LOOKS
     }
 
     /// The mount is gone: everybody may go.
@@ -158,6 +183,19 @@ mod tests {
         second.begin();
         assert!(second.end());
         assert_eq!(gate.look().1, 0);
+    }
+
+    #[test]
+    fn a_single_caller_makes_no_crowd() {
+        let gate = Gate::new(1);
+        gate.asks(7);
+        for _ in 0..LATELY_LOOKS {
+            gate.look();
+        }
+        gate.asks(7);
+        assert!(!gate.is_crowded());
+        gate.asks(8);
+        assert!(gate.is_crowded());
     }
 
     #[test]

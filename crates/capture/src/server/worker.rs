@@ -94,6 +94,7 @@ impl<'s, 'e> Worker<'s, 'e> {
         if header.unique & abi::UNIQUE_RESEND != 0 && self.repeat(header.unique) {
             return;
         }
+        self.gate().asks(header.pid);
         self.slot.begin(header.unique);
         self.reply.clear();
         let changes = changes(header.opcode);
@@ -150,9 +151,10 @@ impl<'s, 'e> Worker<'s, 'e> {
         }
     }
 
-    /// Does something that may wait for a disk for long, while another thread takes the seat.
+    /// Does something that may wait for a disk for long, while another thread takes the seat: at once where others ask
+    /// too, else when it is found stuck.
     pub(super) fn slowly<T>(&mut self, what: impl FnOnce(&mut Self) -> T) -> T {
-        if self.desk.give_up() && !self.gate().call() {
+        if self.gate().is_crowded() && self.desk.give_up() && !self.gate().call() {
             self.server.start_worker(self.scope, self.root);
         }
         what(self)
