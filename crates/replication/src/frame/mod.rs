@@ -263,7 +263,7 @@ pub struct Encoded {
     /// The header.
     pub header: [u8; HEADER_BYTES],
     /// The body.
-    pub body: Arc<[u8]>,
+    pub body: Arc<Vec<u8>>,
 }
 
 impl Encoded {
@@ -277,7 +277,7 @@ impl Encoded {
     }
     /// Both in one piece.
     pub fn to_vec(&self) -> Vec<u8> {
-        [&self.header[..], &self.body].concat()
+        [&self.header[..], &self.body[..]].concat()
     }
 }
 
@@ -325,7 +325,7 @@ impl Frame {
         let (kind, body) = match self {
             Frame::Changes(changes) => {
                 let header = changes.frame[..HEADER_BYTES].try_into().expect("frames have a header");
-                return Encoded { header, body: changes.frame[HEADER_BYTES..].into() };
+                return Encoded { header, body: changes.frame[HEADER_BYTES..].to_vec().into() };
             }
             Frame::Control(bytes) => (FrameKind::Control, bytes.clone()),
             Frame::Hello(hello) => (FrameKind::Hello, message::write(hello)),

@@ -26,7 +26,7 @@ pub(super) struct Batch {
     pub(super) oldest_time: u64,
     pub(super) flags: u16,
     /// Empty once every target has journaled it.
-    pub(super) body: Arc<[u8]>,
+    pub(super) body: Arc<Vec<u8>>,
     pub(super) body_crc: u32,
     pub(super) raw_len: usize,
     /// For whom it is; others are told that there is nothing for them.
@@ -210,7 +210,7 @@ impl Queue {
         let until = self.batches.partition_point(|batch| batch.last <= journaled).max(from);
         for batch in self.batches.range_mut(from..until) {
             self.bytes -= batch.body.len();
-            batch.body = Arc::new([]);
+            batch.body = Arc::default();
         }
         self.freed = self.freed.max(journaled);
     }
@@ -243,10 +243,13 @@ impl Queue {
         let last = self.last();
         let raw_len = open.raw.len();
         let records = open.records.max(1);
-        let Packed { flags, body } = match &mut self.packer {
+        let Packed { flags, mut body } = match &mut self.packer {
             Some(packer) => packer.pack(open.raw),
             None => Packed { flags: 0, body: open.raw },
         };
+        if body.capacity() > body.len() / 4 * 5 {
+            body.shrink_to_fit();
+        }
         self.bytes += body.len();
         self.records_until += records;
         self.consistent_now = consistent;

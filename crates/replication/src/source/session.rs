@@ -1,5 +1,6 @@
 //! Talking with the targets: greeting, sending, acknowledgements, silence, states.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use stead_model::{FileId, Kind, Position, Record};
@@ -165,7 +166,7 @@ impl Source {
             last: batch.last,
             time: batch.time,
         };
-        Encoded { header: header.encode(), body: if for_it { batch.body.clone() } else { [].into() } }
+        Encoded { header: header.encode(), body: if for_it { batch.body.clone() } else { Arc::default() } }
     }
 
     /// Lets go of what every follower has.
