@@ -62,7 +62,9 @@ pub enum Kind {
     /// fsync (c = 0), fdatasync (c = 1) or syncfs (file none, c = 2) was executed: what comes before it is durable at
     /// the source.
     Sync = 12,
-    /// Changes were lost. File none: of the whole set; else of that file, with flag SUBTREE of all beneath it.
+    /// Changes were lost. File none: of the whole set; else of that file (of a directory also its names), with flag
+    /// SUBTREE of all beneath it. A target, too, has to know: from here until the end of a scan of that scope that began
+    /// later, changes prove nothing of (ctime, size) in it, and what loses its name is held, not removed.
     Lost = 13,
 
     /// A scan of the set, or of the subtree of `file`, begins. c: [`Purpose`].
