@@ -139,7 +139,8 @@ fn writers_and_a_waiting_reader_never_miss_each_other() {
             std::thread::spawn(move || {
                 let data = [id as u8; 600];
                 for n in 0..EACH {
-                    while writer.state().head - writer.state().tail > 3 << 20 {
+                    let full = |state: RingState| state.head - state.tail > 3 << 20;
+                    while full(writer.state()) {
                         std::thread::yield_now();
                     }
                     writer.put(&write(id + 1, n, &data[..(n % 600) as usize]));
