@@ -143,8 +143,7 @@ impl Replica {
         let new = self.place(record, names.parent2, record.name2)?;
         if record.c & RenameFlags::EXCHANGE.bits() != 0 {
             self.exchanged(record, old, new)?;
-            self.stamp_moved(record, names.victim)?;
-            self.stamp_moved(record, file)?;
+            self.stamp_moved(record)?;
             return self.stamp_parents(record);
         }
         if self.handle(file)?.is_none() {
@@ -159,16 +158,15 @@ impl Replica {
         if !names.victim.is_none() && record.a == 0 && names.victim != file {
             self.kill(names.victim)?;
         }
-        self.stamp_moved(record, file)?;
+        self.stamp_moved(record)?;
         self.stamp_parents(record)
     }
 
-    /// Some file systems (xfs) count a directory's move as a change of its content. Of the other directory of an exchange
-    /// the record does not tell: where the time is that of the move itself, it is the same.
-    fn stamp_moved(&mut self, record: &Record<'_>, file: FileId) -> Result<(), ApplyError> {
-        let told = file == record.file || record.attr.mtime() == record.names.stamp.mtime();
+    /// Some file systems (xfs) count a directory's move as a change of its content.
+    fn stamp_moved(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
+        let file = record.file;
         let is_dir = self.map.get(file).is_some_and(|slot| slot.is_dir());
-        if record.attr.mode != 0 && told && is_dir && self.handle(file)?.is_some() {
+        if record.attr.mode != 0 && is_dir && self.handle(file)?.is_some() {
             self.handles.set_times(file, None, Some(record.attr.mtime()));
         }
         Ok(())
