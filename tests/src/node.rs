@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::command::{output, run, shown, text, until};
 use crate::host::Host;
-use crate::run::{kill_marked, signal};
+use crate::run::{MARK, kill_marked, signal};
 
 /// Port that a host's first daemon listens on.
 pub const PORT: u16 = 7130;
@@ -57,7 +57,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = self.host.command(stead()?);
         command.args(["daemon", "--name", &self.name, "--listen", &self.listen(), "--state"]).arg(&self.state);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        command.env(MARK, self.mark()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         self.child = Some(command.spawn().with_context(|| format!("cannot start {}", shown(&command)))?);
         until("the daemon answers", Duration::from_secs(10), || {
             if let Some(status) = self.child.as_mut().expect("just started").try_wait()? {
@@ -221,6 +221,18 @@ impl Node {
         }
     }
 
+    /// Kills everything that the node started, and nothing else on its host.
+    pub fn end(&mut self) {
+        kill_marked(&self.mark());
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.host.dir().join(&self.name)
+    }
+
     fn log_path(&self) -> PathBuf {
         self.host.dir().join(format!("{}.log", self.name))
     }
@@ -231,7 +243,7 @@ impl Drop for Node {
         if std::thread::panicking() {
             eprintln!("--- log of {} ---\n{}", self.name, self.log());
         }
-        self.kill_host();
+        self.end();
     }
 }
 

@@ -39,22 +39,18 @@ pub fn plain(root: &Path, files: u64, bytes: u64, seed: u64) -> Result<u64> {
     Ok(total)
 }
 
-/// Makes `files` files of exactly `size` bytes each.
+/// Makes `files` files of exactly `size` random bytes each: nothing that compression could spare.
 ///
 /// # Errors
 /// Where one cannot be written.
 pub fn even(root: &Path, files: u64, size: usize, seed: u64) -> Result<()> {
     let mut rng = Rng::new(seed);
-    let mut bytes = rng.bytes(size);
     for number in 0..files {
         let dir = root.join(format!("d{:05}", number / 1000));
         if number % 1000 == 0 {
             fs::create_dir_all(&dir)?;
         }
-        let head = number.to_le_bytes();
-        let len = head.len().min(size);
-        bytes[..len].copy_from_slice(&head[..len]);
-        fs::write(dir.join(format!("f{number:07}")), &bytes)?;
+        fs::write(dir.join(format!("f{number:07}")), rng.bytes(size))?;
     }
     Ok(())
 }

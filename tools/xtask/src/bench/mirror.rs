@@ -42,6 +42,7 @@ pub fn sparse(size: Size) -> Result<Vec<Line>> {
 struct Sample {
     seconds: f64,
     wire: f64,
+    back: f64,
 }
 
 fn first(work: &str, size: Size, make: fn(&Path) -> Result<()>) -> Result<Vec<Line>> {
@@ -60,7 +61,8 @@ fn first(work: &str, size: Size, make: fn(&Path) -> Result<()>) -> Result<Vec<Li
         stead.push(sample(&hosts, |target| pair.protect("bench", &source, target, &[]).map(drop))?);
     }
     let seconds = |samples: &[Sample]| median(&samples.iter().map(|sample| sample.seconds).collect::<Vec<_>>());
-    let wire = median(&stead.iter().map(|sample| sample.wire).collect::<Vec<_>>());
+    let of = |value: fn(&Sample) -> f64| median(&stead.iter().map(value).collect::<Vec<_>>());
+    let (wire, back) = (of(|sample| sample.wire), of(|sample| sample.back));
     let (s, r, t) = (seconds(&stead), seconds(&rsync), seconds(&tar));
     let line = |others: String, ratio: f64, aim: f64| Line {
         work: format!("first mirror, {work}"),
@@ -76,7 +78,7 @@ fn first(work: &str, size: Size, make: fn(&Path) -> Result<()>) -> Result<Vec<Li
         line(format!("rsync -aHAXS {} s", short(r)), s / r, 0.7),
         Line {
             work: format!("wire bytes of it, {work}"),
-            stead: format!("{} MiB", mib(wire)),
+            stead: format!("{} MiB, {} MiB back", mib(wire), mib(back)),
             others: format!("data {} MiB", mib(data)),
             figure: wire / data,
             unit: "×",
@@ -93,7 +95,7 @@ fn sample(hosts: &Hosts, copy: impl FnOnce(&Path) -> Result<()>) -> Result<Sampl
     sync(&hosts.lyon.disk())?;
     let seconds = begin.elapsed().as_secs_f64();
     let traffic = hosts.paris.traffic()?.since(before);
-    Ok(Sample { seconds, wire: (traffic.sent + traffic.received) as f64 })
+    Ok(Sample { seconds, wire: traffic.sent as f64, back: traffic.received as f64 })
 }
 
 /// Bytes that any copy must carry: the content without holes, and for each file its attributes and name.

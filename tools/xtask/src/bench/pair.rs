@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use stead_tests::command::{run, until};
 use stead_tests::host::{Disk, Hosts};
 use stead_tests::node::Node;
-use stead_tests::run::{kill_marked, unmount_beneath};
+use stead_tests::run::unmount_beneath;
 
 /// Two hosts for a bench: large images with room for many files.
 pub fn hosts() -> Result<Hosts> {
@@ -61,8 +61,9 @@ impl<'a> Pair<'a> {
 
 impl Drop for Pair<'_> {
     fn drop(&mut self) {
+        self.paris.end();
+        self.lyon.end();
         for host in [&self.hosts.paris, &self.hosts.lyon] {
-            kill_marked(host.dir());
             for mount in stead_tests::run::mounts_beneath(&host.disk()).iter().filter(|mount| **mount != host.disk()) {
                 unmount_beneath(mount);
             }

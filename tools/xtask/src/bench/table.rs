@@ -107,7 +107,8 @@ const METHOD: &str = "
 Two hosts on one machine: network namespaces joined by virtual network cards; each has an ext4 with a journal of its own
 in a loop image, mounted without atime. All share the machine's CPUs, so that what the target does is taken from the
 source. Everything is measured in one run, Stead and the others in turns. Mirrors end with a sync of the target's file
-system; wire bytes are those of the source's network card, both ways. Lag is the time from the return of the call on the
+system; wire bytes are those that left the source's network card, headers and
+encryption included. Lag is the time from the return of the call on the
 source until the change is seen on the target, looked for every 50 µs. Application costs are medians of alternating runs
 on the bare file system, through Stead and through libfuse's `passthrough_ll`; *held* means that the daemons stood still
 while the run lasted, so that the figure is that of the mount driver alone; *live* means with replication going on.
@@ -128,7 +129,8 @@ pub fn short(number: f64) -> String {
     match number.abs() {
         size if size >= 100.0 => format!("{number:.0}"),
         size if size >= 10.0 => format!("{number:.1}"),
-        _ => format!("{number:.2}"),
+        size if size >= 1.0 => format!("{number:.2}"),
+        _ => format!("{number:.3}"),
     }
 }
 
