@@ -30,9 +30,7 @@ use stead_model::{Epoch, Sequence};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub use decoder::Decoder;
-pub use message::{
-    Ack, Difference, DifferenceKind, Goodbye, Halted, Hello, Holds, Need, NeedWhat, Range, Welcome,
-};
+pub use message::{Ack, Difference, DifferenceKind, Goodbye, Halted, Hello, Holds, Need, NeedWhat, Range, Welcome};
 
 /// "STD1", little-endian.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"STD1");

@@ -343,9 +343,7 @@ impl Replica {
         let unclaimed: Vec<Name> = self
             .names
             .iter()
-            .filter(|(name, file)| {
-                scan.listed.contains(&name.0) && !scan.claimed.contains(&((*name).clone(), **file))
-            })
+            .filter(|(name, file)| scan.listed.contains(&name.0) && !scan.claimed.contains(&((*name).clone(), **file)))
             .map(|(name, _)| name.clone())
             .collect();
         self.scan = Some(Scan::default());

@@ -327,12 +327,8 @@ impl Tree {
                 let more = page.len() > entries_max;
                 let page: Vec<_> = page.into_iter().take(entries_max).collect();
                 let next = page.last().map(|(at, ..)| *at).filter(|_| more);
-                let entries = page.into_iter().map(|(_, name, file)| Entry {
-                    name,
-                    file,
-                    node: self.node(file),
-                    content: None,
-                });
+                let entries =
+                    page.into_iter().map(|(_, name, file)| Entry { name, file, node: self.node(file), content: None });
                 ReadResult::Listing(Listing { attr: attr_of(node), entries: entries.collect(), next })
             }
             ReadRequest::Node { file } if self.nodes.contains_key(&file) => ReadResult::Node(self.node(file)),

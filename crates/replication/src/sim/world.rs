@@ -153,9 +153,9 @@ fn source_config(incarnation: u64, rules: &Rules, tree: &Tree, seed: u64) -> Sou
     config.reads_max = 3;
     config.difference_block = 4;
     config.verify_block = 8;
-    config.window_bytes_max = if seed % 3 == 0 { 3_000 } else { 1 << 20 };
-    config.queue_bytes_max = if seed % 5 == 0 { 8_000 } else { 1 << 20 };
-    config.compression = if seed % 2 == 0 { Compression::Adaptive } else { Compression::Off };
+    config.window_bytes_max = if seed.is_multiple_of(3) { 3_000 } else { 1 << 20 };
+    config.queue_bytes_max = if seed.is_multiple_of(5) { 8_000 } else { 1 << 20 };
+    config.compression = if seed.is_multiple_of(2) { Compression::Adaptive } else { Compression::Off };
     config
 }
 

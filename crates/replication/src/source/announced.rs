@@ -29,7 +29,11 @@ impl Announced {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = FileId> {
         let of_volume = |(index, volume): (usize, &HashSet<(u64, u32)>)| {
-            let file = move |(ino, generation): &(u64, u32)| FileId { ino: *ino, generation: *generation, volume: index as u32 };
+            let file = move |(ino, generation): &(u64, u32)| FileId {
+                ino: *ino,
+                generation: *generation,
+                volume: index as u32,
+            };
             volume.iter().map(file).collect::<Vec<_>>()
         };
         self.volumes.iter().enumerate().flat_map(of_volume)

@@ -23,7 +23,12 @@ pub(super) enum Action {
     Send(RecordBuf),
     /// Read the node of a file that comes into the set, or has to be looked at, under that name. `news`: no record tells
     /// the name besides, so that every target needs the node.
-    MoveIn { file: FileId, parent: FileId, name: Vec<u8>, news: bool },
+    MoveIn {
+        file: FileId,
+        parent: FileId,
+        name: Vec<u8>,
+        news: bool,
+    },
     Lost(Option<(FileId, bool)>),
     Rescan(FileId),
 }
@@ -230,8 +235,9 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
             file_told = true;
             if to == Place::Elsewhere {
                 files.held_away(file, record.attr.is_dir());
+            } else {
+                note_name(files, file, record.attr.is_dir(), there.0, there.1);
             }
-            note_name(files, file, record.attr.is_dir(), there.0, there.1);
         } else {
             depart(&mut actions, record, file, here, record.attr.is_dir());
             files.leave(file, record.attr.is_dir(), false);
@@ -280,13 +286,7 @@ fn swap(files: &mut Files, record: &Record<'_>, differently: bool) -> Plan {
 }
 
 /// One end of an exchange goes out of the set.
-fn depart(
-    actions: &mut Vec<Action>,
-    record: &Record<'_>,
-    file: FileId,
-    name: (FileId, &[u8]),
-    is_dir: bool,
-) {
+fn depart(actions: &mut Vec<Action>, record: &Record<'_>, file: FileId, name: (FileId, &[u8]), is_dir: bool) {
     let mut gone = departure(record, file, name);
     gone.flags = if is_dir { flags::SUBTREE } else { 0 };
     send(actions, &gone);

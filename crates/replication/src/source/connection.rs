@@ -20,7 +20,9 @@ pub(super) fn bit(target: TargetId) -> TargetMask {
 /// How far the talk with the target is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Link {
-    Down { reason: String },
+    Down {
+        reason: String,
+    },
     /// Hello was sent.
     Greeting,
     Up,

@@ -57,6 +57,8 @@ pub(super) struct Files {
     loose: HashSet<FileId>,
     /// Files that left while the running scan went on: what targets asked for of them may have been dropped.
     left: HashSet<FileId>,
+    /// Directories that went where the targets hold them at most until the running scan ends.
+    away: HashSet<FileId>,
 }
 
 impl Files {
@@ -75,6 +77,7 @@ impl Files {
             stale_since: false,
             loose: HashSet::new(),
             left: HashSet::new(),
+            away: HashSet::new(),
         }
     }
 
@@ -180,8 +183,8 @@ impl Files {
     /// A file went to a directory that is not listed yet, and may never be: the targets hold it until the scan ends.
     pub(super) fn held_away(&mut self, file: FileId, is_dir: bool) {
         self.loosen(file);
-        if is_dir && !self.take_all {
-            (self.stale, self.stale_since) = (true, true);
+        if is_dir {
+            self.away.insert(file);
         }
     }
 
@@ -203,6 +206,9 @@ impl Files {
 
     /// A scan of the whole set ended: what it came by is what every target knows.
     pub(super) fn scan_ended(&mut self, whole: bool) {
+        for dir in std::mem::take(&mut self.away) {
+            self.forget_tree(dir);
+        }
         let seen = self.seen.take();
         if whole {
             if let Some(seen) = seen.as_ref().filter(|_| !self.alone) {
@@ -233,6 +239,7 @@ impl Files {
 
     /// Notes where a directory is, as far as the rules ask for it.
     pub(super) fn note_dir(&mut self, dir: FileId, parent: FileId, name: &[u8]) {
+        self.away.remove(&dir);
         if self.take_all || parent.is_none() {
             return;
         }

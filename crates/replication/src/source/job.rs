@@ -104,7 +104,10 @@ impl Job {
                 return Step::Wait;
             }
             self.asked = true;
-            return Step::Read(ReadFor::JobNode { job: self.id, compares: self.is_verify() }, ReadRequest::Node { file: self.file });
+            return Step::Read(
+                ReadFor::JobNode { job: self.id, compares: self.is_verify() },
+                ReadRequest::Node { file: self.file },
+            );
         };
         while let Some(range) = self.ranges.front() {
             let end = range.end().min(size);
@@ -130,7 +133,10 @@ impl Job {
         let offset = at - at % u64::from(block);
         let len = (end - offset).next_multiple_of(block.into()).min(HASH_READ_BYTES.max(block.into()));
         self.at = Some(offset + len);
-        Step::Read(ReadFor::JobHashes { job, offset, len, compares: self.is_verify() }, ReadRequest::Hashes { file, offset, len, block })
+        Step::Read(
+            ReadFor::JobHashes { job, offset, len, compares: self.is_verify() },
+            ReadRequest::Hashes { file, offset, len, block },
+        )
     }
 
     /// A read of content brought everything up to there.

@@ -206,9 +206,8 @@ impl Source {
         let reads = match scan.part {
             Some((file, deep)) => vec![(file, ReadFor::Part { generation, file, deep })],
             None => {
-                let root = |root: &RootConfig| {
-                    (root.file, ReadFor::Root { generation, file: root.file, index: root.index })
-                };
+                let root =
+                    |root: &RootConfig| (root.file, ReadFor::Root { generation, file: root.file, index: root.index });
                 self.files.roots().iter().map(root).collect()
             }
         };
@@ -291,9 +290,9 @@ impl Source {
         let answering = scan.purpose != Purpose::Mirror;
         let (last, targets) = (scan.last, scan.targets);
         let answered = |connections: &std::collections::BTreeMap<u32, super::Connection>| {
-            connections.iter().all(|(id, connection)| {
-                (targets & up & bit(*id)) == 0 || !answering || connection.applied >= last
-            })
+            connections
+                .iter()
+                .all(|(id, connection)| (targets & up & bit(*id)) == 0 || !answering || connection.applied >= last)
         };
         if !walked || targets & up == 0 || !answered(&self.connections) {
             return false;

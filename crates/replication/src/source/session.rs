@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use stead_model::{FileId, Kind, Position, Record};
 use stead_model::status::{MirrorStatus, QueueStatus, State};
+use stead_model::{FileId, Kind, Position, Record};
 
 use super::connection::{Connection, Link, bit};
 use super::queue::Batch;
 use super::{ConnectionView, Source, SourceEvent, SourceOutput, TargetId};
-use crate::frame::{
-    Encoded, Frame, FrameKind, Goodbye, Header, Hello, Holds, VERSION, Welcome, flags, writer_check,
-};
+use crate::frame::{Encoded, Frame, FrameKind, Goodbye, Header, Hello, Holds, VERSION, Welcome, flags, writer_check};
 
 /// So many times the keep-alive time of silence ends a connection.
 const SILENCE: u32 = 4;

@@ -9,8 +9,8 @@ use stead_model::record::records;
 use stead_model::{FileId, Kind};
 
 use super::job::JobId;
-use crate::planted::{Planted, is_planted};
 use super::scan::Page;
+use crate::planted::{Planted, is_planted};
 use crate::read::{ReadResult, Ticket};
 
 /// Records drained from capture.
@@ -63,7 +63,10 @@ impl ReadFor {
 #[derive(Debug)]
 pub(super) enum Slot {
     Captured(Captured),
-    Read { ticket: Ticket, what: ReadFor },
+    Read {
+        ticket: Ticket,
+        what: ReadFor,
+    },
     /// Encoded records that replace a captured one.
     Records(Vec<u8>),
     /// Changes were lost: of everything, or of that file.
@@ -72,8 +75,12 @@ pub(super) enum Slot {
     Rescan(FileId),
     /// All reads of the job came before.
     JobEnd(JobId),
-    ScanBegin { generation: u64 },
-    ScanEnd { generation: u64 },
+    ScanBegin {
+        generation: u64,
+    },
+    ScanEnd {
+        generation: u64,
+    },
     Mark(u64),
 }
 

@@ -112,9 +112,9 @@ impl Verify {
     }
 
     fn of_file(&mut self, file: FileId, targets: TargetMask) -> impl Iterator<Item = (&Key, &mut Suspect)> {
-        self.suspects.iter_mut().filter(move |(key, _)| {
-            key.file == file && targets & bit(key.target) != 0 && !key.kind.is_name()
-        })
+        self.suspects
+            .iter_mut()
+            .filter(move |(key, _)| key.file == file && targets & bit(key.target) != 0 && !key.kind.is_name())
     }
 
     fn of_dir(&mut self, dir: FileId) -> impl Iterator<Item = (&Key, &mut Suspect)> {

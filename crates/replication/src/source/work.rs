@@ -66,7 +66,7 @@ impl Source {
             return self.unreadable(file, result);
         };
         let Some(attr) = self.files.attr(file, open) else { return self.jobs.give_up(id) };
-        let bytes = pieces.iter().map(|piece| piece_len(piece)).sum::<u64>();
+        let bytes = pieces.iter().map(piece_len).sum::<u64>();
         let end = self.send_pieces(file, attr, pieces, targets);
         if let Some(job) = self.jobs.get(id) {
             job.covered(end);

@@ -103,7 +103,7 @@ pub enum TargetInput {
         /// For people.
         reason: String,
     },
-    /// The checkpoint is durable.
+    /// The checkpoint is durable; its position may lie before the one that was asked for.
     Checkpointed(Checkpoint),
     /// The epoch is durable.
     EpochSaved(Epoch),

@@ -74,7 +74,7 @@ impl Backlog {
     }
 
     /// Frames for the journal, at least one if there is one, and the last sequence of the last.
-    pub(super) fn to_journal(&mut self, bytes_max: usize) -> (Vec<Arc<[u8]>>, Sequence) {
+    pub(super) fn take_for_journal(&mut self, bytes_max: usize) -> (Vec<Arc<[u8]>>, Sequence) {
         let (mut frames, mut bytes, mut last) = (Vec::new(), 0, 0);
         for item in self.items.iter_mut().filter(|item| item.durable == Durable::No && !item.unjournaled) {
             let frame = item.frame.clone().expect("what is not durable has its frame");
@@ -117,7 +117,7 @@ impl Backlog {
     }
 
     /// What is applied next: durable, and up to `until` (what never goes through the journal, without that limit).
-    pub(super) fn to_apply<T>(&mut self, until: Sequence, bytes_max: usize, make: impl Fn(&Item) -> T) -> Vec<T> {
+    pub(super) fn take_for_apply<T>(&mut self, until: Sequence, bytes_max: usize, make: impl Fn(&Item) -> T) -> Vec<T> {
         let (mut batches, mut bytes) = (Vec::new(), 0);
         let ready = |item: &&mut Item| item.may_be_applied() && (item.last <= until || item.unjournaled);
         for item in self.items.iter_mut().take_while(ready) {

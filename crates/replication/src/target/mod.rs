@@ -279,7 +279,7 @@ impl Target {
         if !self.journal.is_due(self.now) {
             return;
         }
-        let (frames, last) = self.backlog.to_journal(self.config.group_bytes_max);
+        let (frames, last) = self.backlog.take_for_journal(self.config.group_bytes_max);
         if !frames.is_empty() {
             self.journal.begin();
             self.outputs.push_back(TargetOutput::Journal { frames, last });
@@ -318,7 +318,7 @@ impl Target {
         }
         let until = self.may_apply_until();
         let (epoch, incarnation) = self.stream.unwrap_or_default();
-        let batches = self.backlog.to_apply(until, self.config.group_bytes_max, |item| Batch {
+        let batches = self.backlog.take_for_apply(until, self.config.group_bytes_max, |item| Batch {
             position: Position { epoch, incarnation, sequence: item.last },
             first: item.first,
             records: item.records.clone(),
@@ -404,7 +404,8 @@ impl Target {
     }
 
     fn checkpointed(&mut self, checkpoint: Checkpoint) {
-        if self.checkpointing != Some(checkpoint) {
+        let asked = self.checkpointing.map(|asked| Checkpoint { position: checkpoint.position, ..asked });
+        if asked != Some(checkpoint) {
             return;
         }
         self.checkpointing = None;

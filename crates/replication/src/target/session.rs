@@ -4,11 +4,11 @@ use stead_model::Epoch;
 
 use super::backlog::{Backlog, Item};
 use super::scans::Scans;
-use crate::planted::{Planted, is_planted};
 use super::{Link, Target, TargetEvent, TargetOutput};
 use crate::frame::{
     Ack, Changes, Difference, Frame, Goodbye, Halted, Hello, Need, NeedWhat, VERSION, Welcome, writer_check,
 };
+use crate::planted::{Planted, is_planted};
 
 /// Needs, their ranges, and differences of one frame.
 const NEEDS_MAX: usize = 10_000;
@@ -87,8 +87,7 @@ impl Target {
         }
         self.writer = writer_check(&hello.epoch);
         self.link = Link::Up;
-        let welcome =
-            Welcome { version: VERSION, node: self.config.node.clone(), epoch: hello.epoch, holds, resume };
+        let welcome = Welcome { version: VERSION, node: self.config.node.clone(), epoch: hello.epoch, holds, resume };
         self.send(&Frame::Welcome(welcome));
         if self.halted.is_some() {
             self.send(&Frame::Halted(Halted { reason: self.halted.clone() }));
@@ -170,8 +169,7 @@ impl Target {
     /// Tells the watermarks where they moved.
     pub(super) fn acknowledge(&mut self) {
         let journaled = if is_planted(Planted::AcknowledgeEarly) { self.received } else { self.journaled };
-        let ack =
-            Ack { journaled, applied: self.applied, consistent_time: self.consistent_time };
+        let ack = Ack { journaled, applied: self.applied, consistent_time: self.consistent_time };
         if self.link == Link::Up && self.begun && self.told != Some(ack) {
             self.told = Some(ack);
             self.send(&Frame::Ack(ack));
