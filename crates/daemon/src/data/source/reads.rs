@@ -55,10 +55,9 @@ fn list(
     entries_max: usize,
     content_max: u64,
 ) -> Result<Option<Listing>, DiskError> {
-    let Some((attr, _)) = reader.node(dir)? else { return Ok(None) };
     let listing = reader.list_with_content(dir, cookie, entries_max, content_max, LISTING_BYTES_MAX)?;
     Ok(listing.map(|listing| Listing {
-        attr,
+        attr: listing.attr,
         entries: listing.entries.into_iter().map(entry).collect(),
         next: listing.next,
     }))

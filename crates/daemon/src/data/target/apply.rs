@@ -15,6 +15,9 @@ pub(super) struct Found {
 /// Applies a batch.
 pub(super) fn apply(replica: &mut Replica, batch: &Batch) -> Result<Found, String> {
     let mut found = Found::default();
+    if let Some(time) = batch.consistent {
+        replica.hear(time);
+    }
     for record in record::records(&batch.records) {
         let record = record.map_err(|e| format!("a record cannot be read: {e}"))?;
         let outcome = replica.apply(&record).map_err(explain)?;

@@ -1,8 +1,7 @@
 //! The journal of received changes, and the thread that makes them durable.
 
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -28,7 +27,6 @@ pub(super) enum Job {
 
 /// A journal in its directory.
 pub(super) struct JournalDir {
-    path: PathBuf,
     journal: Journal,
 }
 
@@ -36,8 +34,7 @@ impl JournalDir {
     /// Opens or makes it. What follows a damaged entry is forgotten: the source sends it again, by a difference mirror.
     pub(super) fn open(state_dir: &Path) -> Result<JournalDir, JournalError> {
         let path = state_dir.join("journal");
-        // What cannot be removed or made here cannot be opened below, which says why.
-        let _ = fs::remove_dir_all(forgotten(&path));
+        // What cannot be made here cannot be opened below, which says why.
         let _ = fs::create_dir_all(&path);
         let journal = match Journal::open(&path, OPTIONS) {
             Err(damage @ JournalError::Corrupt { .. }) => {
@@ -46,7 +43,7 @@ impl JournalDir {
             }
             opened => opened?,
         };
-        Ok(JournalDir { path, journal })
+        Ok(JournalDir { journal })
     }
 
     /// What it holds, up to the first entry that is no frame.
@@ -72,7 +69,7 @@ impl JournalDir {
         let done = match job {
             Job::Append { frames, last } => return Some(self.append(&frames, last)),
             Job::Drop(position) => self.journal.drop_until(position).map_err(|e| e.to_string()),
-            Job::Reset => self.reset().map_err(|e| e.to_string()),
+            Job::Reset => self.journal.clear().map_err(|e| e.to_string()),
         };
         done.err().map(|why| Event::JournalFailed { reason: format!("the journal cannot forget: {why}") })
     }
@@ -84,26 +81,6 @@ impl JournalDir {
             Err(e) => Event::JournalFailed { reason: format!("the journal cannot be written: {e}") },
         }
     }
-
-    /// The old journal disappears whole, so that a crash leaves either it or an empty one.
-    fn reset(&mut self) -> Result<(), JournalError> {
-        let failed = |cause: io::Error| stead_disk::DiskError {
-            operation: "replace the journal in",
-            subject: self.path.display().to_string(),
-            cause,
-        };
-        let old = forgotten(&self.path);
-        let _ = fs::remove_dir_all(&old);
-        fs::rename(&self.path, &old).map_err(failed)?;
-        fs::create_dir(&self.path).map_err(failed)?;
-        self.journal = Journal::open(&self.path, OPTIONS)?;
-        fs::remove_dir_all(&old).map_err(failed)?;
-        Ok(())
-    }
-}
-
-fn forgotten(path: &Path) -> PathBuf {
-    path.with_extension("old")
 }
 
 fn head(frame: &[u8]) -> EntryHead {

@@ -57,6 +57,8 @@ pub(super) struct Session {
     generation: u64,
     lost: Option<String>,
     stop: Option<Stop>,
+    /// What the journal held at the start is being applied, up to there.
+    replay: Option<Sequence>,
 }
 
 impl Session {
@@ -68,10 +70,28 @@ impl Session {
         spec: TargetSpec,
         wiring: Wiring,
     ) -> Session {
-        Session { target, replica, guards, saved, spec, wiring, wire: None, generation: 0, lost: None, stop: None }
+        let view = target.view();
+        let behind = view.journaled.sequence > view.applied.sequence;
+        let replay = behind.then_some(view.journaled.sequence);
+        Session {
+            target,
+            replica,
+            guards,
+            saved,
+            spec,
+            wiring,
+            wire: None,
+            generation: 0,
+            lost: None,
+            stop: None,
+            replay,
+        }
     }
 
     pub(super) fn run(mut self) -> Result<(), Failure> {
+        if self.replay.is_some() {
+            self.replaying(true);
+        }
         self.outputs();
         while self.stop.is_none() {
             self.show();
@@ -197,6 +217,9 @@ impl Session {
                 Err(reason) => TargetInput::ApplyFailed { reason },
             };
             let failed = matches!(input, TargetInput::ApplyFailed { .. });
+            if !failed && self.replay.is_some_and(|end| batch.position.sequence >= end) {
+                self.replaying(false);
+            }
             self.target.handle(input, Instant::now());
             if failed {
                 return;
@@ -204,14 +227,29 @@ impl Session {
         }
     }
 
+    /// In what the journal held at the start there are records about files that died later.
+    fn replaying(&mut self, replaying: bool) {
+        if let Err(e) = self.replica.set_replaying(replaying) {
+            tracing::error!(set = %self.spec.set, error = %e, "what the replay left over stays");
+        }
+        self.replay = self.replay.filter(|_| replaying);
+    }
+
     fn checkpoint(&mut self, checkpoint: Checkpoint) {
-        let synced = self.replica.checkpoint(checkpoint.position).map_err(|e| e.to_string());
-        let saved = synced.and_then(|()| self.saved.save_checkpoint(checkpoint).map_err(|e| e.to_string()));
-        let input = match saved {
-            Ok(()) => TargetInput::Checkpointed(checkpoint),
+        let input = match self.checkpointed(checkpoint) {
+            Ok(durable) => TargetInput::Checkpointed(durable),
             Err(reason) => TargetInput::ApplyFailed { reason },
         };
         self.target.handle(input, Instant::now());
+    }
+
+    /// The replica may have to stay with an earlier position.
+    fn checkpointed(&mut self, asked: Checkpoint) -> Result<Checkpoint, String> {
+        let begun = self.replica.begin_checkpoint(asked.position).map_err(|e| e.to_string())?;
+        let durable = Checkpoint { position: begun.position(), ..asked };
+        begun.run().map_err(|e| e.to_string())?;
+        self.saved.save_checkpoint(durable).map_err(|e| e.to_string())?;
+        Ok(durable)
     }
 
     fn happened(&mut self, event: TargetEvent) {

@@ -69,7 +69,7 @@ fn open(spec: &TargetSpec) -> Result<Replica, String> {
         state_dir: spec.state_dir.clone(),
         ids,
         go_without: !spec.without.is_empty(),
-        skip_unknown: false,
+        skip_unknown: true,
     };
     Replica::open(config).map_err(|e| e.to_string())
 }
