@@ -114,19 +114,24 @@ impl Host {
         self.netns.is_some()
     }
 
-    /// Directory for its state, beside its disk.
+    /// Directory of the host on this machine, for logs and what belongs to neither disk nor state.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
+    /// Directory for the state of its daemons: on the same file system as its disk, so that hosts do not share a journal.
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("store")
+    }
+
     /// Its disk: an ext4 file system, mounted without atime so that comparisons read without changing anything.
     pub fn disk(&self) -> PathBuf {
-        self.dir.join("disk")
+        self.store().join("disk")
     }
 
     /// Its disk seen past whatever is mounted over directories in it: the files beneath a protected directory.
     pub fn raw(&self) -> PathBuf {
-        let raw = self.dir.join("raw");
+        let raw = self.dir.join("raw/disk");
         if raw.exists() { raw } else { self.disk() }
     }
 
@@ -186,7 +191,7 @@ impl Host {
         let lazy = "lazy_itable_init=1,lazy_journal_init=1,discard";
         let mut mkfs = Command::new("mkfs.ext4");
         run(mkfs.args(["-q", "-F", "-m", "0", "-E", lazy]).args(disk.mkfs).arg(&image))?;
-        let (mounted, raw) = (self.disk(), self.dir.join("raw"));
+        let (mounted, raw) = (self.store(), self.dir.join("raw"));
         fs::create_dir(&mounted)?;
         // The kernel's own writing of inode tables would disturb what is measured.
         let mount = run(Command::new("mount").args(["-o", "loop,noatime,noinit_itable"]).arg(&image).arg(&mounted));
@@ -196,6 +201,7 @@ impl Host {
             return Err(e);
         }
         fs::remove_dir(mounted.join("lost+found"))?;
+        fs::create_dir(self.disk())?;
         fs::create_dir(&raw)?;
         run(Command::new("mount").arg("--bind").arg(&mounted).arg(&raw))?;
         run(Command::new("mount").arg("--make-private").arg(&raw))?;

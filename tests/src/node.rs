@@ -43,7 +43,7 @@ impl Node {
     /// # Errors
     /// As [`Node::start`].
     pub fn start_as(host: &Host, name: &str, port: u16) -> Result<Node> {
-        let state = host.dir().join(format!("state-{name}"));
+        let state = host.store().join(format!("state-{name}"));
         let mut node = Node { host: host.clone(), name: name.into(), port, state, child: None };
         node.launch()?;
         Ok(node)

@@ -64,10 +64,8 @@ impl Drop for Pair<'_> {
         self.paris.end();
         self.lyon.end();
         for host in [&self.hosts.paris, &self.hosts.lyon] {
-            for mount in stead_tests::run::mounts_beneath(&host.disk()).iter().filter(|mount| **mount != host.disk()) {
-                unmount_beneath(mount);
-            }
-            for entry in std::fs::read_dir(host.dir()).into_iter().flatten().flatten() {
+            unmount_beneath(&host.disk());
+            for entry in std::fs::read_dir(host.store()).into_iter().flatten().flatten() {
                 if entry.file_name().to_string_lossy().starts_with("state-") {
                     stead_tests::run::remove_tree(&entry.path());
                 }
