@@ -269,6 +269,8 @@ impl World {
     /// No more faults: everything has to become equal.
     fn rest(&mut self) -> Result<(), String> {
         self.quiet = true;
+        let targets: Vec<TargetId> = self.nodes.keys().copied().collect();
+        targets.into_iter().for_each(|target| self.input(SourceInput::Command(Command::Resume { target })));
         self.ask_mark();
         for _ in 0..EVENTS_MAX {
             if self.is_at_rest() {
@@ -438,7 +440,11 @@ impl World {
         if self.operations_left == 0 {
             return;
         }
-        match self.rng.below(6) {
+        let target = self.rng.below(self.nodes.len() as u64) as TargetId;
+        match self.rng.below(9) {
+            2 => self.input(SourceInput::Command(Command::Mirror { target })),
+            3 => self.input(SourceInput::Command(Command::Pause { target })),
+            4 => self.input(SourceInput::Command(Command::Resume { target })),
             0 if !self.lossy => drop(self.ask_verify(false)),
             1 => {
                 let dirs = self.tree.dirs();

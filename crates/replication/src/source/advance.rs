@@ -86,8 +86,7 @@ impl Source {
     }
 
     fn take_captured(&mut self, mut captured: Captured) {
-        let scan = self.scan.as_ref().is_some_and(|scan| scan.is_open());
-        let unlisted = scan || self.requests.blocked() != 0;
+        let unlisted = self.is_unlisted();
         let (begin, mut run, mut at) = (captured.at, captured.at, captured.at);
         while at < captured.records.len() {
             let rest = &captured.records[at..];
@@ -167,11 +166,27 @@ impl Source {
         }
     }
 
-    /// Everything beneath the directory has to be looked at.
+    /// Everything beneath the directory has to be looked at. The targets are told, so that they hold what goes to a
+    /// directory beneath it that they do not know yet.
     fn rescan(&mut self, dir: FileId, targets: TargetMask) {
         if targets != 0 {
+            let mut lost = Record::new(Kind::Lost, dir);
+            lost.flags = flags::SUBTREE;
+            self.emit(&lost, targets);
             self.requests.part(dir, true, targets);
         }
+    }
+
+    /// May a directory be in the set that no target knows? Where any target follows with all there is, it may not.
+    fn is_unlisted(&self) -> bool {
+        let scan = self.scan.as_ref().filter(|scan| !scan.is_verify());
+        let (whole, part) = match scan {
+            Some(scan) if scan.whole => (scan.targets, false),
+            Some(_) => (0, true),
+            None => (0, false),
+        };
+        let whole = whole | self.requests.whole_for();
+        part || self.requests.has_parts() || self.followers() & !whole == 0
     }
 
     /// A file comes into the set by a rename or link, or has to be looked at because it moved away from a scan.

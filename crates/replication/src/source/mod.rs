@@ -182,7 +182,7 @@ impl Source {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Mirror { target } => self.requests.difference(bit(target)),
+            Command::Mirror { target } => self.mirror(target),
             Command::Verify { repair, id } => self.requests.verify(id, repair),
             Command::Pause { target } => self.set_paused(target, true),
             Command::Resume { target } => self.set_paused(target, false),

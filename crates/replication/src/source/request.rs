@@ -107,6 +107,15 @@ impl Requests {
         }
     }
 
+    /// For whom a scan of the whole set is wanted.
+    pub(super) fn whole_for(&self) -> TargetMask {
+        self.mirror | self.difference
+    }
+
+    pub(super) fn has_parts(&self) -> bool {
+        self.parts_for != 0
+    }
+
     /// For whom a scan that is not a comparison is wanted.
     pub(super) fn blocked(&self) -> TargetMask {
         self.mirror | self.difference | self.parts_for

@@ -80,11 +80,6 @@ impl Scan {
     pub(super) fn is_walking(&self) -> bool {
         !self.is_verify() && self.phase == Phase::Walking
     }
-
-    /// Does it make the targets equal, and has begun?
-    pub(super) fn is_open(&self) -> bool {
-        !self.is_verify() && self.phase != Phase::Beginning
-    }
 }
 
 impl Source {

@@ -71,6 +71,14 @@ impl Source {
         }
     }
 
+    /// A difference mirror is asked for; one that does not follow gets one anyway.
+    pub(super) fn mirror(&mut self, target: TargetId) {
+        if self.connections.get(&target).is_some_and(|connection| connection.following) {
+            self.requests.difference(bit(target));
+            self.emit(&Record::new(Kind::Lost, FileId::NONE), bit(target));
+        }
+    }
+
     pub(super) fn set_paused(&mut self, target: TargetId, paused: bool) {
         if let Some(connection) = self.connections.get_mut(&target) {
             connection.paused = paused;
