@@ -31,7 +31,7 @@ impl Replica {
 
     /// Owner, permissions and xattrs as a scan gives them.
     pub(super) fn equip(&mut self, file: FileId, attr: &Attr, extras: &Extras, fresh: bool) -> Result<(), ApplyError> {
-        if self.handle(file)?.is_none() {
+        if self.is_borrowed(file) || self.handle(file)?.is_none() {
             return Ok(());
         }
         self.on_handle(file, "set the owner of", |handles| handles.set_owner_and_mode(file, attr))?;
@@ -57,7 +57,7 @@ impl Replica {
 
     /// The last attributes of a file whose content is there: after it the file is proven equal.
     pub(super) fn conclude(&mut self, file: FileId, attr: &Attr) -> Result<(), ApplyError> {
-        if self.handle(file)?.is_none() {
+        if self.is_borrowed(file) || self.handle(file)?.is_none() {
             return Ok(());
         }
         self.on_handle(file, "set the owner of", |handles| handles.set_owner_and_mode(file, attr))?;

@@ -31,6 +31,7 @@ pub(super) struct RootDir {
     pub inner: PathBuf,
     pub rules: Rules,
     pub local: FileId,
+    pub borrowed: bool,
 }
 
 #[derive(Debug)]
@@ -75,7 +76,13 @@ impl Ground {
         let local =
             file_id_of(&self.volumes[volume].root, fd.as_fd()).map_err(DiskError::at("identify", path.display()))?;
         let inner = path_of_fd(fd.as_fd()).map_err(DiskError::at("locate", path.display()))?;
-        self.roots.push(RootDir { path: path.clone(), inner, rules: target.rules.clone(), local });
+        self.roots.push(RootDir {
+            path: path.clone(),
+            inner,
+            rules: target.rules.clone(),
+            local,
+            borrowed: target.borrowed,
+        });
         Ok(())
     }
 

@@ -369,7 +369,11 @@ impl Replica {
     }
 
     fn stamp(&mut self, dir: FileId, stamp: stead_model::Stamp) -> Result<(), ApplyError> {
-        if dir.is_none() || stamp == stead_model::Stamp::default() || self.handle(dir)?.is_none() {
+        if dir.is_none()
+            || stamp == stead_model::Stamp::default()
+            || self.is_borrowed(dir)
+            || self.handle(dir)?.is_none()
+        {
             return Ok(());
         }
         self.handles.set_times(dir, None, Some(stamp.mtime()));

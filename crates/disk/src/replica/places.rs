@@ -89,6 +89,13 @@ impl Replica {
         self.map.get(file).is_some_and(|slot| self.ground.roots.iter().any(|root| root.local == slot.local))
     }
 
+    /// Is it a root that is not the set's own?
+    pub(super) fn is_borrowed(&self, file: FileId) -> bool {
+        let mut borrowed = self.ground.roots.iter().filter(|root| root.borrowed).peekable();
+        borrowed.peek().is_some()
+            && self.map.get(file).is_some_and(|slot| borrowed.any(|root| root.local == slot.local))
+    }
+
     /// Takes immutable and append flags away from the file, until the batch ends.
     pub(super) fn unlock(&mut self, file: FileId) -> Result<(), ApplyError> {
         if self.handle(file)?.is_some() {

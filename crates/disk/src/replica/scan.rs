@@ -140,7 +140,8 @@ impl Replica {
                 self.forget(former);
             }
             self.map.insert(Slot::new(file, local, record.attr.mode));
-            if let Some(handle) = self.handle(file)? {
+            let borrowed = self.is_borrowed(file);
+            if let Some(handle) = self.handle(file)?.filter(|_| !borrowed) {
                 self.write_id(file, Target { fd: handle.fd(), path_only: false })?;
             }
         }

@@ -28,6 +28,9 @@ impl Replica {
                 return Ok(());
             }
         }
+        if self.is_borrowed(file) {
+            return Ok(());
+        }
         let Some(handle) = self.handle(file)? else {
             self.report(record, What::Missing, out);
             return Ok(());

@@ -27,6 +27,8 @@ pub struct RootTarget {
     pub path: PathBuf,
     /// The set's rules: what they leave out is never removed by a scan.
     pub rules: Rules,
+    /// It is not the set's own, only names in it are: its owner, permissions, times and xattrs are left alone.
+    pub borrowed: bool,
 }
 
 /// Where file ids are kept besides the map.

@@ -120,7 +120,7 @@ fn names(path: &Path) -> Vec<OsString> {
 pub fn open_replica(dir: &Path, state: &Path) -> Replica {
     fs::create_dir_all(dir).unwrap();
     fs::create_dir_all(state).unwrap();
-    let roots = vec![RootTarget { path: dir.into(), rules: Rules::default() }];
+    let roots = vec![RootTarget { path: dir.into(), rules: Rules::default(), borrowed: false }];
     let ids = IdStorage::Xattr;
     Replica::open(ReplicaConfig { roots, state_dir: state.into(), ids, go_without: false, skip_unknown: false })
         .unwrap()

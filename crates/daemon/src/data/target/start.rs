@@ -84,7 +84,7 @@ fn roots(spec: &TargetSpec) -> Result<Vec<RootTarget>, BadRule> {
             }
             _ => (root.path.as_path(), spec.rules.clone()),
         };
-        Ok(RootTarget { path: path.into(), rules: Rules::new(&rules)? })
+        Ok(RootTarget { path: path.into(), rules: Rules::new(&rules)?, borrowed: !root.is_dir })
     };
     spec.roots.iter().enumerate().map(root).collect()
 }
