@@ -144,7 +144,8 @@ fn rename(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     } else if victim_held {
         files.loosen(names.victim);
     }
-    let lacking = to == Place::Taken && from != Place::Taken && files.tighten(record.file);
+    let outside = from != Place::Taken || files.is_dropped(record.file);
+    let lacking = to == Place::Taken && outside && files.tighten(record.file);
     let doubtful = lacking || (from == Place::Elsewhere && !unlisted);
     let plan = match to {
         Place::Taken if held && !doubtful => arrive(files, record),
@@ -152,6 +153,9 @@ fn rename(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
             let mut actions = Vec::new();
             if victim_held {
                 send(&mut actions, &victim_leaves(record));
+            }
+            if held && from == Place::Taken {
+                send(&mut actions, &departure(record, record.file, (record.parent, record.name)));
             }
             move_in(&mut actions, record.file, names.parent2, record.name2, true);
             stamps(files, &mut actions, record);
@@ -215,16 +219,21 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     let (from, to) = places(files, record.attr.is_dir());
     let (victim_to, victim_from) = places(files, victim_is_dir);
     let all_taken = [from, to, victim_to, victim_from].iter().all(|place| *place == Place::Taken);
-    if all_taken && files.holds(file) && files.holds(victim) {
+    let dropped = files.is_dropped(file) || files.is_dropped(victim);
+    if all_taken && !dropped && files.holds(file) && files.holds(victim) {
         let differently = files.sees_differently(here.0, there.0);
         return swap(files, record, differently);
     }
-    for (file, from, to) in [(file, from, to), (victim, victim_from, victim_to)] {
-        if from != Place::Taken && to == Place::Taken {
+    let mut actions = Vec::new();
+    for (file, from, to, name) in [(file, from, to, here), (victim, victim_from, victim_to, there)] {
+        let dropped = files.is_dropped(file);
+        if from == Place::Taken && dropped {
+            send(&mut actions, &departure(record, file, name));
+        }
+        if (from != Place::Taken || dropped) && to == Place::Taken {
             files.tighten(file);
         }
     }
-    let mut actions = Vec::new();
     let mut file_told = false;
     if files.holds(file) && from == Place::Taken {
         if to == Place::Taken || (to == Place::Elsewhere && unlisted) {
@@ -310,6 +319,7 @@ fn victim_leaves<'a>(record: &Record<'a>) -> Record<'a> {
 }
 
 fn note_name(files: &mut Files, file: FileId, is_dir: bool, parent: FileId, name: &[u8]) {
+    files.came_back(file);
     if parent.is_none() {
         if let Some(root) = files.root_called(name) {
             files.set_root(root, file);

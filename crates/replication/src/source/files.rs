@@ -57,8 +57,10 @@ pub(super) struct Files {
     loose: HashSet<FileId>,
     /// Files that left while the running scan went on: what targets asked for of them may have been dropped.
     left: HashSet<FileId>,
-    /// Directories that went where the targets hold them at most until the running scan ends.
-    away: HashSet<FileId>,
+    /// What went where the targets hold it at most until the running scan ends; is it a directory?
+    away: HashMap<FileId, bool>,
+    /// Files that the targets held until a scan ended, and may have dropped then.
+    dropped: HashSet<FileId>,
 }
 
 impl Files {
@@ -77,7 +79,8 @@ impl Files {
             stale_since: false,
             loose: HashSet::new(),
             left: HashSet::new(),
-            away: HashSet::new(),
+            away: HashMap::new(),
+            dropped: HashSet::new(),
         }
     }
 
@@ -106,6 +109,7 @@ impl Files {
     /// A file was made in `parent`: whoever knows the directory knows it now.
     pub(super) fn announce_in(&mut self, parent: FileId, file: FileId) {
         self.loose.remove(&file);
+        self.came_back(file);
         if parent.is_none() || self.common.has(parent) {
             self.common.insert(file);
         }
@@ -118,6 +122,9 @@ impl Files {
 
     /// The running scan came by the file.
     pub(super) fn announce_seen(&mut self, file: FileId, whole: bool) {
+        if self.alone || self.seen.is_none() {
+            self.came_back(file);
+        }
         match &mut self.seen {
             Some(seen) => {
                 seen.insert(file);
@@ -143,6 +150,7 @@ impl Files {
         self.dirs.remove(&file);
         self.open.remove(&file);
         self.loose.remove(&file);
+        self.came_back(file);
     }
 
     /// May a target lack it, although it is announced?
@@ -175,6 +183,17 @@ impl Files {
         }
     }
 
+    /// It has a place in the set again, or is forgotten.
+    pub(super) fn came_back(&mut self, file: FileId) {
+        self.away.remove(&file);
+        self.dropped.remove(&file);
+    }
+
+    /// May the targets have dropped it, although it is announced?
+    pub(super) fn is_dropped(&self, file: FileId) -> bool {
+        self.dropped.contains(&file)
+    }
+
     /// Did it leave, or may it have left, since the running scan began?
     pub(super) fn has_left(&self, file: FileId) -> bool {
         self.stale_since || self.left.len() >= LOOSE_MAX || self.left.contains(&file)
@@ -183,14 +202,12 @@ impl Files {
     /// A file went to a directory that is not listed yet, and may never be: the targets hold it until the scan ends.
     pub(super) fn held_away(&mut self, file: FileId, is_dir: bool) {
         self.loosen(file);
-        if is_dir {
-            self.away.insert(file);
-        }
+        self.away.insert(file, is_dir);
     }
 
     /// A file takes a name of the set, not from another one: may a target lack it, although it is announced?
     pub(super) fn tighten(&mut self, file: FileId) -> bool {
-        let doubtful = self.loose.remove(&file) | self.stale;
+        let doubtful = self.loose.remove(&file) | self.dropped.remove(&file) | self.stale;
         if doubtful {
             self.common.remove(file);
         }
@@ -206,9 +223,14 @@ impl Files {
 
     /// A scan of the whole set ended: what it came by is what every target knows.
     pub(super) fn scan_ended(&mut self, whole: bool) {
-        for dir in std::mem::take(&mut self.away) {
-            self.forget_tree(dir);
+        for (file, is_dir) in std::mem::take(&mut self.away) {
+            if is_dir {
+                self.forget_tree(file);
+            } else {
+                self.dropped.insert(file);
+            }
         }
+        self.stale |= self.dropped.len() > LOOSE_MAX;
         let seen = self.seen.take();
         if whole {
             if let Some(seen) = seen.as_ref().filter(|_| !self.alone) {
@@ -239,7 +261,6 @@ impl Files {
 
     /// Notes where a directory is, as far as the rules ask for it.
     pub(super) fn note_dir(&mut self, dir: FileId, parent: FileId, name: &[u8]) {
-        self.away.remove(&dir);
         if self.take_all || parent.is_none() {
             return;
         }
