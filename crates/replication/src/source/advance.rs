@@ -239,6 +239,7 @@ impl Source {
             return self.send_node_end(file, node.attr, purpose, targets);
         }
         if purpose == Purpose::Mirror {
+            self.cut(file, node.attr, targets);
             let mut job = Job::new(file, Work::Content, targets, purpose, vec![Range::ALL]);
             (job.open, job.size) = (self.files.open(file, node.attr), Some(node.attr.size));
             self.jobs.push(job);
