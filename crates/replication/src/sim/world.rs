@@ -286,6 +286,9 @@ impl World {
         let targets: Vec<_> = self.nodes.values().map(|node| node.target.view()).collect();
         let source = format!("{:?}", self.source);
         let scan = source.find("jobs: ").map_or("", |at| &source[at..source.len().min(at + 3_000)]);
+        for node in self.nodes.values().filter(|_| self.trace) {
+            println!("{:?}", node.target);
+        }
         format!("{views:?} {targets:?} marks {:?} ring {} {scan}", self.marks, self.tree.ring.len())
     }
 

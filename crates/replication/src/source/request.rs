@@ -145,6 +145,7 @@ impl Requests {
         if self.not_before.is_some_and(|at| now < at) {
             return None;
         }
+        self.not_before = None;
         if self.mirror & up != 0 {
             let targets = self.mirror & up;
             self.mirror &= !targets;

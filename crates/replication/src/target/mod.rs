@@ -86,6 +86,9 @@ pub struct Target {
     received: Sequence,
     journaled: Sequence,
     applied: Sequence,
+    /// Up to here the journal held batches at the last start: they may be applied already, and then by halves overwritten
+    /// with older ones, until the last of them is applied again.
+    replay_until: Sequence,
     /// Up to here batches may be applied: the last consistent point that is durable.
     consistent_journaled: Sequence,
     consistent_time: u64,
@@ -126,6 +129,7 @@ impl Target {
             received: position.map_or(0, |position| position.sequence),
             journaled: position.map_or(0, |position| position.sequence),
             applied: position.map_or(0, |position| position.sequence),
+            replay_until: 0,
             consistent_journaled: 0,
             consistent_time: checkpoint.map_or(0, |checkpoint| checkpoint.consistent_time),
             mirrored: checkpoint.is_some_and(|checkpoint| checkpoint.mirrored),
@@ -266,13 +270,20 @@ impl Target {
             self.scans.received(&item);
             self.backlog.push(item);
         }
+        self.replay_until = self.received;
         self.resumable = whole && self.mirrored && !self.scans.is_open();
         self.partial |= self.applied < self.received;
     }
 
+    fn is_replaying(&self) -> bool {
+        self.applied < self.replay_until
+    }
+
     fn may_apply_until(&self) -> Sequence {
+        // A stream that does not go on: what was applied before has to be applied again, to the last.
+        let flush = self.greeting.is_some() && self.is_replaying();
         let crowded = self.backlog.bytes() >= self.config.backlog_bytes_max / 2;
-        if self.scans.is_open() || crowded { self.received } else { self.consistent_journaled }
+        if self.scans.is_open() || crowded || flush { self.received } else { self.consistent_journaled }
     }
 
     fn start_journal(&mut self) {

@@ -80,6 +80,10 @@ impl Target {
         let Some(hello) = self.greeting.take_if(|hello| self.epoch == Some(hello.epoch) && !busy) else { return };
         let stream = (hello.epoch.number, hello.incarnation);
         let goes_on = self.stream == Some(stream) && self.resumable && !hello.anew;
+        if !goes_on && self.is_replaying() {
+            self.greeting = Some(hello);
+            return;
+        }
         let resume = goes_on.then(|| self.position(self.received));
         let holds = self.holds();
         if resume.is_none() {
@@ -104,6 +108,7 @@ impl Target {
         self.scans = Scans::default();
         self.begun = false;
         self.resumable = true;
+        self.replay_until = 0;
         (self.received, self.journaled, self.applied, self.consistent_journaled) = (0, 0, 0, 0);
         (self.journal, self.apply) = (super::Turn::default(), super::Turn::default());
         self.outputs.push_back(TargetOutput::ResetJournal);
