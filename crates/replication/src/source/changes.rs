@@ -163,7 +163,12 @@ fn rename(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
         }
         Place::Elsewhere if held && unlisted => {
             files.held_away(record.file, is_dir);
-            Plan::Pass
+            let mut actions = Vec::new();
+            if from == Place::Taken {
+                send(&mut actions, &departure(record, record.file, (record.parent, record.name)));
+            }
+            stamps(files, &mut actions, record);
+            Plan::Replace(actions)
         }
         _ if held && from == Place::Taken => leave(files, record),
         _ => only_stamps(files, record),
@@ -236,17 +241,16 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     }
     let mut file_told = false;
     if files.holds(file) && from == Place::Taken {
-        if to == Place::Taken || (to == Place::Elsewhere && unlisted) {
+        if to == Place::Taken {
             let mut moved = Record { c: 0, ..*record };
             moved.names.victim = FileId::NONE;
             files.follow(&moved);
             send(&mut actions, &moved);
             file_told = true;
-            if to == Place::Elsewhere {
-                files.held_away(file, record.attr.is_dir());
-            } else {
-                note_name(files, file, record.attr.is_dir(), there.0, there.1);
-            }
+            note_name(files, file, record.attr.is_dir(), there.0, there.1);
+        } else if to == Place::Elsewhere && unlisted {
+            send(&mut actions, &departure(record, file, here));
+            files.held_away(file, record.attr.is_dir());
         } else {
             depart(&mut actions, record, file, here, record.attr.is_dir());
             files.leave(file, record.attr.is_dir(), false);
