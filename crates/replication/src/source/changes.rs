@@ -266,6 +266,10 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
         }
     }
     move_in(&mut actions, victim, here.0, here.1, true);
+    if victim_from == Place::Taken && victim_to == Place::Taken {
+        // The node that takes its place may not come: the file may be gone.
+        send(&mut actions, &departure(record, victim, there));
+    }
     move_in(&mut actions, file, there.0, there.1, !file_told);
     stamps(files, &mut actions, record);
     Plan::Replace(actions)
