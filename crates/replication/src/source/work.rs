@@ -53,6 +53,9 @@ impl Source {
 
     /// What the replica has beyond the end of the file must be gone before a write behind the end makes a hole of it.
     pub(super) fn cut(&mut self, file: FileId, attr: Attr, targets: TargetMask) {
+        if !attr.is_file() {
+            return;
+        }
         let mut record = Record::new(Kind::Truncate, file);
         (record.a, record.attr) = (attr.size, attr);
         self.emit(&record, targets);
