@@ -18,7 +18,7 @@ use crate::run::{MARK, kill_marked, signal};
 /// Port that a host's first daemon listens on.
 pub const PORT: u16 = 7130;
 /// Longest time that any one command of a test may take, in seconds.
-const COMMAND_SECONDS_MAX: &str = "300";
+const COMMAND_SECONDS_MAX: &str = "120";
 
 /// A daemon and its state directory.
 pub struct Node {
@@ -157,9 +157,9 @@ impl Node {
     /// Waits until everything written before the call is applied on every target.
     ///
     /// # Errors
-    /// After five minutes, or where the connection cannot get there.
+    /// After 100 seconds, or where the connection cannot get there.
     pub fn wait(&self, set: &str) -> Result<()> {
-        self.cli(["wait", set, "--timeout", "240s"]).map(drop)
+        self.cli(["wait", set, "--timeout", "100s"]).map(drop)
     }
 
     /// The status as JSON.

@@ -31,7 +31,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("stead", &["stead-api", "stead-capture", "stead-daemon", "stead-model"]),
-    ("stead-sim", &["stead-failover", "stead-model", "stead-replication"]),
+    ("sim", &["stead-failover", "stead-model", "stead-replication"]),
     ("stead-tests", &[]),
     ("xtask", &["stead-tests"]),
 ];
