@@ -98,6 +98,7 @@ struct Reading {
     request: ReadRequest,
     begun: Option<ReadResult>,
     captured: u64,
+    ended: bool,
 }
 
 struct World {
@@ -485,7 +486,7 @@ impl World {
         while let Some(output) = self.source.poll_output() {
             match output {
                 SourceOutput::Read(ticket, request) => {
-                    self.reading.insert(ticket, Reading { request, begun: None, captured: 0 });
+                    self.reading.insert(ticket, Reading { request, begun: None, captured: 0, ended: false });
                     let delay = self.rng.below(300);
                     self.after(delay, Event::ReadBegin(ticket));
                 }
@@ -557,14 +558,19 @@ impl World {
 
     fn read_end(&mut self, ticket: Ticket) {
         let Some(reading) = self.reading.get_mut(&ticket) else { return };
-        let begun = reading.begun.take().expect("it was begun");
+        // An event of a read of the source before its restart has nothing to end.
+        let Some(begun) = reading.begun.take() else { return };
         reading.begun = Some(self.tree.read_end(&reading.request, begun, hash));
         reading.captured = self.tree.captured;
+        reading.ended = true;
         let delay = self.rng.below(300);
         self.after(delay, Event::ReadDone(ticket));
     }
 
     fn read_done(&mut self, ticket: Ticket) {
+        if !self.reading.get(&ticket).is_some_and(|reading| reading.ended) {
+            return;
+        }
         let Some(reading) = self.reading.remove(&ticket) else { return };
         let result = reading.begun.expect("it was begun");
         self.input(SourceInput::Read { ticket, result, captured: reading.captured });

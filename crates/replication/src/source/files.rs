@@ -120,6 +120,14 @@ impl Files {
         }
     }
 
+    /// The running scan came by the file, but not by a name of it: whether the targets have it is not settled.
+    pub(super) fn announce_nameless(&mut self, file: FileId) {
+        self.common.insert(file);
+        if let Some(seen) = &mut self.seen {
+            seen.insert(file);
+        }
+    }
+
     /// The running scan came by the file.
     pub(super) fn announce_seen(&mut self, file: FileId, whole: bool) {
         if self.alone || self.seen.is_none() {

@@ -242,7 +242,7 @@ impl Source {
         if !self.files.holds(file) {
             return;
         }
-        self.files.announce_seen(file, false);
+        self.files.announce_nameless(file);
         self.send_node(file, FileId::NONE, b"", &node, purpose, 0, targets);
         self.follow_up(file, &node, purpose, targets);
         if node.attr.is_dir() {

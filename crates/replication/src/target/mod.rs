@@ -401,7 +401,7 @@ impl Target {
         let due = self.checkpoint_at.is_some_and(|at| self.now >= at);
         let enough = self.applied_since >= self.config.checkpoint_bytes;
         let wanted = due || enough || self.checkpoint_now;
-        if !wanted || self.checkpointing.is_some() || self.stream.is_none() {
+        if !wanted || self.checkpointing.is_some() || !self.begun {
             return;
         }
         let checkpoint = Checkpoint {

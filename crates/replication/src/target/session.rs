@@ -109,6 +109,8 @@ impl Target {
         self.begun = false;
         self.resumable = true;
         self.replay_until = 0;
+        // A first mirror that ended and was not made durable counts for nothing in the next stream.
+        (self.checkpoint_now, self.checkpoint_at) = (false, None);
         (self.received, self.journaled, self.applied, self.consistent_journaled) = (0, 0, 0, 0);
         (self.journal, self.apply) = (super::Turn::default(), super::Turn::default());
         self.outputs.push_back(TargetOutput::ResetJournal);
