@@ -34,6 +34,23 @@ pub fn main(args: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Simulates source and targets, a batch of new seeds after the other.
+fn simulate(limit: Duration) -> Result<()> {
+    const SEEDS: u64 = 2_000;
+    let begin = Instant::now();
+    let mut from = stead_tests::rng::Rng::seed();
+    while begin.elapsed() < limit {
+        let (seeds, first) = (SEEDS.to_string(), from.to_string());
+        let mut sim = build::cargo();
+        sim.args(["run", "--quiet", "--release", "--package", "sim", "--", "--seeds", &seeds, "--from", &first]);
+        if !sim.status()?.success() {
+            bail!("the simulation found something between seeds {from} and {}", from + SEEDS);
+        }
+        from += SEEDS;
+    }
+    Ok(())
+}
+
 /// Repeats a test whose seeds are new each time.
 fn repeat(limit: Duration, args: &[&str]) -> Result<()> {
     let begin = Instant::now();
