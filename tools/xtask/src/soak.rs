@@ -24,9 +24,7 @@ pub fn main(args: &[String]) -> Result<()> {
         println!("--- {name}, {minutes} minutes");
         match *name {
             "fuzz" => fuzz(limit)?,
-            "sim" => {
-                repeat(limit, &["test", "--release", "--package", "stead-replication", "--", "--nocapture", "sim"])?
-            }
+            "sim" => simulate(limit)?,
             "crash" => repeat(limit, &["test", "--package", "stead-tests", "--test", "crash", "--", "--nocapture"])?,
             _ => repeat(limit, &["test", "--package", "stead-tests", "--test", "conformance", "--", "--nocapture"])?,
         }
