@@ -289,7 +289,10 @@ impl Source {
                 .iter()
                 .all(|(id, connection)| (targets & up & bit(*id)) == 0 || !answering || connection.applied >= last)
         };
-        if !walked || targets & up == 0 || !answered(&self.connections) {
+        // A listing may have told names of the future. Who had such a name before is held at the target until the end of
+        // the scan: the changes that name it again come first.
+        let caught_up = self.captured_in >= self.captured_read;
+        if !walked || !caught_up || targets & up == 0 || !answered(&self.connections) {
             return false;
         }
         if scan.verify.as_ref().is_some_and(|verify| !verify.is_settled()) {
