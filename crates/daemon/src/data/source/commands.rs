@@ -60,19 +60,25 @@ impl Pending {
 
     /// A connection cannot go on: whoever waits for it is told.
     pub(super) fn stopped(&mut self, state: State, reason: &str, events: &Events) {
-        for id in std::mem::take(&mut self.waits) {
+        for id in self.take() {
             events.send(DataEvent::CommandDone { id, result: Err(stuck(state, reason)) });
         }
     }
 
     /// The set ends: everybody is told.
     pub(super) fn end(&mut self, events: &Events) {
-        let mirrors = std::mem::take(&mut self.mirrors).into_iter().map(|(id, _)| id);
-        let waits = std::mem::take(&mut self.waits);
-        for id in waits.into_iter().chain(std::mem::take(&mut self.verifies)).chain(mirrors) {
+        for id in self.take() {
             let failure = Failure::new("the set was stopped", "its daemon ends, or it is no longer protected", "");
             events.send(DataEvent::CommandDone { id, result: Err(failure) });
         }
+    }
+}
+
+impl Pending {
+    fn take(&mut self) -> Vec<CommandId> {
+        let mirrors = std::mem::take(&mut self.mirrors).into_iter().map(|(id, _)| id);
+        let waits = std::mem::take(&mut self.waits).into_iter();
+        waits.chain(std::mem::take(&mut self.verifies)).chain(mirrors).collect()
     }
 }
 

@@ -215,6 +215,10 @@ impl Pump {
     }
 
     fn command(&mut self, id: CommandId, command: Command) {
+        if let (Command::Wait | Command::Mirror | Command::Verify { .. }, Some(failure)) = (&command, self.stuck()) {
+            let result = Err(failure);
+            return self.wiring.loop_events.send(DataEvent::CommandDone { id, result });
+        }
         match command {
             Command::Wait => self.wait(id),
             Command::Mirror => {
@@ -228,6 +232,13 @@ impl Pump {
             Command::Pause => self.each_target_done(id, |target| source::Command::Pause { target }),
             Command::Resume => self.each_target_done(id, |target| source::Command::Resume { target }),
         }
+    }
+
+    /// Why waiting for the connections would be in vain.
+    fn stuck(&self) -> Option<Failure> {
+        let mut views = self.targets().filter_map(|target| self.source.view(target));
+        let view = views.find(|view| is_stopped(view.state))?;
+        Some(stuck(view.state, view.reason.as_deref().unwrap_or_default()))
     }
 
     fn targets(&self) -> impl Iterator<Item = TargetId> + use<> {
@@ -248,13 +259,6 @@ impl Pump {
     /// Flushing may take long and fills the ring, which this thread empties: another thread does it.
     fn wait(&mut self, id: CommandId) {
         self.pending.add_wait(id);
-        let views = self.targets().filter_map(|target| self.source.view(target));
-        let stopped =
-            views.into_iter().find(|view| matches!(view.state, State::Halted | State::Paused | State::RestoreRequired));
-        if let Some(view) = stopped {
-            let failure = stuck(view.state, view.reason.as_deref().unwrap_or_default());
-            return self.pending.done(id, Err(failure), &self.wiring.loop_events);
-        }
         let events = self.wiring.own_events.clone();
         let started = self.wiring.drivers.again().and_then(|drivers| {
             threads::spawn(&format!("{}-flush", self.spec.set), move || {
@@ -290,7 +294,7 @@ impl Pump {
                 let target = &self.spec.targets[target as usize].node;
                 let why = reason.unwrap_or_default();
                 tracing::info!(%set, %target, %state, why, "the connection's state");
-                if matches!(state, State::Halted | State::Paused | State::RestoreRequired) {
+                if is_stopped(state) {
                     self.pending.stopped(state, &why, &events);
                 }
                 self.look();
@@ -363,6 +367,11 @@ impl Drains {
         self.reached = self.joint.reached(&self.taken);
         (self.reached, self.covered.iter().copied().min().unwrap_or_default())
     }
+}
+
+/// Does it need something from outside to go on?
+fn is_stopped(state: State) -> bool {
+    matches!(state, State::Halted | State::Paused | State::RestoreRequired)
 }
 
 fn flush(mut drivers: Drivers) -> Result<u64, String> {
