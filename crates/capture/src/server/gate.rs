@@ -3,8 +3,8 @@
 //! Few threads hold a seat at the device: they wait there and carry out themselves what they read. On a machine with
 //! two processors one seat is faster than several threads, among which the kernel would choose by turns, each time another
 //! stack and another processor. A thread that does something slow, or is found stuck in an operation, loses the seat to
-//! another one. (Spinning for the next request was measured and gained nothing: idle processors of a virtual machine
-//! poll a while by themselves, and a spinning one is missing for the disk's work after an fsync.)
+//! another one. (Spinning for the next request was measured: it gained nothing, and a
+//! spinning processor is missing for the disk's work after an fsync.)
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};

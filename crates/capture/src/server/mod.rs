@@ -14,6 +14,7 @@ mod attrs;
 mod data;
 mod dirs;
 mod dispatch;
+mod follow;
 mod gate;
 mod names;
 mod reply;

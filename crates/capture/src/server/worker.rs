@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use stead_model::{FileId, Kind, Record};
 
 use super::Server;
+use super::follow::Follow;
 use super::gate::{Desk, Gate};
 use super::reply::Reply;
 use crate::fuse::abi::{self, InHeader, op};
@@ -25,6 +26,7 @@ pub struct Worker<'s, 'e> {
     flight: &'s Flight,
     desk: &'s Desk,
     umask: u32,
+    follow: Follow,
     scope: &'s Scope<'s, 'e>,
 }
 
@@ -46,7 +48,7 @@ impl<'s, 'e> Worker<'s, 'e> {
     ) -> Self {
         let (slot, flight) = (server.slots.slot(index), server.ring.flight(index));
         slot.prepare();
-        Worker { server, root, reply: Reply::new(), slot, flight, desk, umask: u32::MAX, scope }
+        Worker { server, root, reply: Reply::new(), slot, flight, desk, umask: u32::MAX, follow: Follow::new(), scope }
     }
 
     /// Serves until the mount is gone.
@@ -110,6 +112,7 @@ impl<'s, 'e> Worker<'s, 'e> {
         }
         self.answer(header.unique, result);
         self.slot.set(Phase::Idle);
+        self.follow.served(header.pid);
     }
 
     /// A bug in one operation must not hang whoever asked for it; what it did is unknown, so the set counts as dirty.

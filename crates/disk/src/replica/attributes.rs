@@ -78,7 +78,7 @@ impl Replica {
         self.on_handle(file, "set the owner of", |handles| handles.set_owner_and_mode(file, attr))?;
         self.handles.set_times(file, Some(attr.atime()), Some(attr.mtime()));
         if self.proven(file).is_some() {
-            self.map.prove(file, attr.ctime(), attr.size);
+            self.advance(file, attr.ctime(), attr.size);
         }
         Ok(())
     }
@@ -96,7 +96,7 @@ impl Replica {
         let time = |kind, time| mask.has(kind).then_some(time);
         self.handles.set_times(file, time(AttrMask::ATIME, attr.atime()), time(AttrMask::MTIME, attr.mtime()));
         if self.proven(file).is_some() {
-            self.map.prove(file, attr.ctime(), attr.size);
+            self.advance(file, attr.ctime(), attr.size);
         }
         Ok(())
     }

@@ -17,7 +17,11 @@ impl Replica {
             Kind::Link => return self.linked(record),
             Kind::Unlink => return self.unlinked(record),
             Kind::Rename => return self.renamed(record),
-            Kind::Sync | Kind::Lost => return Ok(()),
+            Kind::Sync => return Ok(()),
+            Kind::Lost => {
+                self.lost(record);
+                return Ok(());
+            }
             _ => {}
         }
         let file = record.file;
@@ -96,7 +100,7 @@ impl Replica {
     /// A new file is equal until a change is lost.
     fn born(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
         self.handles.set_times(record.file, Some(record.attr.atime()), Some(record.attr.mtime()));
-        self.map.prove(record.file, record.attr.ctime(), record.attr.size);
+        self.advance(record.file, record.attr.ctime(), record.attr.size);
         Ok(())
     }
 

@@ -235,7 +235,7 @@ impl Replica {
             Some(scan) if !scan.is_verify() => {
                 self.map.get(file).is_some_and(|slot| slot.mark == self.mark || slot.is_unnamed())
             }
-            _ if self.unfinished.is_some() => self.map.get(file).is_some(),
+            _ if self.unfinished.is_some() || !self.doubts.is_empty() => self.map.get(file).is_some(),
             _ => self.map.get(file).is_some_and(|slot| slot.is_unnamed() || !self.held.contains(&file)),
         }
     }

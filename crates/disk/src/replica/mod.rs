@@ -12,6 +12,7 @@ mod attributes;
 mod change;
 mod content;
 mod create;
+mod doubt;
 mod error;
 mod ground;
 mod handles;
@@ -36,6 +37,7 @@ use stead_model::record::Purpose;
 use stead_model::{FileId, Position, Record, Time};
 
 use crate::DiskError;
+use doubt::Doubts;
 use ground::Ground;
 use handles::{Handle, Handles};
 use map::{FileMap, Slot};
@@ -60,6 +62,7 @@ pub struct Replica {
     anonymous: u64,
     scan: Option<Scan>,
     unfinished: Option<Purpose>,
+    doubts: Doubts,
     mark: u8,
     /// Ranges that the hashes of a file, so far, found different.
     differing: HashMap<FileId, Vec<(u64, u64)>>,
@@ -134,6 +137,7 @@ impl Replica {
             held: HashSet::new(),
             anonymous: 0,
             scan: None,
+            doubts: Doubts::of_everything(progress.scan > 0),
             unfinished: progress.scan.checked_sub(1).and_then(Purpose::from_u32),
             mark: 0,
             differing: HashMap::new(),
@@ -223,7 +227,8 @@ impl Replica {
         }
         let position = if self.deferred.is_empty() { position } else { self.applied };
         self.applied = position;
-        let scan = self.unfinished.map_or(0, |purpose| purpose as u32 + 1);
+        let doubted = (!self.doubts.is_empty()).then_some(Purpose::Difference);
+        let scan = self.unfinished.or(doubted).map_or(0, |purpose| purpose as u32 + 1);
         Ok(Checkpoint { roots, file, progress: Progress { position, scan, heard: self.heard }, entries, whole })
     }
 

@@ -193,7 +193,7 @@ impl Replica {
             let stat = rustix::fs::statat(dir.fd(), name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|errno| self.failed_in("stat", dir, name, errno))?;
             let last = stat.st_nlink <= 1;
-            if last && (self.replaying || self.scan.is_some()) {
+            if last && (self.replaying || self.scan.is_some() || !self.doubts.is_empty()) {
                 self.hold(file)?;
             } else if last {
                 // It lives on outside of the set.
@@ -277,7 +277,7 @@ impl Replica {
         let moves_dir = self.map.get(file).is_some_and(|slot| slot.is_dir());
         let keep = match known {
             Some(id) => id != dead && (is_dir || stat.st_nlink <= 1),
-            None => self.scan.is_some(),
+            None => self.scan.is_some() || !self.doubts.is_empty(),
         };
         let replace = || rustix::fs::renameat(old.fd(), &old_name, dir.fd(), name);
         if !is_dir && !moves_dir {
@@ -378,7 +378,7 @@ impl Replica {
         }
         self.handles.set_times(dir, None, Some(stamp.mtime()));
         if let Some((_, size)) = self.proven(dir) {
-            self.map.prove(dir, stamp.ctime(), size);
+            self.advance(dir, stamp.ctime(), size);
         }
         Ok(())
     }

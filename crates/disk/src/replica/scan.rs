@@ -81,6 +81,7 @@ impl Replica {
         self.differing.clear();
         if !purpose.compares() {
             self.unfinished = Some(purpose);
+            self.doubts.scan_begins();
         }
         Ok(())
     }
@@ -93,7 +94,10 @@ impl Replica {
         }
         if !purpose.compares() {
             self.put_deferred()?;
-            self.purge_holding()?;
+            self.doubts.scan_ended(record);
+            if self.doubts.is_empty() {
+                self.purge_holding()?;
+            }
             self.unfinished = None;
         }
         self.scan = None;

@@ -1,0 +1,128 @@
+//! What is in doubt: changes of it were lost on the way here. Until a scan of it that began later has ended, no change
+//! proves anything, and what loses its name is held: the name that it has now may be among what was lost.
+
+use stead_model::record::flags;
+use stead_model::{FileId, Kind, Record, Time};
+
+use super::Replica;
+
+/// Scopes in doubt; beyond that many, everything is.
+const SCOPES_MAX: usize = 1024;
+
+/// Scopes whose changes were lost.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    scopes: Vec<Scope>,
+    /// How many of them a scan that begins now will settle.
+    scanned: usize,
+}
+
+/// A file, all beneath it, or (file none) the whole set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Scope {
+    file: FileId,
+    subtree: bool,
+}
+
+impl Doubts {
+    /// After a scan or a doubt was cut off by a crash: nobody knows of what.
+    pub(super) fn of_everything(doubtful: bool) -> Doubts {
+        let scopes = if doubtful { vec![Scope::ALL] } else { Vec::new() };
+        Doubts { scopes, scanned: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.scopes.is_empty()
+    }
+
+    fn add(&mut self, scope: Scope) {
+        if self.scopes.len() == SCOPES_MAX {
+            self.scopes.clear();
+            self.scopes.push(Scope::ALL);
+            self.scanned = 0;
+        } else {
+            self.scopes.push(scope);
+        }
+    }
+
+    /// A scan begins: it sees what was lost up to now.
+    pub(super) fn scan_begins(&mut self) {
+        self.scanned = self.scopes.len();
+    }
+
+    /// The scan that began last ended: what it covered and was lost before it is in doubt no more.
+    pub(super) fn scan_ended(&mut self, record: &Record<'_>) {
+        let scan = Scope::of(record);
+        let mut at = 0;
+        self.scopes.retain(|scope| {
+            at += 1;
+            at > self.scanned || !scan.covers(*scope)
+        });
+        self.scanned = 0;
+    }
+}
+
+impl Scope {
+    const ALL: Scope = Scope { file: FileId::NONE, subtree: true };
+
+    fn of(record: &Record<'_>) -> Scope {
+        Scope { file: record.file, subtree: record.file.is_none() || record.flags & flags::SUBTREE != 0 }
+    }
+
+    fn covers(self, other: Scope) -> bool {
+        self == Scope::ALL || self.file == other.file && (self.subtree || !other.subtree)
+    }
+}
+
+impl Replica {
+    pub(super) fn lost(&mut self, record: &Record<'_>) {
+        debug_assert_eq!(record.kind, Kind::Lost);
+        self.doubts.add(Scope::of(record));
+        self.map.disprove(record.file);
+    }
+
+    /// A change made the file what it is at the source: that is proven, unless an earlier change may be missing.
+    pub(super) fn advance(&mut self, file: FileId, ctime: Time, size: u64) {
+        if self.doubts.is_empty() {
+            self.map.prove(file, ctime, size);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: Kind, ino: u64, flags: u8) -> Record<'static> {
+        Record { flags, ..Record::new(kind, FileId { ino, generation: 0, volume: 0 }) }
+    }
+
+    fn doubts(scopes: &[(u64, u8)]) -> Doubts {
+        let mut doubts = Doubts::default();
+        scopes.iter().for_each(|(ino, flags)| doubts.add(Scope::of(&record(Kind::Lost, *ino, *flags))));
+        doubts
+    }
+
+    #[test]
+    fn only_a_scan_of_the_scope_that_began_later_settles_it() {
+        let mut doubts = doubts(&[(5, 0), (6, flags::SUBTREE)]);
+        doubts.scan_begins();
+        doubts.add(Scope::of(&record(Kind::Lost, 7, 0)));
+        doubts.scan_ended(&record(Kind::ScanEnd, 6, 0));
+        assert_eq!(doubts.scopes.len(), 3, "the subtree needs a scan of the subtree");
+        doubts.scan_begins();
+        doubts.add(Scope::ALL);
+        doubts.scan_ended(&record(Kind::ScanEnd, 0, 0));
+        assert_eq!(doubts.scopes, [Scope::ALL], "what was lost amid the scan stays in doubt");
+        doubts.scan_begins();
+        doubts.scan_ended(&record(Kind::ScanEnd, 0, 0));
+        assert!(doubts.is_empty());
+    }
+
+    #[test]
+    fn too_many_doubts_are_one_of_everything() {
+        let mut doubts = Doubts::default();
+        (1..=2000).for_each(|ino| doubts.add(Scope::of(&record(Kind::Lost, ino, 0))));
+        assert!(doubts.scopes.len() <= SCOPES_MAX && doubts.scopes.contains(&Scope::ALL));
+    }
+}

@@ -1,0 +1,131 @@
+//! What comes from outside: work of the application, commands of the administrator, crashes and restarts.
+
+use super::source::source_config;
+use super::target::target_config;
+use super::{Event, World};
+use crate::sim::operations::operate;
+use crate::source::{Command, Source, SourceInput, TargetId};
+use crate::target::{Recovery, Target};
+
+impl World {
+    pub(super) fn operate(&mut self) {
+        if self.operations_left == 0 {
+            return;
+        }
+        for _ in 0..=self.rng.below(3) {
+            operate(&mut self.tree, &mut self.rng);
+        }
+        self.report.operations += 1;
+        self.operations_left -= 1;
+        if !self.clean && self.rng.one_in(25) {
+            self.fault();
+        }
+        let delay = self.rng.below(600);
+        self.after(delay, Event::Operate);
+    }
+
+    pub(super) fn ask(&mut self) {
+        if self.operations_left == 0 {
+            return;
+        }
+        let target = self.rng.below(self.nodes.len() as u64) as TargetId;
+        match self.rng.below(9) {
+            2 => self.input(SourceInput::Command(Command::Mirror { target })),
+            3 => self.input(SourceInput::Command(Command::Pause { target })),
+            4 => self.input(SourceInput::Command(Command::Resume { target })),
+            0 if !self.lossy => drop(self.ask_verify(false)),
+            1 => {
+                let dirs = self.tree.dirs();
+                if let Some(dir) = self.rng.pick(&dirs).copied().filter(|_| self.lossy) {
+                    self.tree.lose_subtree(dir);
+                }
+            }
+            _ => self.ask_mark(),
+        }
+        let delay = 500 + self.rng.below(6_000);
+        self.after(delay, Event::Ask);
+    }
+
+    pub(super) fn ask_mark(&mut self) {
+        self.next_id += 1;
+        let (id, captured) = (self.next_id, self.tree.captured);
+        self.marks.insert(id, captured);
+        self.input(SourceInput::Command(Command::Mark { id, captured }));
+    }
+
+    pub(super) fn ask_verify(&mut self, repair: bool) -> u64 {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.verified.insert(id, Err("running".into()));
+        self.input(SourceInput::Command(Command::Verify { repair, id }));
+        id
+    }
+
+    /// Power is cut: what was not synced may be there or not.
+    pub(super) fn crash(&mut self, target: TargetId) -> Result<(), String> {
+        self.cut(target, "power cut");
+        let now = self.now();
+        let kept = self.rng.one_in(2);
+        let node = self.nodes.get_mut(&target).expect("targets stay");
+        node.process += 1;
+        if !kept {
+            node.replica = node.durable.clone();
+        }
+        node.replica.replaying = true;
+        (node.writing, node.checkpointing) = (None, None);
+        node.applying.clear();
+        node.at_point = None;
+        let recovery = Recovery {
+            epoch: node.epoch,
+            checkpoint: node.checkpoint,
+            partial: !node.replica.is_empty(),
+            journal: node.journal.clone(),
+        };
+        node.target = Target::recover(target_config(), recovery, now);
+        let journaled = node.target.view().journaled;
+        node.replay_until = journaled.sequence;
+        node.timer = None;
+        let mirrored = node.checkpoint.is_some_and(|checkpoint| checkpoint.mirrored);
+        let acknowledged = node.acknowledged;
+        if mirrored && journaled.sequence < acknowledged {
+            return Err(format!("target {target} acknowledged {acknowledged}, and has {journaled} after a power cut"));
+        }
+        Ok(())
+    }
+
+    /// The source's daemon is restarted: what it had drained and not sent is gone with it.
+    pub(super) fn restart_source(&mut self) {
+        let targets: Vec<TargetId> = self.nodes.keys().copied().collect();
+        targets.iter().for_each(|target| self.cut(*target, "source restarts"));
+        self.incarnation += 1;
+        self.reading.clear();
+        let config = source_config(self.incarnation, &self.rules, &self.tree, self.count);
+        self.source = Source::new(config, self.now());
+        self.source_timer = None;
+        self.tree.ring.clear();
+        let captured = self.tree.captured;
+        self.input(SourceInput::Captured { records: Vec::new(), captured, time: captured });
+        targets.iter().for_each(|target| self.input(SourceInput::AddTarget { target: *target }));
+        self.verified.retain(|_, result| result.is_ok());
+        let marks: Vec<_> = self.marks.clone().into_iter().collect();
+        marks.into_iter().for_each(|(id, captured)| {
+            self.input(SourceInput::Command(Command::Mark { id, captured }));
+        });
+    }
+
+    fn fault(&mut self) {
+        let targets: Vec<TargetId> = self.nodes.keys().copied().collect();
+        let target = *self.rng.pick(&targets).expect("there is one");
+        self.report.faults += 1;
+        let event = match self.rng.below(6) {
+            0..=2 => Event::Cut(target),
+            3..=4 => Event::Crash(target),
+            _ => Event::RestartSource,
+        };
+        self.after(0, event);
+        if self.rng.one_in(4) {
+            let node = self.nodes.get_mut(&target).expect("picked from them");
+            node.fails = 1 + self.rng.below(4);
+        }
+    }
+}
