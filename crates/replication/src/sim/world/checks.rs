@@ -117,7 +117,7 @@ impl World {
         self.verified.values().any(|result| result == &Err("running".into()))
     }
 
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let views: Vec<_> = self.nodes.keys().map(|target| self.source.view(*target)).collect();
         let targets: Vec<_> = self.nodes.values().map(|node| node.target.view()).collect();
         let source = format!("{:?}", self.source);
