@@ -1,0 +1,117 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_stead_global_optspecs
+    string join \n state= h/help V/version
+end
+
+function __fish_stead_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_stead_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_stead_using_subcommand
+    set -l cmd (__fish_stead_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c stead -n "__fish_stead_needs_command" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c stead -n "__fish_stead_needs_command" -s V -l version -d 'Print version'
+complete -c stead -n "__fish_stead_needs_command" -f -a "daemon" -d 'Run this node\'s daemon in the foreground'
+complete -c stead -n "__fish_stead_needs_command" -f -a "invite" -d 'Print the line that lets another node join; it works once, for ten minutes'
+complete -c stead -n "__fish_stead_needs_command" -f -a "join" -d 'Trust the node that printed that line, and be trusted by it'
+complete -c stead -n "__fish_stead_needs_command" -f -a "nodes" -d 'List this node and those that it trusts'
+complete -c stead -n "__fish_stead_needs_command" -f -a "protect" -d 'Keep a live replica of directories on another node'
+complete -c stead -n "__fish_stead_needs_command" -f -a "unprotect" -d 'End the protection of a set; its replica stays as it is'
+complete -c stead -n "__fish_stead_needs_command" -f -a "wait" -d 'Wait until everything written to the set so far is applied on every target'
+complete -c stead -n "__fish_stead_needs_command" -f -a "status" -d 'Show every connection: what it does and how far behind its replica is'
+complete -c stead -n "__fish_stead_needs_command" -f -a "mirror" -d 'Compare everything and send what differs'
+complete -c stead -n "__fish_stead_needs_command" -f -a "verify" -d 'Compare replicas with their source while both are in use; exit code 3 where they differ'
+complete -c stead -n "__fish_stead_needs_command" -f -a "pause" -d 'Stop sending a set; what changes is remembered'
+complete -c stead -n "__fish_stead_needs_command" -f -a "resume" -d 'Go on sending a set'
+complete -c stead -n "__fish_stead_needs_command" -f -a "plan" -d 'Show, check or replace the plan'
+complete -c stead -n "__fish_stead_needs_command" -f -a "shutdown" -d 'End the daemon; captures go on and remember what changes'
+complete -c stead -n "__fish_stead_needs_command" -f -a "completions" -d 'Print the completions for a shell'
+complete -c stead -n "__fish_stead_needs_command" -f -a "man" -d 'Write the man pages into a directory'
+complete -c stead -n "__fish_stead_needs_command" -f -a "capture" -d 'Serve a set\'s capture mount (started by the daemon)'
+complete -c stead -n "__fish_stead_using_subcommand daemon" -l listen -d 'Address and port for other nodes; may be repeated [default: 0.0.0.0:7130]' -r
+complete -c stead -n "__fish_stead_using_subcommand daemon" -l name -d 'Name of the node, unique among nodes that trust each other [default: the host\'s name]' -r
+complete -c stead -n "__fish_stead_using_subcommand daemon" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand daemon" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand invite" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand invite" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand join" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand join" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand nodes" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand nodes" -l json -d 'For programs'
+complete -c stead -n "__fish_stead_using_subcommand nodes" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand protect" -l on -d 'The node that is to keep the replica' -r
+complete -c stead -n "__fish_stead_using_subcommand protect" -l set -d 'Name of the set [default: after the first path]' -r
+complete -c stead -n "__fish_stead_using_subcommand protect" -l include -d 'Take only files that match; may be repeated. Without / it matches names at any depth, with / paths beneath PATH' -r
+complete -c stead -n "__fish_stead_using_subcommand protect" -l exclude -d 'Leave out what matches, directories with all that is in them; may be repeated' -r
+complete -c stead -n "__fish_stead_using_subcommand protect" -l map -d 'Where a path goes on the target, if not to the same path; may be repeated' -r
+complete -c stead -n "__fish_stead_using_subcommand protect" -l mode -d 'When a write of the application returns: at once, or when the target has it' -r -f -a "async\t''
+sync\t''"
+complete -c stead -n "__fish_stead_using_subcommand protect" -l capture -d 'How changes are captured' -r -f -a "auto\t''
+mount\t''
+probe\t''"
+complete -c stead -n "__fish_stead_using_subcommand protect" -l order -d 'The order that the replica keeps: of every write, or what a power cut would leave' -r -f -a "strict\t''
+flush\t''"
+complete -c stead -n "__fish_stead_using_subcommand protect" -l route -d 'The address of the target to use [default: any that it listens on]' -r
+complete -c stead -n "__fish_stead_using_subcommand protect" -l without -d 'Go without these where the target\'s file system cannot hold them; may be repeated' -r -f -a "xattrs\t''
+acls\t''"
+complete -c stead -n "__fish_stead_using_subcommand protect" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand protect" -l flat -d 'Leave subdirectories out'
+complete -c stead -n "__fish_stead_using_subcommand protect" -l into-non-empty -d 'Also into a directory that is not empty: it is made equal, what would be deleted is listed first'
+complete -c stead -n "__fish_stead_using_subcommand protect" -l yes -d 'Do not ask whether what is listed may be deleted (nobody is asked where there is no terminal)'
+complete -c stead -n "__fish_stead_using_subcommand protect" -l no-wait -d 'Return once it runs, not once the mirror is done'
+complete -c stead -n "__fish_stead_using_subcommand protect" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand unprotect" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand unprotect" -l force -d 'On a target: give the replica up although its source was not asked'
+complete -c stead -n "__fish_stead_using_subcommand unprotect" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand wait" -l timeout -d 'How long at most, as 500ms, 3s, 2m; exit code 5 where that is not enough [default: without end]' -r
+complete -c stead -n "__fish_stead_using_subcommand wait" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand wait" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand status" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand status" -l json -d 'For programs; with --watch one line each time'
+complete -c stead -n "__fish_stead_using_subcommand status" -l watch -d 'Go on showing it every second'
+complete -c stead -n "__fish_stead_using_subcommand status" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand mirror" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand mirror" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand verify" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand verify" -l repair -d 'Send what differs; exit code 0 once everything was repaired'
+complete -c stead -n "__fish_stead_using_subcommand verify" -l json -d 'For programs'
+complete -c stead -n "__fish_stead_using_subcommand verify" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand pause" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand pause" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand resume" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand resume" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -f -a "show" -d 'Print the plan as TOML'
+complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -f -a "check" -d 'Does the plan still fit the machines? Exit code 3 where it does not'
+complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -f -a "apply" -d 'Make that file the plan: protect what it adds, end what it no longer names'
+complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from show" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from check" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from apply" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand shutdown" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand shutdown" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand completions" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand man" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand man" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand capture" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand capture" -s h -l help -d 'Print help'
