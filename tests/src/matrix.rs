@@ -508,8 +508,10 @@ const ATTRIBUTES: &[Listed] = &[
             d.file(name, b"x")?;
             d.flags(name, flag)?;
         }
-        // The capture mount lets such a file be opened and refuses the write: docs/operating/limits.md.
-        let refused = File::options().write(true).open(d.at("i")).and_then(|mut file| file.write_all(b"no"));
+        // The capture mount lets such a file be opened and refuses the write, in order flush the fsync:
+        // docs/operating/limits.md.
+        let write = |mut file: File| file.write_all(b"n").and_then(|()| file.sync_all());
+        let refused = File::options().write(true).open(d.at("i")).and_then(write);
         ensure!(refused.is_err(), "an immutable file was written");
         File::options().append(true).open(d.at("a"))?.write_all(b"more")?;
         fs::create_dir(d.at("dir"))?;
