@@ -44,6 +44,13 @@ mod tests {
         all.into_iter().for_each(is_caught);
     }
 
+    /// A scan for one target came by a directory that the other was to hold until its own scan; at its end the directory
+    /// was forgotten, and what happened in it reached nobody.
+    #[test]
+    fn a_directory_that_a_scan_for_one_target_came_by_is_kept() {
+        run(35_173).unwrap();
+    }
+
     /// `STEAD_SEED` and `STEAD_SEEDS` choose others; `STEAD_TRACE=1` prints what is applied. More: `tools/sim`.
     #[test]
     fn every_seed_comes_to_rest_and_every_consistent_point_is_one() {

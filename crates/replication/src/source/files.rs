@@ -57,7 +57,8 @@ pub(super) struct Files {
     loose: HashSet<FileId>,
     /// Files that left while the running scan went on: what targets asked for of them may have been dropped.
     left: HashSet<FileId>,
-    /// What went where the targets hold it at most until the running scan ends; is it a directory?
+    /// What went where the targets hold it at most until the running scan ends; is it a directory that the scan has not
+    /// come by since?
     away: HashMap<FileId, bool>,
     /// Files that the targets held until a scan ended, and may have dropped then.
     dropped: HashSet<FileId>,
@@ -132,6 +133,9 @@ impl Files {
     pub(super) fn announce_seen(&mut self, file: FileId, whole: bool) {
         if self.alone || self.seen.is_none() {
             self.came_back(file);
+        } else if let Some(is_dir) = self.away.get_mut(&file) {
+            // The scan's targets have it whatever it is: doubt it for the others' sake, but do not forget it.
+            *is_dir = false;
         }
         match &mut self.seen {
             Some(seen) => {
