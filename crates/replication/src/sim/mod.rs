@@ -51,6 +51,12 @@ mod tests {
         run(35_173).unwrap();
     }
 
+    /// A directory left the set and came back within a scan; a name that went meanwhile had been told before it left.
+    #[test]
+    fn a_directory_that_comes_back_within_a_scan_has_the_names_of_its_last_listing() {
+        run(38_015).unwrap();
+    }
+
     /// `STEAD_SEED` and `STEAD_SEEDS` choose others; `STEAD_TRACE=1` prints what is applied. More: `tools/sim`.
     #[test]
     fn every_seed_comes_to_rest_and_every_consistent_point_is_one() {

@@ -323,6 +323,12 @@ impl Replica {
                 self.files.values_mut().for_each(|file| file.asked = false);
             }
             (Kind::DirBegin, true) => drop(self.comparing.insert(record.file, BTreeSet::new())),
+            (Kind::DirBegin, false) => {
+                // What was told of its names before counts for nothing: the listing tells all that are left.
+                if let Some(scan) = &mut self.scan {
+                    scan.claimed.retain(|(name, _)| name.0 != record.file);
+                }
+            }
             (Kind::DirEnd, true) => self.compare_names(record.file),
             (Kind::DirEnd, false) => {
                 if let Some(scan) = &mut self.scan {
