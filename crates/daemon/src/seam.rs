@@ -61,6 +61,10 @@ pub trait DataPlane: Send {
     /// The requester is gone: the result of that command is not awaited any more (a mirror or verify may go on).
     fn forget(&mut self, id: CommandId);
 
+    /// How many bytes each second the connection to that target may send from now on; `None`: as fast as the line is.
+    /// Holds until it is called again, also over reconnections. Nothing happens where the set has no such target here.
+    fn limit(&mut self, set: &SetName, target: &NodeName, rate: Option<u64>);
+
     /// The connections of which this node is source or target, as this node sees them.
     fn status(&self) -> Vec<ConnectionStatus>;
 }

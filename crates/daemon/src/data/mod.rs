@@ -82,6 +82,12 @@ impl DataPlane for Data {
         }
     }
 
+    fn limit(&mut self, set: &SetName, target: &NodeName, rate: Option<u64>) {
+        if let Some(session) = self.sources.get(set) {
+            session.limit(target, rate);
+        }
+    }
+
     fn status(&self) -> Vec<ConnectionStatus> {
         let sources = self.sources.values().flat_map(SourceSession::status);
         let targets = self.targets.values().map(TargetSession::status);

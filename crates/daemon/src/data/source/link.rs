@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use stead_replication::source::TargetId;
 use stead_replication::{Decoder, Encoded};
 
 use super::pump::Event;
+use super::rate::{Bucket, Limit};
 use crate::data::threads;
 use crate::peer::{Backoff, Dialer, PeerReader, PeerStream, PeerWriter, Purpose};
 use crate::seam::Failure;
@@ -31,6 +33,7 @@ pub(super) struct Link {
     pub(super) route: Option<SocketAddr>,
     pub(super) set: SetName,
     pub(super) dialer: Dialer,
+    pub(super) limit: Arc<Limit>,
     pub(super) events: Sender<Event>,
     pub(super) stopped: Receiver<Infallible>,
 }
@@ -83,7 +86,7 @@ impl Link {
         }
         let (events, target) = (self.events.clone(), self.target);
         let reading = thread::spawn(move || receive(reader, target, generation, &events));
-        let written = send(writer.clone(), &frames_in);
+        let written = self.send(writer.clone(), &frames_in);
         writer.shutdown();
         let read = reading.join().unwrap_or_else(|_| "the receiving thread ended".into());
         match written {
@@ -92,23 +95,39 @@ impl Link {
             Err(e) => e.to_string(),
         }
     }
-}
 
-/// Writes frames until the pump drops its end.
-fn send(mut writer: PeerWriter, frames: &Receiver<Encoded>) -> std::io::Result<()> {
-    let mut buffer = Vec::with_capacity(WRITE_BYTES);
-    for first in frames {
-        buffer.clear();
-        put(&mut buffer, &first);
-        while buffer.len() < WRITE_BYTES {
-            match frames.try_recv() {
-                Ok(next) => put(&mut buffer, &next),
-                Err(_) => break,
+    /// Writes frames until the pump drops its end.
+    fn send(&self, mut writer: PeerWriter, frames: &Receiver<Encoded>) -> std::io::Result<()> {
+        let mut buffer = Vec::with_capacity(WRITE_BYTES);
+        let mut bucket = Bucket::new(Instant::now());
+        for first in frames {
+            buffer.clear();
+            put(&mut buffer, &first);
+            while buffer.len() < WRITE_BYTES {
+                match frames.try_recv() {
+                    Ok(next) => put(&mut buffer, &next),
+                    Err(_) => break,
+                }
+            }
+            self.write(&mut writer, &mut bucket, &buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Writes as fast as the limit of the moment lets it.
+    fn write(&self, writer: &mut PeerWriter, bucket: &mut Bucket, mut bytes: &[u8]) -> std::io::Result<()> {
+        while !bytes.is_empty() {
+            match bucket.take(bytes.len(), self.limit.get(), Instant::now()) {
+                Ok(now) => {
+                    writer.write_all(&bytes[..now])?;
+                    bytes = &bytes[now..];
+                }
+                Err(wait) if self.rest(wait) => return Err(std::io::ErrorKind::Interrupted.into()),
+                Err(_) => {}
             }
         }
-        writer.write_all(&buffer)?;
+        Ok(())
     }
-    Ok(())
 }
 
 fn put(buffer: &mut Vec<u8>, frame: &Encoded) {

@@ -7,23 +7,26 @@ mod joint;
 mod link;
 mod paths;
 mod pump;
+mod rate;
 mod reads;
 mod ring;
 mod start;
 mod view;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Sender, TrySendError};
 use stead_capture::CaptureError;
-use stead_model::SetName;
 use stead_model::status::ConnectionStatus;
+use stead_model::{NodeName, SetName};
 
 use super::{lock, not_here};
 use crate::seam::{Command, CommandId, Context, Failure, SourceSpec, Stop};
 
 use drivers::Drivers;
 use pump::Event;
+use rate::Limit;
 
 /// A running source of a set.
 pub(super) struct SourceSession {
@@ -33,6 +36,7 @@ pub(super) struct SourceSession {
     /// Its end ends the threads that wait for something else than an event.
     running: Sender<std::convert::Infallible>,
     status: Arc<Mutex<Vec<ConnectionStatus>>>,
+    limits: BTreeMap<NodeName, Arc<Limit>>,
 }
 
 impl SourceSession {
@@ -67,6 +71,13 @@ impl SourceSession {
     /// Nobody waits for that command any more.
     pub(super) fn forget(&self, id: CommandId) {
         let _ = self.events.try_send(Event::Forget(id));
+    }
+
+    /// How fast the link to that target may send from now on.
+    pub(super) fn limit(&self, target: &NodeName, rate: Option<u64>) {
+        if let Some(limit) = self.limits.get(target) {
+            limit.set(rate);
+        }
     }
 
     /// The connections of the set.

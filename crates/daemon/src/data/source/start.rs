@@ -1,5 +1,6 @@
 //! Getting a source going: capture, the tree beneath it, the stream's number, the threads.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,7 @@ use super::drivers::{Drivers, StreamRoot};
 use super::link::Link;
 use super::paths::Paths;
 use super::pump::{Pump, Wiring};
+use super::rate::Limit;
 use super::{SourceSession, reads, ring};
 use crate::data::threads::spawn;
 use crate::seam::{Context, Failure, SourceSpec};
@@ -49,12 +51,14 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
     }
     let reader = Reader::new(named(drivers, &spec)?.into_iter().map(|(_, root)| root).collect());
     reads::spawn(&spec.set, drivers.again()?, reader, requests_in, events.clone())?;
+    let limits: BTreeMap<_, Arc<Limit>> = spec.targets.iter().map(|link| (link.node.clone(), Arc::default())).collect();
     let links = spec.targets.iter().zip(0..).map(|(link, target)| Link {
         target,
         node: link.node.clone(),
         route: link.route,
         set: spec.set.clone(),
         dialer: context.dialer.clone(),
+        limit: limits[&link.node].clone(),
         events: events.clone(),
         stopped: stopped.clone(),
     });
@@ -76,7 +80,7 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
         let source = Source::new(config, Instant::now());
         Pump::new(source, spec, wiring).run();
     })?;
-    Ok(SourceSession { set, drivers, events, running, status })
+    Ok(SourceSession { set, drivers, events, running, status, limits })
 }
 
 fn config(spec: &SourceSpec, drivers: &Drivers) -> Result<SourceConfig, Failure> {
