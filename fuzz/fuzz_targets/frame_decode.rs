@@ -16,6 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     // Behind the checksums: the body alone, under a header that fits it.
     if let Some((first, body)) = bytes.split_first() {
         let header = Header {
+            version: 1,
             kind: FrameKind::Changes,
             flags: u16::from(*first),
             body_len: body.len(),

@@ -60,7 +60,8 @@ pub enum Kind {
     /// c: inode flags as FS_IOC_SETFLAGS gave them (also in the attributes).
     SetFlags = 11,
     /// fsync (c = 0), fdatasync (c = 1) or syncfs (file none, c = 2) was executed: what comes before it is durable at
-    /// the source.
+    /// the source. c = 3, file none, made by replication: the source's file systems completed a sync that covers every
+    /// record up to sequence a.
     Sync = 12,
     /// Changes were lost. File none: of the whole set; else of that file (of a directory also its names), with flag
     /// SUBTREE of all beneath it. A target, too, has to know: from here until the end of a scan of that scope that began

@@ -5,8 +5,8 @@ use std::path::Path;
 use stead_model::record::records;
 use stead_model::{Attr, Epoch, FileId, Kind, Position, Record, RecordBuf, Time};
 use stead_replication::frame::{
-    self, Ack, Changes, Difference, DifferenceKind, Encoded, FrameKind, Goodbye, HEADER_BYTES, Halted, Header, Hello,
-    Holds, Need, NeedWhat, Range, Welcome, body::Packer,
+    self, Ack, Changes, Difference, DifferenceKind, Encoded, FrameKind, Goodbye, HEADER_BYTES, HaltCode, Halted, Header, Hello,
+    Holds, Need, NeedWhat, Range, Undone, Welcome, body::Packer,
 };
 use stead_replication::{Decoder, Frame};
 
@@ -30,6 +30,7 @@ fn changes(records: RecordBuf, packer: Option<&mut Packer>, flags: u16) -> Encod
         None => (0, raw),
     };
     let header = Header {
+        version: 1,
         kind: FrameKind::Changes,
         flags: flags | packed,
         body_len: body.len(),
@@ -56,6 +57,7 @@ fn write(sequence: u64, data: &'static [u8]) -> Record<'static> {
     record
 }
 
+/// As a peer of version 1 sends them.
 fn every_kind() -> Vec<(&'static str, Encoded)> {
     let hello = Hello {
         version_min: 1,
@@ -66,6 +68,8 @@ fn every_kind() -> Vec<(&'static str, Encoded)> {
         incarnation: 5,
         lineage: vec![(epoch(), Position { epoch: 2, incarnation: 4, sequence: 77 })],
         anew: false,
+        capture: 0,
+        unclean: false,
     };
     let welcome = Welcome {
         version: 1,
@@ -73,6 +77,8 @@ fn every_kind() -> Vec<(&'static str, Encoded)> {
         epoch: epoch(),
         holds: Holds::Replica,
         resume: Some(Position { epoch: 3, incarnation: 5, sequence: 1000 }),
+        capture: 0,
+        captured: 0,
     };
     let needs = vec![
         Need { file: file(1), what: NeedWhat::Hashes },
@@ -92,18 +98,63 @@ fn every_kind() -> Vec<(&'static str, Encoded)> {
     (1..=8).for_each(|sequence| packed.push(&write(sequence, &[b'x'; 200])));
     vec![
         ("hello", Frame::Hello(hello).encode()),
-        ("welcome", Frame::Welcome(welcome).encode()),
+        ("welcome", Frame::Welcome(welcome).encode_for(1)),
         ("changes", changes(plain, None, frame::flags::CONSISTENT)),
         ("changes-packed", changes(packed, Some(&mut Packer::new()), frame::flags::UNJOURNALED)),
         ("control", Frame::Control(b"join".to_vec()).encode()),
         ("ack", Frame::Ack(Ack { journaled: 1000, applied: 900, consistent_time: 17 }).encode()),
         ("needs", Frame::Needs(needs).encode()),
         ("differences", Frame::Differences(vec![difference]).encode()),
-        ("halted", Frame::Halted(Halted { reason: Some("disk full".into()) }).encode()),
+        ("halted", Frame::Halted(Halted { reason: Some("disk full".into()), code: HaltCode::Other }).encode_for(1)),
         ("ping", Frame::Ping(7).encode()),
         ("pong", Frame::Pong(7).encode()),
         ("goodbye", Frame::Goodbye(Goodbye::Gap { expected: 5, got: 7 }).encode()),
     ]
+}
+
+/// What has another form in version 2, or exists only there.
+fn every_kind_of_version_2() -> Vec<(&'static str, Encoded)> {
+    let hello = Hello {
+        version_min: 1,
+        version_max: 2,
+        set: "notes".parse().unwrap(),
+        node: "paris".parse().unwrap(),
+        epoch: epoch(),
+        incarnation: 6,
+        lineage: Vec::new(),
+        anew: false,
+        capture: 1_700_000_001,
+        unclean: true,
+    };
+    let welcome = Welcome {
+        version: 2,
+        node: "lyon".parse().unwrap(),
+        epoch: epoch(),
+        holds: Holds::Replica,
+        resume: None,
+        capture: 1_700_000_001,
+        captured: 123_456,
+    };
+    let halted = Halted { reason: Some("12000 removals".into()), code: HaltCode::Brake { removals: 12_000 } };
+    let mut plain = RecordBuf::new();
+    plain.push(&write(1, b"data"));
+    vec![
+        ("hello-2", Frame::Hello(hello).encode()),
+        ("welcome-2", Frame::Welcome(welcome).encode()),
+        ("changes-2", changes_of_version_2(plain, 777)),
+        ("halted-2", Frame::Halted(halted).encode()),
+        ("undo", Frame::Undo.encode()),
+        ("undone", Frame::Undone(Undone { result: Err("no pre-images are kept".into()) }).encode()),
+        ("accept", Frame::Accept.encode()),
+    ]
+}
+
+fn changes_of_version_2(records: RecordBuf, captured: u64) -> Encoded {
+    let encoded = changes(records, None, frame::flags::CONSISTENT | frame::flags::WHOLE);
+    let header = frame::decode_header(&encoded.header).unwrap();
+    let body = [&encoded.body[..], &captured.to_le_bytes()].concat();
+    let header = Header { version: 2, body_len: body.len(), body_crc: crc32fast::hash(&body), ..header };
+    Encoded { header: header.encode(), body: body.into() }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -114,7 +165,7 @@ fn hex(bytes: &[u8]) -> String {
 /// `STEAD_GOLDEN=write` writes the files anew: only for a new version of the format.
 #[test]
 fn frames_of_every_kind_have_their_golden_bytes() {
-    for (name, encoded) in every_kind() {
+    for (name, encoded) in every_kind().into_iter().chain(every_kind_of_version_2()) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.hex"));
         let found = hex(&encoded.to_vec());
         if std::env::var_os("STEAD_GOLDEN").is_some() {
@@ -126,8 +177,30 @@ fn frames_of_every_kind_have_their_golden_bytes() {
 }
 
 #[test]
+fn version_2_reads_back_and_version_1_reads_its_hello() {
+    for (name, encoded) in every_kind_of_version_2() {
+        let mut decoder = Decoder::new();
+        decoder.push(&encoded.to_vec());
+        let frame = decoder.next().unwrap().unwrap();
+        assert_eq!(frame.encode().to_vec(), encoded.to_vec(), "{name}");
+        match frame {
+            Frame::Hello(hello) => {
+                assert_eq!((hello.capture, hello.unclean), (1_700_000_001, true));
+                assert_eq!(encoded.header[4], 1, "a peer of version 1 reads it");
+            }
+            Frame::Changes(changes) => {
+                assert_eq!(changes.captured(), 777);
+                assert_eq!(records_of(&changes.records().unwrap()), 1);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
 fn frames_read_back_however_the_stream_is_cut() {
     let frames: Vec<_> = every_kind();
+    let version_of = |encoded: &Encoded| frame::decode_header(&encoded.header).unwrap().version;
     let stream: Vec<u8> = frames.iter().flat_map(|(_, encoded)| encoded.to_vec()).collect();
     for cut in [1, 7, 63, 64, 65, 1000, stream.len()] {
         let mut decoder = Decoder::new();
@@ -138,7 +211,8 @@ fn frames_read_back_however_the_stream_is_cut() {
                 back.push(frame);
             }
         }
-        let encoded: Vec<_> = back.iter().map(|frame| frame.encode().to_vec()).collect();
+        let versions = frames.iter().map(|(_, encoded)| version_of(encoded));
+        let encoded: Vec<_> = back.iter().zip(versions).map(|(frame, of)| frame.encode_for(of).to_vec()).collect();
         let wanted: Vec<_> = frames.iter().map(|(_, encoded)| encoded.to_vec()).collect();
         assert_eq!(encoded, wanted, "cut {cut}");
         assert_eq!(decoder.missing(), HEADER_BYTES);
@@ -147,7 +221,7 @@ fn frames_read_back_however_the_stream_is_cut() {
 
 #[test]
 fn every_damaged_byte_is_noticed() {
-    for (name, encoded) in every_kind() {
+    for (name, encoded) in every_kind().into_iter().chain(every_kind_of_version_2()) {
         let bytes = encoded.to_vec();
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
@@ -273,7 +347,8 @@ fn a_4_kib_write_and_a_rename_stay_small_on_the_wire() {
 #[test]
 fn decoders_take_any_bytes() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    let mut inputs: Vec<Vec<u8>> = every_kind().iter().map(|(_, encoded)| encoded.to_vec()).collect();
+    let all = every_kind().into_iter().chain(every_kind_of_version_2());
+    let mut inputs: Vec<Vec<u8>> = all.map(|(_, encoded)| encoded.to_vec()).collect();
     for target in std::fs::read_dir(corpus).into_iter().flatten().flatten() {
         for input in std::fs::read_dir(target.path()).into_iter().flatten().flatten() {
             inputs.push(std::fs::read(input.path()).unwrap());

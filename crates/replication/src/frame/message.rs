@@ -24,6 +24,13 @@ pub struct Hello {
     pub lineage: Vec<(Epoch, Position)>,
     /// The stream cannot go on where the target's Welcome said: it begins anew. A second Hello of a connection.
     pub anew: bool,
+    /// Version 2: the run of capture that numbers the changes; 0: none that could go on. Travels in the header.
+    #[serde(skip)]
+    pub capture: u64,
+    /// Version 2: the source's machine may have lost what was not synced since its last completed sync
+    /// ([`Kind::Sync`](stead_model::Kind::Sync)). Travels in the header.
+    #[serde(skip)]
+    pub unclean: bool,
 }
 
 /// What the target has of the set.
@@ -50,6 +57,23 @@ pub struct Welcome {
     pub holds: Holds,
     /// The stream may go on after this position; `None` where something between is missing.
     pub resume: Option<Position>,
+    /// Version 2: of this run of capture `captured` tells; 0: of none.
+    pub capture: u64,
+    /// Version 2: every change up to this number of capture is durable here, no scan was under way, and nothing was lost.
+    /// Where `resume` is none and Hello named the same run, the target keeps what it has and waits: Changes of the new
+    /// incarnation go on (they may repeat what came after that number; until the first consistent point the target takes
+    /// them as it takes a journal after a power cut), or a second Hello begins anew.
+    pub captured: u64,
+}
+
+impl Welcome {
+    pub(super) fn write(&self, version: u8) -> Vec<u8> {
+        write_for(self, version, |old| (old.capture, old.captured) = (0, 0), 2)
+    }
+
+    pub(super) fn read(body: &[u8], version: u8) -> Result<Welcome, FrameError> {
+        read_from(body, version, 2)
+    }
 }
 
 /// Watermarks of the target in the present incarnation.
@@ -135,6 +159,38 @@ pub enum DifferenceKind {
 pub struct Halted {
     /// Why; `None`: it goes on.
     pub reason: Option<String>,
+    /// Version 2: what can be done about it.
+    pub code: HaltCode,
+}
+
+impl Halted {
+    pub(super) fn write(&self, version: u8) -> Vec<u8> {
+        write_for(self, version, |old| old.code = HaltCode::Other, 1)
+    }
+
+    pub(super) fn read(body: &[u8], version: u8) -> Result<Halted, FrameError> {
+        read_from(body, version, 1)
+    }
+}
+
+/// What can be done about a halt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum HaltCode {
+    /// It goes on by itself when the cause is gone.
+    #[default]
+    Other,
+    /// The mass-change brake: so many files would be removed. It goes on when the source sends Accept.
+    Brake {
+        /// Files and directories.
+        removals: u64,
+    },
+}
+
+/// How an Undo ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// Time of the consistent point to which the replica went back; or why it could not.
+    pub result: Result<u64, String>,
 }
 
 /// Why a connection is ended.
@@ -186,4 +242,26 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
         Ok(_) => Err(FrameError::Body("bytes follow the message")),
         Err(_) => Err(FrameError::Body("it is no message of its kind")),
     }
+}
+
+/// Version 2 put fields at the end whose zeros take one byte each: version 1 is the same without them. `strip` makes them
+/// zero.
+fn write_for<T: Serialize + Clone>(message: &T, version: u8, strip: impl Fn(&mut T), added: usize) -> Vec<u8> {
+    if version >= 2 {
+        return write(message);
+    }
+    let mut old = message.clone();
+    strip(&mut old);
+    let mut body = write(&old);
+    body.truncate(body.len() - added);
+    body
+}
+
+fn read_from<T: DeserializeOwned>(body: &[u8], version: u8, added: usize) -> Result<T, FrameError> {
+    if version >= 2 {
+        return read(body);
+    }
+    let mut whole = body.to_vec();
+    whole.resize(body.len() + added, 0);
+    read(&whole)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0 magic      u32   "STD1" (0x3144_5453)
-//!   4 version    u8    1
+//!   4 version    u8    1 or 2: the form of the body
 //!   5 kind       u8    [`FrameKind`]
 //!   6 flags      u16   [`flags`]
 //!   8 body_len   u32   bytes after the header, at most 4 MiB
@@ -16,9 +16,19 @@
 //!  52 writer     u32   crc32 of the epoch's writer and random: tells two epochs of one number apart
 //!  56 time       u64   everything captured before this time (ns since 1970, source's clock) is covered
 //! ```
-//! Body of Changes: encoded records back to back ([`body`]); of the others: a postcard message. Sequences of the records
-//! in a frame rise; not every number that a frame covers needs to have a record (a frame may have none at all: it marks a
-//! consistent point, or skips what is for another target).
+//! Body of Changes: encoded records back to back ([`body`]), in version 2 before eight bytes `captured`; of the others: a
+//! postcard message. Sequences of the records in a frame rise; not every number that a frame covers needs to have a record
+//! (a frame may have none at all: it marks a consistent point, or skips what is for another target).
+//!
+//! Version 2 differs from version 1 in this:
+//! * Hello has the form of version 1, so that every peer reads it. What version 2 adds stands in fields of its header that
+//!   version 1 does not look at: `incarnation` is capture's, bit 0 of `epoch` says "unclean".
+//! * Welcome and Halted have more fields at their end ([`Welcome::capture`], [`Welcome::captured`], [`Halted::code`]).
+//! * The body of Changes ends with `captured` u64. Flag WHOLE: every change up to this number of capture is contained up
+//!   to the frame's end, with all that it brought about.
+//! * Undo, Undone and Accept exist.
+//!
+//! A frame says version 2 only where its form needs it. Version 2 is spoken once a Welcome chose it.
 
 pub mod body;
 mod decoder;
@@ -30,14 +40,20 @@ use stead_model::{Epoch, Sequence};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub use decoder::Decoder;
-pub use message::{Ack, Difference, DifferenceKind, Goodbye, Halted, Hello, Holds, Need, NeedWhat, Range, Welcome};
+pub use message::{
+    Ack, Difference, DifferenceKind, Goodbye, HaltCode, Halted, Hello, Holds, Need, NeedWhat, Range, Undone, Welcome,
+};
 
 /// "STD1", little-endian.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"STD1");
-/// Version of the frame format, and of the protocol that goes with it.
-pub const VERSION: u8 = 1;
+/// Newest version of the frame format, and of the protocol that goes with it.
+pub const VERSION: u8 = 2;
+/// Oldest version that is still spoken.
+pub const VERSION_MIN: u8 = 1;
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = size_of::<RawHeader>();
+/// Bytes of `captured` after the records in the body of Changes of version 2.
+pub const CAPTURED_BYTES: usize = size_of::<u64>();
 /// Largest body, and largest raw body.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
 
@@ -67,6 +83,12 @@ pub enum FrameKind {
     Pong = 10,
     /// Either: the connection ends, and why.
     Goodbye = 11,
+    /// Source, version 2: take back what was applied since the mass-change brake began to count.
+    Undo = 12,
+    /// Target, version 2: answers Undo.
+    Undone = 13,
+    /// Source, version 2: go on over the mass-change brake, once.
+    Accept = 14,
 }
 
 impl FrameKind {
@@ -84,6 +106,9 @@ impl FrameKind {
             9 => Ping,
             10 => Pong,
             11 => Goodbye,
+            12 => Undo,
+            13 => Undone,
+            14 => Accept,
             _ => return None,
         })
     }
@@ -99,8 +124,10 @@ pub mod flags {
     pub const DATA_COMPRESSED: u16 = 4;
     /// Part of a first mirror: there is no good image to keep yet, so it need not go through the journal.
     pub const UNJOURNALED: u16 = 8;
+    /// Version 2: every change up to the body's `captured` is contained up to here, with all that it brought about.
+    pub const WHOLE: u16 = 16;
     /// All of them; others are refused.
-    pub const ALL: u16 = 15;
+    pub const ALL: u16 = 31;
 }
 
 /// The header as its bytes lie.
@@ -127,6 +154,7 @@ struct RawHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "drawn and explained at the head of the module")]
 pub struct Header {
+    pub version: u8,
     pub kind: FrameKind,
     pub flags: u16,
     pub body_len: usize,
@@ -147,7 +175,7 @@ pub enum FrameError {
     #[error("these are not frames of Stead")]
     Magic,
     /// A peer of another version.
-    #[error("the peer speaks version {0} of the frame format, this node version {VERSION}")]
+    #[error("the peer speaks version {0} of the frame format, this node versions {VERSION_MIN} to {VERSION}")]
     Version(u8),
     /// The checksum of the header does not fit.
     #[error("a frame's header is damaged")]
@@ -183,7 +211,7 @@ pub fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<Header, FrameError> {
     if raw.magic != MAGIC {
         return Err(FrameError::Magic);
     }
-    if raw.version != VERSION {
+    if !(VERSION_MIN..=VERSION).contains(&raw.version) {
         return Err(FrameError::Version(raw.version));
     }
     if raw.head_crc != head_crc(&raw) {
@@ -200,6 +228,7 @@ pub fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<Header, FrameError> {
     }
     let first = raw.last.checked_sub(raw.before.into()).ok_or(FrameError::Field("range"))?;
     Ok(Header {
+        version: raw.version,
         kind,
         flags: raw.flags,
         body_len: raw.body_len as usize,
@@ -222,7 +251,7 @@ impl Header {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut raw = RawHeader {
             magic: MAGIC,
-            version: VERSION,
+            version: self.version,
             kind: self.kind as u8,
             flags: self.flags,
             body_len: self.body_len as u32,
@@ -294,9 +323,23 @@ impl Changes {
     /// # Errors
     /// Where the body is not well-formed records with rising sequences in the header's range.
     pub fn records(&self) -> Result<Vec<u8>, FrameError> {
-        let raw = body::unpack(&self.header, &self.frame[HEADER_BYTES..])?;
+        let body = self.frame.get(HEADER_BYTES..self.body_end()).ok_or(FrameError::Body("it is cut off"))?;
+        let raw = body::unpack(&self.header, body)?;
         body::check(&self.header, &raw)?;
         Ok(raw)
+    }
+
+    /// Every change up to this number of capture is contained up to the end of the frame, with all that it brought about;
+    /// 0: nothing is said (always in version 1).
+    pub fn captured(&self) -> u64 {
+        if self.header.version < 2 || self.header.flags & flags::WHOLE == 0 {
+            return 0;
+        }
+        self.frame.last_chunk().map_or(0, |captured| u64::from_le_bytes(*captured))
+    }
+
+    fn body_end(&self) -> usize {
+        self.frame.len().saturating_sub(if self.header.version < 2 { 0 } else { CAPTURED_BYTES })
     }
 }
 
@@ -315,28 +358,40 @@ pub enum Frame {
     Ping(u64),
     Pong(u64),
     Goodbye(Goodbye),
+    Undo,
+    Undone(Undone),
+    Accept,
 }
 
 impl Frame {
-    /// The encoded frame.
+    /// The encoded frame in the newest version that its kind has a form in.
     pub fn encode(&self) -> Encoded {
-        let (kind, body) = match self {
+        self.encode_for(VERSION)
+    }
+
+    /// The encoded frame for a peer with which this version is spoken. Undo, Undone and Accept are for version 2 only.
+    pub fn encode_for(&self, version: u8) -> Encoded {
+        let (kind, form, body) = match self {
             Frame::Changes(changes) => {
                 let header = changes.frame[..HEADER_BYTES].try_into().expect("frames have a header");
                 return Encoded { header, body: changes.frame[HEADER_BYTES..].to_vec().into() };
             }
-            Frame::Control(bytes) => (FrameKind::Control, bytes.clone()),
-            Frame::Hello(hello) => (FrameKind::Hello, message::write(hello)),
-            Frame::Welcome(welcome) => (FrameKind::Welcome, message::write(welcome)),
-            Frame::Ack(ack) => (FrameKind::Ack, message::write(ack)),
-            Frame::Needs(needs) => (FrameKind::Needs, message::write(needs)),
-            Frame::Differences(differences) => (FrameKind::Differences, message::write(differences)),
-            Frame::Halted(halted) => (FrameKind::Halted, message::write(halted)),
-            Frame::Ping(number) => (FrameKind::Ping, message::write(number)),
-            Frame::Pong(number) => (FrameKind::Pong, message::write(number)),
-            Frame::Goodbye(goodbye) => (FrameKind::Goodbye, message::write(goodbye)),
+            Frame::Control(bytes) => (FrameKind::Control, 1, bytes.clone()),
+            Frame::Hello(hello) => (FrameKind::Hello, 1, message::write(hello)),
+            Frame::Welcome(welcome) => (FrameKind::Welcome, version, welcome.write(version)),
+            Frame::Ack(ack) => (FrameKind::Ack, 1, message::write(ack)),
+            Frame::Needs(needs) => (FrameKind::Needs, 1, message::write(needs)),
+            Frame::Differences(differences) => (FrameKind::Differences, 1, message::write(differences)),
+            Frame::Halted(halted) => (FrameKind::Halted, version, halted.write(version)),
+            Frame::Ping(number) => (FrameKind::Ping, 1, message::write(number)),
+            Frame::Pong(number) => (FrameKind::Pong, 1, message::write(number)),
+            Frame::Goodbye(goodbye) => (FrameKind::Goodbye, 1, message::write(goodbye)),
+            Frame::Undo => (FrameKind::Undo, 2, Vec::new()),
+            Frame::Undone(undone) => (FrameKind::Undone, 2, message::write(undone)),
+            Frame::Accept => (FrameKind::Accept, 2, Vec::new()),
         };
-        let header = Header {
+        let mut header = Header {
+            version: form,
             kind,
             flags: 0,
             body_len: body.len(),
@@ -349,6 +404,9 @@ impl Frame {
             last: 0,
             time: 0,
         };
+        if let Frame::Hello(hello) = self {
+            (header.incarnation, header.epoch) = (hello.capture, hello.unclean.into());
+        }
         Encoded { header: header.encode(), body: body.into() }
     }
 
@@ -363,17 +421,27 @@ impl Frame {
             return Err(FrameError::BodyChecksum);
         }
         Ok(match header.kind {
-            FrameKind::Hello => Frame::Hello(message::read(body)?),
-            FrameKind::Welcome => Frame::Welcome(message::read(body)?),
+            FrameKind::Hello => {
+                let (capture, unclean) = (header.incarnation, header.epoch & 1 != 0);
+                Frame::Hello(Hello { capture, unclean, ..message::read(body)? })
+            }
+            FrameKind::Welcome => Frame::Welcome(Welcome::read(body, header.version)?),
             FrameKind::Changes => Frame::Changes(Changes { header: *header, frame }),
             FrameKind::Control => Frame::Control(body.to_vec()),
             FrameKind::Ack => Frame::Ack(message::read(body)?),
             FrameKind::Needs => Frame::Needs(message::read(body)?),
             FrameKind::Differences => Frame::Differences(message::read(body)?),
-            FrameKind::Halted => Frame::Halted(message::read(body)?),
+            FrameKind::Halted => Frame::Halted(Halted::read(body, header.version)?),
             FrameKind::Ping => Frame::Ping(message::read(body)?),
             FrameKind::Pong => Frame::Pong(message::read(body)?),
             FrameKind::Goodbye => Frame::Goodbye(message::read(body)?),
+            FrameKind::Undo => empty(body, Frame::Undo)?,
+            FrameKind::Undone => Frame::Undone(message::read(body)?),
+            FrameKind::Accept => empty(body, Frame::Accept)?,
         })
     }
+}
+
+fn empty(body: &[u8], frame: Frame) -> Result<Frame, FrameError> {
+    if body.is_empty() { Ok(frame) } else { Err(FrameError::Body("bytes follow the message")) }
 }

@@ -7,6 +7,7 @@ use super::changes::{self, Action, Plan};
 use super::connection::TargetMask;
 use super::files::Place;
 use super::job::{Job, Work};
+use super::queue::Seal;
 use super::stream::{Captured, Due, ReadFor, Slot};
 use super::{Source, bit};
 use crate::frame::Range;
@@ -27,18 +28,19 @@ impl Source {
                 }
             }
             if self.queue.is_worth_sealing() {
-                let consistent = self.consistent();
-                if consistent & self.followers() != 0 {
-                    self.queue.seal(consistent, self.followers());
+                let seal = self.sealing();
+                if seal.consistent & self.followers() != 0 {
+                    self.queue.seal(seal, self.followers());
                 }
             }
         }
     }
 
-    /// For whom the front of the stream is a consistent point.
-    pub(super) fn consistent(&self) -> TargetMask {
+    /// What the front of the stream is, and for whom: a batch that is closed now ends so.
+    pub(super) fn sealing(&self) -> Seal {
         let ahead = self.captured_done < self.captured_read && !is_planted(Planted::ConsistentTooEarly);
-        if self.stream.is_amid() || ahead { 0 } else { !self.blocked() }
+        let whole = !self.blocked();
+        Seal { consistent: if self.stream.is_amid() || ahead { 0 } else { whole }, whole }
     }
 
     /// For whom no end of what was asked for is reached yet: part of it is still to come.
@@ -119,6 +121,7 @@ impl Source {
             self.pass(&mut captured.records[run..]);
         }
         self.captured_done = self.captured_done.max(captured.captured);
+        self.queue.captured = self.captured_done;
         self.queue.time = self.queue.time.max(captured.time);
     }
 

@@ -46,6 +46,10 @@ pub struct SourceConfig {
     pub lineage: Vec<(Epoch, Position)>,
     /// Number of this stream: one that this epoch never had before, so a new one for each [`Source`](super::Source).
     pub incarnation: u64,
+    /// Number of the run of capture that numbers the changes, never reused; 0: its numbers mean nothing after a restart.
+    pub capture: u64,
+    /// The machine went down and may have lost what was not synced since the last completed sync.
+    pub unclean: bool,
     /// How batches are packed.
     pub compression: Compression,
     /// Bytes of the queue; beyond, capture is not drained.
@@ -78,6 +82,8 @@ impl SourceConfig {
             epoch,
             lineage: Vec::new(),
             incarnation,
+            capture: 0,
+            unclean: false,
             compression: Compression::Adaptive,
             queue_bytes_max: 256 << 20,
             window_bytes_max: 32 << 20,

@@ -39,6 +39,8 @@ struct Flight {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) link: Link,
+    /// Version of the protocol that is spoken.
+    pub(super) version: u8,
     /// Its cursor is a place in the queue; else the next connection begins anew.
     pub(super) following: bool,
     pub(super) paused: bool,
@@ -60,6 +62,7 @@ impl Connection {
     pub(super) fn new(now: Instant) -> Connection {
         Connection {
             link: Link::Down { reason: "not connected yet".into() },
+            version: crate::frame::VERSION_MIN,
             following: false,
             paused: false,
             restore_required: false,

@@ -8,6 +8,7 @@ use stead_model::{Record, Sequence};
 
 use super::api::Compression;
 use super::connection::TargetMask;
+use crate::frame::CAPTURED_BYTES;
 use crate::frame::body::{Packed, Packer};
 
 /// A batch is closed once it has this many bytes.
@@ -25,7 +26,7 @@ pub(super) struct Batch {
     /// When the oldest change in it was captured.
     pub(super) oldest_time: u64,
     pub(super) flags: u16,
-    /// Empty once every target has journaled it.
+    /// The body in version 2. Empty once every target has journaled it.
     pub(super) body: Arc<Vec<u8>>,
     pub(super) body_crc: u32,
     pub(super) raw_len: usize,
@@ -33,6 +34,9 @@ pub(super) struct Batch {
     pub(super) targets: TargetMask,
     /// For whom its end is a consistent point.
     pub(super) consistent: TargetMask,
+    /// Capture's number that the stream had come to, and who has everything up to it by the end of this.
+    pub(super) captured: u64,
+    pub(super) whole: TargetMask,
     /// For whom it is part of a first mirror.
     pub(super) first_mirror: TargetMask,
     /// Bytes of the body, also when it was let go.
@@ -40,6 +44,13 @@ pub(super) struct Batch {
     /// Bytes and records of the stream up to its end.
     bytes_until: u64,
     records_until: u64,
+}
+
+impl Batch {
+    /// The body in version 1: without capture's number.
+    pub(super) fn records(&self) -> &[u8] {
+        &self.body[..self.body.len().saturating_sub(CAPTURED_BYTES)]
+    }
 }
 
 #[derive(Debug, Default)]
@@ -63,9 +74,22 @@ pub(super) struct Queue {
     bytes_until: u64,
     records_until: u64,
     first_mirror: TargetMask,
-    consistent_now: TargetMask,
+    /// What is told of the last batch, where nothing followed it.
+    now: Seal,
+    captured_now: u64,
     /// Time that a batch closed now gets.
     pub(super) time: u64,
+    /// Capture's number that a batch closed now gets.
+    pub(super) captured: u64,
+}
+
+/// What the end of a batch is, and for whom.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seal {
+    /// A consistent point.
+    pub(super) consistent: TargetMask,
+    /// All that the changes up to capture's number brought about has come.
+    pub(super) whole: TargetMask,
 }
 
 impl Queue {
@@ -80,8 +104,10 @@ impl Queue {
             bytes_until: 0,
             records_until: 0,
             first_mirror: 0,
-            consistent_now: 0,
+            now: Seal::default(),
+            captured_now: 0,
             time: 0,
+            captured: 0,
         }
     }
 
@@ -147,7 +173,7 @@ impl Queue {
     /// Batches from now on are part of a first mirror for these targets.
     pub(super) fn set_first_mirror(&mut self, targets: TargetMask) {
         if self.first_mirror != targets {
-            self.close(0);
+            self.close(Seal::default());
             self.first_mirror = targets;
         }
     }
@@ -157,15 +183,17 @@ impl Queue {
         self.open.raw.len() >= SEAL_BYTES
     }
 
-    /// Closes the open batch; its end is a consistent point for `consistent`. Where nothing is open, an empty batch says
-    /// so to `followers` that were not told yet.
-    pub(super) fn seal(&mut self, consistent: TargetMask, followers: TargetMask) {
+    /// Closes the open batch. Where nothing is open, an empty batch tells `followers` of a consistent point, or of
+    /// capture's number, if they were not told yet.
+    pub(super) fn seal(&mut self, seal: Seal, followers: TargetMask) {
+        let known = if self.captured > self.captured_now { 0 } else { self.now.whole };
+        let news = (seal.consistent & !self.now.consistent) | (seal.whole & !known);
         if self.open.records > 0 {
-            self.close(consistent);
-        } else if consistent & !self.consistent_now & followers != 0 {
+            self.close(seal);
+        } else if news & followers != 0 {
             self.open.targets = TargetMask::MAX;
             self.next += 1;
-            self.close_open(consistent);
+            self.close_open(seal);
         }
     }
 
@@ -218,7 +246,7 @@ impl Queue {
     fn prepare(&mut self, more: usize, targets: TargetMask) {
         let full = self.open.raw.len() + more > BATCH_BYTES;
         if self.open.records > 0 && (full || self.open.targets != targets) {
-            self.close(0);
+            self.close(Seal::default());
         }
         self.open.targets = targets;
     }
@@ -229,16 +257,16 @@ impl Queue {
         }
         self.open.records += 1;
         self.next += 1;
-        self.consistent_now = 0;
+        self.now = Seal::default();
     }
 
-    fn close(&mut self, consistent: TargetMask) {
+    fn close(&mut self, seal: Seal) {
         if self.open.records > 0 {
-            self.close_open(consistent);
+            self.close_open(seal);
         }
     }
 
-    fn close_open(&mut self, consistent: TargetMask) {
+    fn close_open(&mut self, seal: Seal) {
         let open = std::mem::take(&mut self.open);
         let last = self.last();
         let raw_len = open.raw.len();
@@ -247,12 +275,13 @@ impl Queue {
             Some(packer) => packer.pack(open.raw),
             None => Packed { flags: 0, body: open.raw },
         };
+        body.extend_from_slice(&self.captured.to_le_bytes());
         if body.capacity() > body.len() / 4 * 5 {
             body.shrink_to_fit();
         }
         self.bytes += body.len();
         self.records_until += records;
-        self.consistent_now = consistent;
+        (self.now, self.captured_now) = (seal, self.captured);
         self.bytes_until += body.len() as u64;
         let batch = Batch {
             first: last + 1 - records,
@@ -265,7 +294,9 @@ impl Queue {
             body: body.into(),
             raw_len,
             targets: open.targets,
-            consistent,
+            consistent: seal.consistent,
+            captured: self.captured,
+            whole: seal.whole,
             first_mirror: self.first_mirror,
             bytes_until: self.bytes_until,
             records_until: self.records_until,

@@ -7,9 +7,9 @@ use stead_model::status::{MirrorStatus, QueueStatus, State};
 use stead_model::{FileId, Kind, Position, Record};
 
 use super::connection::{Connection, Link, bit};
-use super::queue::Batch;
+use super::queue::{Batch, Seal};
 use super::{ConnectionView, Source, SourceEvent, SourceOutput, TargetId};
-use crate::frame::{Encoded, Frame, FrameKind, Goodbye, Header, Hello, Holds, VERSION, Welcome, flags, writer_check};
+use crate::frame::{Encoded, Frame, FrameKind, Goodbye, Header, Hello, Holds, VERSION, VERSION_MIN, Welcome, flags, writer_check};
 
 /// So many times the keep-alive time of silence ends a connection.
 const SILENCE: u32 = 4;
@@ -26,7 +26,7 @@ impl Source {
 
     fn greet(&mut self, target: TargetId, anew: bool) {
         let hello = Frame::Hello(Hello {
-            version_min: VERSION,
+            version_min: VERSION_MIN,
             version_max: VERSION,
             set: self.config.set.clone(),
             node: self.config.node.clone(),
@@ -34,6 +34,8 @@ impl Source {
             incarnation: self.config.incarnation,
             lineage: self.config.lineage.clone(),
             anew,
+            capture: self.config.capture,
+            unclean: self.config.unclean,
         });
         self.send(target, hello.encode());
     }
@@ -140,7 +142,7 @@ impl Source {
         let ready = |c: &Connection| c.is_up() && !c.paused && c.has_room(window);
         let sent = self.connections.get(&target).filter(|connection| ready(connection))?.sent;
         if self.queue.starting_at(sent + 1).is_none() {
-            self.queue.seal(self.consistent(), self.followers());
+            self.queue.seal(self.sealing(), self.followers());
         }
         let batch = self.queue.starting_at(sent + 1)?;
         let (last, frame) = (batch.last, self.frame(batch, target));
@@ -151,6 +153,7 @@ impl Source {
 
     fn frame(&self, batch: &Batch, target: TargetId) -> Encoded {
         let bit = bit(target);
+        let version = self.connections.get(&target).map_or(VERSION, |connection| connection.version);
         let for_it = batch.targets & bit != 0;
         let mut flags = if for_it { batch.flags } else { 0 };
         if batch.consistent & bit != 0 {
@@ -159,12 +162,23 @@ impl Source {
         if batch.first_mirror & bit != 0 {
             flags |= flags::UNJOURNALED;
         }
+        if batch.whole & bit != 0 && version >= 2 {
+            flags |= flags::WHOLE;
+        }
+        let body: Arc<Vec<u8>> = match (for_it, version) {
+            (true, 1) => batch.records().to_vec().into(),
+            (true, _) => batch.body.clone(),
+            (false, 1) => Arc::default(),
+            (false, _) => batch.captured.to_le_bytes().to_vec().into(),
+        };
+        let shared = for_it && version > 1;
         let header = Header {
+            version,
             kind: FrameKind::Changes,
             flags,
-            body_len: if for_it { batch.body.len() } else { 0 },
+            body_len: body.len(),
             raw_len: if for_it { batch.raw_len } else { 0 },
-            body_crc: if for_it { batch.body_crc } else { 0 },
+            body_crc: if shared { batch.body_crc } else { crc32fast::hash(&body) },
             epoch: self.config.epoch.number,
             writer: writer_check(&self.config.epoch),
             incarnation: self.config.incarnation,
@@ -172,14 +186,14 @@ impl Source {
             last: batch.last,
             time: batch.time,
         };
-        Encoded { header: header.encode(), body: if for_it { batch.body.clone() } else { Arc::default() } }
+        Encoded { header: header.encode(), body }
     }
 
     /// Lets go of what every follower has.
     pub(super) fn free(&mut self) {
         let following = || self.connections.values().filter(|connection| connection.following);
         if following().next().is_none() {
-            self.queue.seal(0, 0);
+            self.queue.seal(Seal::default(), 0);
             return self.queue.free(self.queue.last(), self.queue.last());
         }
         let journaled = following().map(|connection| connection.journaled).min().unwrap_or(0);
@@ -285,8 +299,8 @@ impl Source {
     }
 
     fn welcomed(&mut self, target: TargetId, welcome: Welcome) {
-        if welcome.version != VERSION {
-            return self.close(target, Goodbye::Version { min: VERSION, max: VERSION });
+        if !(VERSION_MIN..=VERSION).contains(&welcome.version) {
+            return self.close(target, Goodbye::Version { min: VERSION_MIN, max: VERSION });
         }
         let ours = self.config.epoch;
         if welcome.epoch.number > ours.number || (welcome.epoch.number == ours.number && welcome.epoch != ours) {
@@ -298,11 +312,12 @@ impl Source {
         }
         if resume.is_none() {
             self.begin_anew(target);
-            self.queue.seal(0, 0);
+            self.queue.seal(Seal::default(), 0);
         }
         let last = self.queue.last();
         let Some(connection) = self.connections.get_mut(&target) else { return };
         connection.link = Link::Up;
+        connection.version = welcome.version;
         match resume {
             Some(position) => connection.go_on_after(position.sequence),
             None => {

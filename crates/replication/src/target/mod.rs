@@ -22,7 +22,7 @@ pub use api::*;
 use backlog::{Backlog, Item};
 use scans::Scans;
 
-use crate::frame::{Ack, Changes, Frame, Halted, Holds};
+use crate::frame::{Ack, Changes, Frame, HaltCode, Halted, Holds, VERSION_MIN};
 use crate::planted::{Planted, is_planted};
 
 /// How far the talk with the source is.
@@ -71,6 +71,8 @@ pub struct Target {
     now: Instant,
     outputs: VecDeque<TargetOutput>,
     link: Link,
+    /// Version of the protocol that is spoken.
+    version: u8,
     epoch: Option<Epoch>,
     /// A Hello that waits for its epoch to be saved.
     greeting: Option<crate::frame::Hello>,
@@ -118,6 +120,7 @@ impl Target {
             now,
             outputs: VecDeque::new(),
             link: Link::Down,
+            version: VERSION_MIN,
             epoch: recovery.epoch,
             greeting: None,
             stream: position.map(|position| (position.epoch, position.incarnation)),
@@ -393,7 +396,7 @@ impl Target {
 
     fn tell_halted(&mut self) {
         if self.link == Link::Up {
-            self.send(&Frame::Halted(Halted { reason: self.halted.clone() }));
+            self.send(&Frame::Halted(Halted { reason: self.halted.clone(), code: HaltCode::Other }));
         }
     }
 

@@ -6,7 +6,8 @@ use super::backlog::{Backlog, Item};
 use super::scans::Scans;
 use super::{Link, Target, TargetEvent, TargetOutput};
 use crate::frame::{
-    Ack, Changes, Difference, Frame, Goodbye, Halted, Hello, Need, NeedWhat, VERSION, Welcome, writer_check,
+    Ack, Changes, Difference, Frame, Goodbye, HaltCode, Halted, Hello, Need, NeedWhat, VERSION, VERSION_MIN, Welcome,
+    writer_check,
 };
 use crate::planted::{Planted, is_planted};
 
@@ -51,9 +52,10 @@ impl Target {
     }
 
     fn greet(&mut self, hello: Hello) {
-        if hello.version_min > VERSION || hello.version_max < VERSION {
-            return self.refuse(Goodbye::Version { min: VERSION, max: VERSION });
+        if hello.version_min > VERSION || hello.version_max < VERSION_MIN {
+            return self.refuse(Goodbye::Version { min: VERSION_MIN, max: VERSION });
         }
+        self.version = VERSION.min(hello.version_max);
         if hello.set != self.config.set {
             return self.refuse(Goodbye::Set);
         }
@@ -91,10 +93,11 @@ impl Target {
         }
         self.writer = writer_check(&hello.epoch);
         self.link = Link::Up;
-        let welcome = Welcome { version: VERSION, node: self.config.node.clone(), epoch: hello.epoch, holds, resume };
+        let (version, node) = (self.version, self.config.node.clone());
+        let welcome = Welcome { version, node, epoch: hello.epoch, holds, resume, capture: 0, captured: 0 };
         self.send(&Frame::Welcome(welcome));
         if self.halted.is_some() {
-            self.send(&Frame::Halted(Halted { reason: self.halted.clone() }));
+            self.send(&Frame::Halted(Halted { reason: self.halted.clone(), code: HaltCode::Other }));
         }
         let needs = self.scans.unanswered();
         self.send_needs(needs);
@@ -202,7 +205,7 @@ impl Target {
 
     pub(super) fn send(&mut self, frame: &Frame) {
         if self.link != Link::Down {
-            self.outputs.push_back(TargetOutput::Send(frame.encode()));
+            self.outputs.push_back(TargetOutput::Send(frame.encode_for(self.version)));
         }
     }
 
