@@ -52,6 +52,8 @@ pub enum Command {
     Plan(commands::plan::Args),
     /// End the daemon; captures go on and remember what changes
     Shutdown,
+    /// Make everything protected inaccessible until the daemon is up: for the boot, before any other service
+    Barrier,
     /// Print the completions for a shell
     Completions(commands::completions::Args),
     /// Write the man pages into a directory

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Resume(args) => pause::resume(&state, args),
         Command::Plan(args) => plan::run(&state, args),
         Command::Shutdown => shutdown::run(&state),
+        Command::Barrier => barrier::run(&state),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(&args),
         Command::Capture(args) => capture::run(args),

@@ -11,6 +11,7 @@
 
 mod api_server;
 mod apply;
+pub mod barrier;
 mod check;
 mod data;
 mod event;

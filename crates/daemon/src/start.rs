@@ -109,7 +109,7 @@ fn log() {
     let _ = tracing_subscriber::fmt().with_max_level(level).with_ansi(ansi).with_writer(std::io::stderr).try_init();
 }
 
-fn load_plan(state: &StateDir) -> Result<Plan, Failure> {
+pub(crate) fn load_plan(state: &StateDir) -> Result<Plan, Failure> {
     let file = state.file("plan.toml");
     if !file.exists() {
         return Ok(Plan::default());

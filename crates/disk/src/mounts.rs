@@ -18,6 +18,8 @@ pub(crate) struct Mount {
     pub point: PathBuf,
     pub read_only: bool,
     pub file_system: String,
+    /// What is mounted, as whoever mounted it called it.
+    pub source: String,
 }
 
 /// All mounts of this process, in the order of mounting: a later one lies over an earlier one at the same point.
@@ -37,7 +39,9 @@ pub(crate) fn parse(line: &[u8]) -> Option<Mount> {
     let root = unescape(fields.next()?);
     let point = unescape(fields.next()?);
     let options = text(fields.next())?;
-    let file_system = text(fields.skip_while(|field| *field != b"-").nth(1))?;
+    let mut after = fields.skip_while(|field| *field != b"-").skip(1);
+    let file_system = text(after.next())?;
+    let source = text(after.next())?;
     Some(Mount {
         id,
         parent,
@@ -46,6 +50,7 @@ pub(crate) fn parse(line: &[u8]) -> Option<Mount> {
         point,
         read_only: options.split(',').any(|option| option == "ro"),
         file_system,
+        source,
     })
 }
 
@@ -90,7 +95,7 @@ mod tests {
         assert_eq!((mount.id, mount.parent, mount.device), (36, 35, (98, 7)));
         assert_eq!(mount.point, Path::new("/mnt 2\\"));
         assert!(!mount.read_only);
-        assert_eq!(mount.file_system, "ext3");
+        assert_eq!((&*mount.file_system, &*mount.source), ("ext3", "/dev/root"));
         assert_eq!(parse(b"36 35"), None);
     }
 }

@@ -1,5 +1,6 @@
 //! One module for each subcommand: its arguments, and what it does.
 
+pub mod barrier;
 pub mod capture;
 pub mod completions;
 pub mod daemon;

@@ -226,3 +226,30 @@ fn mount_tmpfs(at: &Path, options: &str) {
     let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status().unwrap();
     assert!(status.success());
 }
+
+#[test]
+fn what_is_protected_is_inaccessible_from_boot_until_the_daemon_is_up() {
+    let mut site = site();
+    let (source, replica) = (site.source("notes"), site.replica("notes"));
+    site.protect(&source, &replica, &[]).done();
+    site.paris.stop();
+    site.lyon.stop();
+    // As after a reboot: no capture, no guard.
+    for path in [&source, &replica] {
+        assert!(Command::new("umount").arg(path).status().unwrap().success());
+    }
+    let raise = |node: &Daemon| crate::daemon::stead(&node.state(), &["barrier"]).done();
+    assert!(raise(&site.paris).contains(text(&source)));
+    assert!(raise(&site.lyon).contains(text(&replica)));
+    assert_eq!(raise(&site.paris), "", "once is enough");
+    assert_eq!(fs::read_dir(&source).unwrap().count() + fs::read_dir(&replica).unwrap().count(), 0);
+    assert!(fs::write(source.join("past-the-capture"), "x").is_err());
+    site.lyon.launch();
+    site.paris.launch();
+    site.paris.stead(&["wait", "notes", "--timeout", "30s"]).done();
+    for path in [&source, &replica] {
+        assert_eq!(fs::read_to_string(path.join("sub/file")).unwrap(), "content");
+        let kinds: Vec<_> = mounts_beneath(path).into_iter().map(|(_, kind)| kind).collect();
+        assert!(!kinds.contains(&"tmpfs".to_string()), "{kinds:?}");
+    }
+}

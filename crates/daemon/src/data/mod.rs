@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use stead_model::status::{ConnectionStatus, Timestamp};
 use stead_model::{NodeName, SetName};
 
+use crate::barrier;
 use crate::peer::PeerStream;
 use crate::seam::{Command, CommandId, Context, DataEvent, DataPlane, Failure, SourceSpec, Stop, TargetSpec};
 
@@ -32,7 +33,8 @@ struct Data {
 impl DataPlane for Data {
     fn start_source(&mut self, spec: SourceSpec) -> Result<(), Failure> {
         let set = spec.set.clone();
-        let session = SourceSession::start(spec, &self.context)?;
+        let dirs: Vec<_> = spec.roots.iter().filter(|root| root.is_dir).map(|root| root.path.clone()).collect();
+        let session = barrier::lifted(dirs.into_iter(), || SourceSession::start(spec, &self.context))?;
         self.sources.insert(set, session);
         Ok(())
     }
@@ -47,7 +49,8 @@ impl DataPlane for Data {
 
     fn start_target(&mut self, spec: TargetSpec) -> Result<(), Failure> {
         let set = spec.set.clone();
-        let session = TargetSession::start(spec, &self.context)?;
+        let dirs: Vec<_> = spec.roots.iter().filter(|root| root.is_dir).map(|root| root.path.clone()).collect();
+        let session = barrier::lifted(dirs.into_iter(), || TargetSession::start(spec, &self.context))?;
         self.targets.insert(set, session);
         Ok(())
     }

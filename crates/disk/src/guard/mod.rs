@@ -3,6 +3,7 @@
 //! It is a recursive bind mount of the directory over itself, read-only and without access times. Stead writes through
 //! the directory beneath it. Who had opened a file before goes on writing: [`holders`] tells who that is.
 
+pub mod barrier;
 mod holders;
 
 use std::os::fd::{AsFd, OwnedFd};

@@ -36,6 +36,24 @@ fn others_cannot_write_beneath_a_guard_and_stead_can() {
 }
 
 #[test]
+fn behind_a_barrier_there_is_nothing_until_it_is_lifted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("a"), "x").unwrap();
+    assert!(barrier::raise(&path).unwrap());
+    assert!(!barrier::raise(&path).unwrap(), "barriers do not pile up");
+    assert!(!path.join("a").exists());
+    assert_eq!(fs::write(path.join("b"), "x").unwrap_err().raw_os_error(), Some(libc::EROFS));
+    assert!(barrier::lift(&path).unwrap());
+    assert!(!barrier::lift(&path).unwrap(), "what Stead did not make is left alone");
+    assert!(path.join("a").exists());
+    let _lifted = Lifted(path.clone());
+    let _guard = Guard::set(&path).unwrap();
+    assert!(!barrier::raise(&path).unwrap(), "a guarded replica needs none");
+}
+
+#[test]
 fn an_open_file_and_a_working_directory_are_found() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("a log");
