@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stead_model::{Epoch, NodeName, Position, Sequence, SetName};
 
-use crate::frame::{Changes, Difference, Encoded, Frame, Goodbye, Need};
+use crate::frame::{Changes, Difference, Encoded, Frame, Goodbye, HaltCode, Need};
 
 /// What a target is made of.
 #[derive(Clone, Debug)]
@@ -26,6 +26,22 @@ pub struct TargetConfig {
     pub retry: (Duration, Duration),
     /// Silence after which the connection is ended.
     pub silence_max: Duration,
+    /// Objects that the end of one scan may remove without being asked; `None`: any number.
+    pub removals_max: Option<u64>,
+    /// Does the caller keep pre-images? Else a scan spoils the last good image, as where there is no room.
+    pub keeps_images: bool,
+    /// What to do where pre-images cannot be kept.
+    pub on_no_room: OnNoRoom,
+}
+
+/// What to do where there is no room to keep the last good image while a scan runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnNoRoom {
+    /// Halt before anything of it is spoiled.
+    #[default]
+    Halt,
+    /// Go on without: until the next consistent point the replica is the image of no moment.
+    Spoil,
 }
 
 impl TargetConfig {
@@ -40,6 +56,9 @@ impl TargetConfig {
             checkpoint_every: Duration::from_secs(30),
             retry: (Duration::from_secs(1), Duration::from_secs(30)),
             silence_max: Duration::from_secs(20),
+            removals_max: None,
+            keeps_images: false,
+            on_no_room: OnNoRoom::Halt,
         }
     }
 }
@@ -53,7 +72,25 @@ pub struct Checkpoint {
     pub mirrored: bool,
     /// A scan that is not a mere comparison was running at that position.
     pub scanning: bool,
-    /// Time of the last consistent point up to here; 0: none.
+    /// Time of the consistent point that the replica is at, or can be brought to; 0: none.
+    pub consistent_time: u64,
+    /// Every change up to `captured` of this run of the source's capture is contained; 0: of none.
+    #[serde(default)]
+    pub capture: u64,
+    /// See `capture`.
+    #[serde(default)]
+    pub captured: u64,
+    /// The replica stands in for the source: what the journal holds after the position is set aside.
+    #[serde(default)]
+    pub stood_in: bool,
+}
+
+/// A good image to which the replica can be brought back by pre-images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Kept {
+    /// The place of its consistent point: a checkpoint of it is durable.
+    pub position: Position,
+    /// The time of that point.
     pub consistent_time: u64,
 }
 
@@ -66,6 +103,10 @@ pub struct Recovery {
     pub checkpoint: Option<Checkpoint>,
     /// There is something in the replica's directory, although no mirror was ever finished.
     pub partial: bool,
+    /// The image that pre-images lead back to, where [`TargetOutput::KeepPreImages`] was done and not undone.
+    pub kept: Option<Kept>,
+    /// The run of capture that the last entry of the journal names; 0: none.
+    pub capture: u64,
     /// What the journal holds after the checkpoint, oldest first, up to the first damage.
     pub journal: Vec<Changes>,
 }
@@ -103,8 +144,30 @@ pub enum TargetInput {
         /// For people.
         reason: String,
     },
+    /// The batch after the last applied one cannot be applied, since what it overwrites cannot be kept; nothing of it
+    /// that needs keeping was. What follows goes by [`TargetConfig::on_no_room`].
+    NoRoom {
+        /// For people.
+        reason: String,
+    },
+    /// The batch after the last applied one ends a scan that would remove more than [`Batch::removals_max`]; nothing was
+    /// removed. It is applied again once the source accepts it.
+    Braked {
+        /// Objects.
+        removals: u64,
+    },
     /// The checkpoint is durable; its position may lie before the one that was asked for.
     Checkpointed(Checkpoint),
+    /// The checkpoint could not be made; why. It is tried again.
+    CheckpointFailed {
+        /// For people.
+        reason: String,
+    },
+    /// Make the replica the image of one instant and follow no source any more. Ends with [`TargetEvent::StoodIn`], or
+    /// goes on being tried while [`TargetEvent::Halted`] says why it cannot.
+    StandIn,
+    /// Answers [`TargetOutput::RollBack`].
+    RolledBack(Result<(), String>),
     /// The epoch is durable.
     EpochSaved(Epoch),
     /// Send a daemon's message.
@@ -123,16 +186,29 @@ pub enum TargetOutput {
         frames: Vec<Arc<[u8]>>,
         /// Last sequence of the last one.
         last: Sequence,
+        /// The run of capture that their numbers are of, to be stored with them; 0: none.
+        capture: u64,
     },
-    /// Apply these batches in order. Answered by `Applied` up to the last one, or by `ApplyFailed` (then what was not
-    /// applied comes again).
+    /// Apply these batches in order. Answered by `Applied` up to the last one, or by `ApplyFailed`, `NoRoom` or `Braked`
+    /// (then what was not applied comes again).
     Apply(Vec<Batch>),
+    /// The source may have lost what it had not synced: forget which files were proven equal since the last
+    /// [`Kind::Sync`](stead_model::Kind::Sync) without a file. Comes before the batch that begins such a stream.
+    Doubt,
+    /// From now on keep what changes overwrite or remove, durably before it is overwritten, so that the replica can be
+    /// brought back to this image: it is the present one, and a checkpoint of it is durable.
+    KeepPreImages(Kept),
+    /// Forget the pre-images.
+    DropPreImages,
+    /// Bring the replica back to this image; the pre-images stay until they are dropped. Answered by `RolledBack`.
+    RollBack(Kept),
+    /// Save that in place of the last checkpoint (nothing has to be synced), and only then forget the pre-images.
+    Spoil(Checkpoint),
     /// Sync the replica's file systems, then save that. Answered by `Checkpointed`. Applying may go on meanwhile.
     Checkpoint(Checkpoint),
     /// The journal may forget everything up to that position.
     DropJournal(Position),
-    /// Everything in the journal belongs to a stream that will not go on: forget it. Comes before the first batch of a
-    /// new stream.
+    /// Nothing in the journal is wanted any more: forget it.
     ResetJournal,
     /// Make the epoch durable. Answered by `EpochSaved`; the connection waits for it.
     SaveEpoch(Epoch),
@@ -155,6 +231,25 @@ pub struct Batch {
     pub consistent: Option<u64>,
     /// It did not go through the journal.
     pub unjournaled: bool,
+    /// Does it repeat what the replica may have already?
+    pub replay: Replay,
+    /// End no scan that would remove more objects than that: answer `Braked`.
+    pub removals_max: Option<u64>,
+    /// Every change up to this number of capture is contained up to its end; 0: nothing is said.
+    pub captured: u64,
+}
+
+/// Does a batch repeat what the replica may have already? Then it may be about files that died later, and what loses its
+/// name may get another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replay {
+    /// It goes on.
+    #[default]
+    No,
+    /// It does, and so may what follows.
+    Amid,
+    /// The last one: what is left over goes.
+    Last,
 }
 
 /// What happened.
@@ -162,6 +257,15 @@ pub struct Batch {
 pub enum TargetEvent {
     /// It cannot apply or journal (the reason), or it can again (`None`).
     Halted(Option<String>),
+    /// The replica is an image of one instant, or of none (time 0). The rest of the journal is set aside.
+    StoodIn {
+        /// The place of its consistent point.
+        position: Position,
+        /// The time of that point.
+        consistent_time: u64,
+    },
+    /// There is no image to stand in with until the next consistent point; why.
+    Spoiled(String),
     /// A source was refused.
     Refused(Goodbye),
     /// The source is welcome.
@@ -182,12 +286,16 @@ pub struct TargetView {
     pub connected: bool,
     /// Why it is halted.
     pub halted: Option<String>,
+    /// What can be done about it.
+    pub halt_code: HaltCode,
     /// Last position that is durable here.
     pub journaled: Position,
     /// Last position applied.
     pub applied: Position,
-    /// Time of the last consistent point applied; 0: none.
+    /// Time of the consistent point that the replica is at, or can be brought to; 0: none.
     pub consistent_time: u64,
+    /// It is past that point, and kept pre-images lead back.
+    pub kept: bool,
     /// Bytes received and not applied.
     pub backlog_bytes: usize,
     /// A scan other than a comparison is running.
@@ -203,4 +311,6 @@ pub enum TargetTimer {
     Checkpoint,
     /// To find that the source is silent.
     Silence,
+    /// To say that it is there, while it reads nothing.
+    KeepAlive,
 }

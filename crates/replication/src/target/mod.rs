@@ -170,6 +170,9 @@ impl Target {
             TargetInput::ApplyFailed { reason } => self.apply_failed(reason),
             TargetInput::Checkpointed(checkpoint) => self.checkpointed(checkpoint),
             TargetInput::EpochSaved(epoch) => self.epoch_saved(epoch),
+            TargetInput::NoRoom { reason } => self.apply_failed(reason),
+            TargetInput::CheckpointFailed { .. } => {}
+            TargetInput::Braked { .. } | TargetInput::StandIn | TargetInput::RolledBack(_) => {}
             TargetInput::Control(bytes) => self.send(&Frame::Control(bytes)),
         }
         self.turn();
@@ -207,9 +210,11 @@ impl Target {
         TargetView {
             connected: self.link == Link::Up,
             halted: self.halted.clone(),
+            halt_code: HaltCode::Other,
             journaled: self.position(self.journaled),
             applied: self.position(self.applied),
             consistent_time: self.consistent_time,
+            kept: false,
             backlog_bytes: self.backlog.bytes(),
             mirroring: self.scans.is_open(),
         }
@@ -296,7 +301,7 @@ impl Target {
         let (frames, last) = self.backlog.take_for_journal(self.config.group_bytes_max);
         if !frames.is_empty() {
             self.journal.begin();
-            self.outputs.push_back(TargetOutput::Journal { frames, last });
+            self.outputs.push_back(TargetOutput::Journal { frames, last, capture: 0 });
         }
     }
 
@@ -338,6 +343,9 @@ impl Target {
             records: item.records.clone(),
             consistent: item.consistent,
             unjournaled: item.unjournaled,
+            replay: Replay::No,
+            removals_max: None,
+            captured: 0,
         });
         if !batches.is_empty() {
             self.apply.begin();
@@ -412,6 +420,7 @@ impl Target {
             mirrored: self.mirrored || self.checkpoint_now,
             scanning: self.scans.is_open(),
             consistent_time: self.consistent_time,
+            ..Checkpoint::default()
         };
         self.checkpointing = Some(checkpoint);
         self.outputs.push_back(TargetOutput::Checkpoint(checkpoint));

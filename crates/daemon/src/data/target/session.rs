@@ -173,7 +173,7 @@ impl Session {
                         wire.answer(frame);
                     }
                 }
-                TargetOutput::Journal { frames, last } => self.job(Job::Append { frames, last }),
+                TargetOutput::Journal { frames, last, .. } => self.job(Job::Append { frames, last }),
                 TargetOutput::DropJournal(position) => self.job(Job::Drop(position)),
                 TargetOutput::ResetJournal => self.job(Job::Reset),
                 TargetOutput::Apply(batches) => self.apply(&batches),
@@ -192,6 +192,15 @@ impl Session {
                     self.lost = Some(reason.to_string());
                     self.target.handle(TargetInput::Disconnected, Instant::now());
                 }
+                TargetOutput::Spoil(checkpoint) => {
+                    if let Err(failure) = self.saved.save_checkpoint(checkpoint) {
+                        tracing::error!(set = %self.spec.set, %failure, "the checkpoint cannot be saved");
+                    }
+                }
+                TargetOutput::Doubt
+                | TargetOutput::KeepPreImages(_)
+                | TargetOutput::DropPreImages
+                | TargetOutput::RollBack(_) => {}
                 TargetOutput::Event(event) => self.happened(event),
             }
         }
@@ -238,7 +247,7 @@ impl Session {
     fn checkpoint(&mut self, checkpoint: Checkpoint) {
         let input = match self.checkpointed(checkpoint) {
             Ok(durable) => TargetInput::Checkpointed(durable),
-            Err(reason) => TargetInput::ApplyFailed { reason },
+            Err(reason) => TargetInput::CheckpointFailed { reason },
         };
         self.target.handle(input, Instant::now());
     }
@@ -262,6 +271,8 @@ impl Session {
                 let resume = resume.map_or("anew".into(), |position| position.to_string());
                 tracing::info!(%set, epoch = epoch.number, resume, "the source is welcome");
             }
+            TargetEvent::StoodIn { position, .. } => tracing::info!(%set, %position, "the replica stands in"),
+            TargetEvent::Spoiled(reason) => tracing::error!(%set, reason, "the replica is no image of one instant"),
             TargetEvent::Control(_) => {}
         }
         self.show();

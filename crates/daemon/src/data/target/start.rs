@@ -38,6 +38,8 @@ pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession
         epoch: saved.epoch(),
         checkpoint: saved.checkpoint(),
         partial: saved.begun(),
+        kept: None,
+        capture: 0,
         journal: journal.changes().map_err(unread)?,
     };
     let target = Target::recover(TargetConfig::new(spec.set.clone(), spec.node.clone()), recovery, Instant::now());

@@ -79,6 +79,8 @@ impl World {
             epoch: node.epoch,
             checkpoint: node.checkpoint,
             partial: !node.replica.is_empty(),
+            kept: None,
+            capture: 0,
             journal: node.journal.clone(),
         };
         node.target = Target::recover(target_config(), recovery, now);

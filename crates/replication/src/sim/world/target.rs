@@ -33,7 +33,7 @@ impl World {
                     }
                     self.send_to_source(target, frame);
                 }
-                TargetOutput::Journal { frames, last } => {
+                TargetOutput::Journal { frames, last, .. } => {
                     let changes = frames.into_iter().map(|frame| match Frame::decode(&header(&frame), frame.clone()) {
                         Ok(Frame::Changes(changes)) => changes,
                         other => panic!("the journal is handed {other:?}"),
@@ -67,7 +67,12 @@ impl World {
                     self.after(delay, Event::EpochSaved(target, process));
                 }
                 TargetOutput::Close(reason) => self.cut(target, &reason.to_string()),
-                TargetOutput::Event(_) => {}
+                TargetOutput::Doubt
+                | TargetOutput::KeepPreImages(_)
+                | TargetOutput::DropPreImages
+                | TargetOutput::RollBack(_)
+                | TargetOutput::Spoil(_)
+                | TargetOutput::Event(_) => {}
             }
         }
         let now = self.now();
