@@ -32,7 +32,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("stead", &["stead-api", "stead-capture", "stead-daemon", "stead-model"]),
     ("sim", &["stead-failover", "stead-model", "stead-replication"]),
-    ("stead-tests", &[]),
+    ("cutdisk", &[]),
+    ("stead-tests", &["cutdisk"]),
     ("xtask", &["stead-tests"]),
 ];
 
