@@ -16,7 +16,7 @@
 use std::path::PathBuf;
 
 pub use stead_api::{Failure, FailureKind};
-use stead_model::plan::{CaptureChoice, Feature, Mode, Order};
+use stead_model::plan::{CaptureChoice, Feature, Mode, Order, Settings};
 pub use stead_model::status::{ConnectionStatus, VerifyReport};
 use stead_model::{Epoch, NodeName, RulesSpec, SetName, VolumeId};
 
@@ -36,6 +36,42 @@ pub trait DataPlane: Send {
     /// # Errors
     /// Where capture cannot be detached (a busy mount names who holds it); the set goes on then.
     fn stop_source(&mut self, set: &SetName, how: Stop) -> Result<(), Failure>;
+
+    /// Makes a running source go on as the spec now says: rules, targets added and left out, and of each target mode,
+    /// route, pause and settings. Roots, capture, order and epoch are as before. What did not change goes on untouched:
+    /// no session is ended for it, and no mirror begins. A target that is new in it begins as in
+    /// [`DataPlane::start_source`]; one that is gone is no longer sent to, and what was kept for it goes. Names that the
+    /// rules take newly are scanned in; those that they leave out from now on stay on the replica as they are.
+    ///
+    /// # Errors
+    /// Where the set goes on as it did; the caller then keeps its old plan.
+    fn reconfigure_source(&mut self, spec: SourceSpec) -> Result<(), Failure> {
+        Err(not_live(&spec.set))
+    }
+
+    /// The same for a running target: rules, mode and settings.
+    ///
+    /// # Errors
+    /// Where it goes on as it did.
+    fn reconfigure_target(&mut self, spec: TargetSpec) -> Result<(), Failure> {
+        Err(not_live(&spec.set))
+    }
+
+    /// The operator's answer to a brake that halted connections of the set, or the one to `target`; its end is told as
+    /// that of a command.
+    ///
+    /// # Errors
+    /// Where nothing is halted by the brake; nothing is told then.
+    fn answer_brake(
+        &mut self,
+        set: &SetName,
+        target: Option<&NodeName>,
+        id: CommandId,
+        answer: BrakeAnswer,
+    ) -> Result<(), Failure> {
+        let _ = (target, id, answer);
+        Err(not_live(set))
+    }
 
     /// Gets ready to receive the set: opens the replica's roots (they exist), sets the guard, applies what the journal
     /// still holds.
@@ -69,6 +105,14 @@ pub trait DataPlane: Send {
     fn status(&self) -> Vec<ConnectionStatus>;
 }
 
+fn not_live(set: &SetName) -> Failure {
+    Failure::new(
+        format!("set {set} was not changed"),
+        "it cannot be changed while it runs",
+        "Restart the daemon: it then runs as the plan says",
+    )
+}
+
 /// A set whose source this node is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceSpec {
@@ -88,6 +132,9 @@ pub struct SourceSpec {
     pub epoch: Epoch,
     /// `sets/NAME/source`, which exists: incarnation, capture's sockets and shared memory, dirty map, queue segments.
     pub state_dir: PathBuf,
+    /// The set whose replica on this node it hands on: nothing is captured, the stream that arrives for that set is
+    /// relayed with its file ids, epochs and consistent points.
+    pub from_replica: Option<SetName>,
     /// Where to.
     pub targets: Vec<TargetLink>,
 }
@@ -114,8 +161,13 @@ pub struct TargetLink {
     pub mode: Mode,
     /// It was just made: the replica is empty, or to be made equal from nothing.
     pub fresh: bool,
-    /// Paused by the plan.
+    /// `fresh`, and the replica was filled from a carried copy: only what differs is to be sent.
+    pub seeded: bool,
+    /// Paused now, by hand or by the time of day; a change of it comes by [`DataPlane::reconfigure_source`].
     pub paused: bool,
+    /// How the connection is run. The schedules in it are the loop's business: it calls [`DataPlane::limit`] and changes
+    /// `paused` when their time comes, and starts the verifies.
+    pub settings: Settings,
 }
 
 /// A set whose replica this node keeps.
@@ -135,6 +187,10 @@ pub struct TargetSpec {
     pub rules: RulesSpec,
     /// What the file system here cannot hold and is left out.
     pub without: Vec<Feature>,
+    /// When a write of the application returns.
+    pub mode: Mode,
+    /// How the connection is run.
+    pub settings: Settings,
     /// `sets/NAME/target`, which exists: journal, file-id map, proven-equal state.
     pub state_dir: PathBuf,
 }
@@ -155,6 +211,16 @@ pub enum Stop {
     Daemon,
     /// The set is no longer protected: capture is detached, the guard lifted, nothing runs on.
     Unprotect,
+}
+
+/// What an operator says to a brake that halted a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrakeAnswer {
+    /// They are meant: go on with them.
+    Accept,
+    /// They are not: take back on the replica what was applied of them. The connection stays halted until the source is
+    /// as it should be and the operator accepts.
+    Undo,
 }
 
 /// Number of a command, unique while the daemon runs.

@@ -1,6 +1,6 @@
 //! Values that tests begin with.
 
-use stead_model::status::{ConnectionStatus, MirrorStatus, Positions, QueueStatus, State, Timestamp};
+use stead_model::status::{ConnectionStatus, Details, MirrorStatus, Positions, QueueStatus, State, Timestamp};
 
 pub(crate) fn connection(set: &str, source: &str, target: &str) -> ConnectionStatus {
     ConnectionStatus {
@@ -17,5 +17,6 @@ pub(crate) fn connection(set: &str, source: &str, target: &str) -> ConnectionSta
         capture: "mount".into(),
         epoch: 1,
         positions: Positions::default(),
+        details: Details::default(),
     }
 }

@@ -8,8 +8,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BadRule, NodeName, Rules, RulesSpec, SetName};
 
+pub use alerts::AlertsPlan;
+pub use amount::{BadAmount, Bytes, Rate, Span};
+pub use edit::Change;
+pub use schedule::{BadSchedule, Moments, RateWindow, Window};
+pub use settings::{
+    Brake, BrakeSpec, Compression, Count, Current, Limit, Off, OnNoRoom, Orphans, Settings, SettingsSpec, SyncFallback,
+    Unlimited,
+};
 pub use volume::BadVolume;
 
+mod alerts;
+mod amount;
+mod edit;
+mod schedule;
+mod settings;
 mod volume;
 
 /// Version of the plan's format that this build writes and reads.
@@ -21,12 +34,27 @@ pub const VERSION: u32 = 1;
 pub struct Plan {
     /// Version of the format.
     pub version: u32,
+    /// Whom this node tells that something is wrong.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub alerts: AlertsPlan,
+    /// Settings of the connections that do not say them themselves.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub defaults: Defaults,
     /// What is protected.
     #[serde(default, rename = "set", skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<SetPlan>,
     /// Where to.
     #[serde(default, rename = "connection", skip_serializing_if = "Vec::is_empty")]
     pub connections: Vec<ConnectionPlan>,
+}
+
+/// The table `[defaults]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Defaults {
+    /// The settings.
+    #[serde(flatten)]
+    pub settings: SettingsSpec,
 }
 
 /// A replication set.
@@ -37,6 +65,9 @@ pub struct SetPlan {
     pub name: SetName,
     /// The node whose files they are.
     pub source: NodeName,
+    /// The set whose replica on that node it hands on: its stream is relayed, not captured anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<SetName>,
     /// Which driver captures the changes.
     #[serde(default)]
     pub capture: CaptureChoice,
@@ -106,6 +137,9 @@ pub struct ConnectionPlan {
     /// Paused on request.
     #[serde(default, skip_serializing_if = "is_default")]
     pub paused: bool,
+    /// How it is run.
+    #[serde(flatten)]
+    pub settings: SettingsSpec,
     /// Where each path of the set goes.
     pub mapping: Vec<Mapping>,
 }
@@ -177,11 +211,27 @@ pub enum PlanError {
     ReplicaOverlap { target: NodeName, set: SetName, path: PathBuf, other: SetName, other_path: PathBuf },
     #[error("set {set}: {mode} mode needs capture by mount")]
     SyncNeedsMount { set: SetName, mode: &'static str },
+    #[error("set {set} → {target}: {why}")]
+    Setting { set: SetName, target: NodeName, why: &'static str },
+    #[error("the plan's defaults: {0}")]
+    Default(&'static str),
+    #[error("the plan's alerts: {0}")]
+    Alerts(&'static str),
+    #[error("set {0} has no connection to {1}")]
+    UnknownConnection(SetName, NodeName),
+    #[error("set {set} relays set {relay}, {why}")]
+    Relay { set: SetName, relay: SetName, why: &'static str },
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Plan { version: VERSION, sets: Vec::new(), connections: Vec::new() }
+        Plan {
+            version: VERSION,
+            alerts: AlertsPlan::default(),
+            defaults: Defaults::default(),
+            sets: Vec::new(),
+            connections: Vec::new(),
+        }
     }
 }
 
@@ -220,39 +270,9 @@ impl Plan {
         self.connections.iter().filter(move |connection| connection.set == *set)
     }
 
-    /// The plan with that set and its connections added.
-    ///
-    /// # Errors
-    /// What would be wrong with it then.
-    pub fn with_set(&self, set: SetPlan, connections: Vec<ConnectionPlan>) -> Result<Plan, PlanError> {
-        let mut plan = self.clone();
-        plan.sets.push(set);
-        plan.connections.extend(connections);
-        plan.check()?;
-        Ok(plan)
-    }
-
-    /// The plan without that set and its connections.
-    ///
-    /// # Errors
-    /// Where there is no such set.
-    pub fn without_set(&self, name: &SetName) -> Result<Plan, PlanError> {
-        self.set(name).ok_or_else(|| PlanError::UnknownSet(name.clone()))?;
-        let mut plan = self.clone();
-        plan.sets.retain(|set| set.name != *name);
-        plan.connections.retain(|connection| connection.set != *name);
-        Ok(plan)
-    }
-
-    /// The plan with all connections of that set paused or going on.
-    ///
-    /// # Errors
-    /// Where there is no such set.
-    pub fn with_paused(&self, name: &SetName, paused: bool) -> Result<Plan, PlanError> {
-        self.set(name).ok_or_else(|| PlanError::UnknownSet(name.clone()))?;
-        let mut plan = self.clone();
-        plan.connections.iter_mut().filter(|c| c.set == *name).for_each(|c| c.paused = paused);
-        Ok(plan)
+    /// How a connection is run: what it says itself, else the plan's defaults, else Stead's.
+    pub fn settings_of(&self, connection: &ConnectionPlan) -> Settings {
+        connection.settings.or(&self.defaults.settings).settings()
     }
 
     fn check(&self) -> Result<(), PlanError> {
@@ -263,8 +283,11 @@ impl Plan {
             }
             set.check()?;
         }
+        self.alerts.check().map_err(PlanError::Alerts)?;
+        self.defaults.settings.check().map_err(PlanError::Default)?;
         self.check_roots()?;
         self.check_connections()?;
+        self.check_relays()?;
         self.check_replicas()
     }
 
@@ -296,6 +319,28 @@ impl Plan {
                 return Err(PlanError::DuplicateConnection(connection.set.clone(), connection.target.clone()));
             }
             connection.check(set)?;
+        }
+        Ok(())
+    }
+
+    /// What is handed on must be kept where it is handed on, and not run in a circle.
+    fn check_relays(&self) -> Result<(), PlanError> {
+        for set in &self.sets {
+            let Some(relay) = &set.relay else { continue };
+            let bad = |why| Err(PlanError::Relay { set: set.name.clone(), relay: relay.clone(), why });
+            if *relay == set.name {
+                return bad("which is itself");
+            }
+            let Some(origin) = self.set(relay) else { continue };
+            let Some(kept) = self.connections_of(relay).find(|c| c.target == set.source) else {
+                return bad("whose replica its source does not keep");
+            };
+            if self.connections_of(&set.name).any(|c| c.target == origin.source) {
+                return bad("and would hand it back to that set's source");
+            }
+            if !set.paths.iter().all(|path| kept.mapping.iter().any(|m| m.to == path.path)) {
+                return bad("and names a path that is no replica of it");
+            }
         }
         Ok(())
     }
@@ -347,6 +392,11 @@ impl ConnectionPlan {
         if self.mode == Mode::Sync && set.capture == CaptureChoice::Probe {
             return Err(PlanError::SyncNeedsMount { set: self.set.clone(), mode: "sync" });
         }
+        self.settings.check().map_err(|why| PlanError::Setting {
+            set: self.set.clone(),
+            target: self.target.clone(),
+            why,
+        })?;
         for path in &set.paths {
             if self.replica_of(&path.path).is_none() {
                 let (set, target) = (self.set.clone(), self.target.clone());

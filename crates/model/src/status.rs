@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{NodeName, Position, SetName};
 
+pub use details::{BrakeStatus, Cause, Details, Gone, SyncState, SyncStatus, VerifySummary};
+
+mod details;
+
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -114,6 +118,9 @@ pub struct ConnectionStatus {
     /// Evidence for the above.
     #[serde(default)]
     pub positions: Positions,
+    /// What there is to say beyond that.
+    #[serde(flatten)]
+    pub details: Details,
 }
 
 /// What `stead status` answers.

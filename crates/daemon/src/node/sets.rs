@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use stead_api::{Answer, Failure};
 use stead_model::plan::{ConnectionPlan, Plan, SetPlan};
-use stead_model::status::{ConnectionStatus, MirrorStatus, Positions, QueueStatus, State, Status, Timestamp};
+use stead_model::status::{ConnectionStatus, Details, MirrorStatus, Positions, QueueStatus, State, Status, Timestamp};
 use stead_model::{NodeName, SetName};
 use tracing::{info, warn};
 
@@ -106,7 +106,9 @@ impl Node {
             route: c.route,
             mode: c.mode,
             fresh,
+            seeded: false,
             paused: c.paused,
+            settings: self.plan.settings_of(c),
         };
         Ok(SourceSpec {
             set: set.name.clone(),
@@ -117,6 +119,7 @@ impl Node {
             order: set.order,
             epoch: kept.epoch().ok_or_else(|| broken("its epoch cannot be read".into()))?,
             state_dir: self.state.set(&set.name).join("source"),
+            from_replica: set.relay.clone(),
             targets: connections.iter().map(link).collect(),
         })
     }
@@ -136,6 +139,8 @@ impl Node {
             roots: set.paths.iter().zip(&kept.dirs).map(root).collect::<Result<_, _>>()?,
             rules: set.rules.clone(),
             without: connection.without.clone(),
+            mode: connection.mode,
+            settings: self.plan.settings_of(connection),
             state_dir: self.state.set(&set.name).join("target"),
         })
     }
@@ -345,5 +350,6 @@ fn unstarted(set: &SetPlan, connection: &ConnectionPlan, failure: &Failure) -> C
         capture: "none".into(),
         epoch: 0,
         positions: Positions::default(),
+        details: Details::default(),
     }
 }

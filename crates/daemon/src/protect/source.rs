@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use stead_api::{Failure, FailureKind, MapArg, Protect};
 use stead_disk::guard::{Hold, Holder};
-use stead_model::plan::{CaptureChoice, ConnectionPlan, Mapping, Mode, PathPlan, Plan, SetPlan, overlap};
+use stead_model::plan::{CaptureChoice, ConnectionPlan, Mapping, Mode, PathPlan, Plan, SetPlan, SettingsSpec, overlap};
 use stead_model::{Epoch, Rules, SetName};
 
 use super::tree::{self, Size};
@@ -193,6 +193,7 @@ fn plan_parts(
     let set = SetPlan {
         name: name.clone(),
         source: world.node.clone(),
+        relay: None,
         capture: options.capture,
         order: options.order,
         rules: options.rules.clone(),
@@ -205,6 +206,7 @@ fn plan_parts(
         mode: options.mode,
         without: options.without.clone(),
         paused: false,
+        settings: SettingsSpec::default(),
         mapping,
     };
     Ok((set, connection))

@@ -1,6 +1,6 @@
 //! A connection as `status` shows it.
 
-use stead_model::status::{ConnectionStatus, Positions, State, Timestamp};
+use stead_model::status::{ConnectionStatus, Details, Positions, State, Timestamp};
 use stead_model::{NodeName, Position};
 use stead_replication::source::ConnectionView;
 
@@ -60,6 +60,7 @@ pub(super) fn status(
             journaled: position(view.journaled),
             applied: position(view.applied),
         },
+        details: Details::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A connection as `status` shows it at the target.
 
-use stead_model::status::{ConnectionStatus, MirrorStatus, Positions, QueueStatus, State, Timestamp};
+use stead_model::status::{ConnectionStatus, Details, MirrorStatus, Positions, QueueStatus, State, Timestamp};
 use stead_replication::target::TargetView;
 
 use crate::data::wall_clock;
@@ -22,6 +22,7 @@ pub(super) fn initial(spec: &TargetSpec) -> ConnectionStatus {
         capture: "none".into(),
         epoch: spec.epoch.number,
         positions: Positions::default(),
+        details: Details::default(),
     }
 }
 
