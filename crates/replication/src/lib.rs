@@ -19,6 +19,7 @@ pub mod read;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod source;
+pub mod sync;
 pub mod target;
 
 pub use frame::{Decoder, Encoded, Frame, FrameError};

@@ -5,8 +5,8 @@ use std::path::Path;
 use stead_model::record::records;
 use stead_model::{Attr, Epoch, FileId, Kind, Position, Record, RecordBuf, Time};
 use stead_replication::frame::{
-    self, Ack, Changes, Difference, DifferenceKind, Encoded, FrameKind, Goodbye, HEADER_BYTES, HaltCode, Halted, Header, Hello,
-    Holds, Need, NeedWhat, Range, Undone, Welcome, body::Packer,
+    self, Ack, Changes, Difference, DifferenceKind, Encoded, FrameKind, Goodbye, HEADER_BYTES, HaltCode, Halted,
+    Header, Hello, Holds, Need, NeedWhat, Range, Undone, Welcome, body::Packer,
 };
 use stead_replication::{Decoder, Frame};
 

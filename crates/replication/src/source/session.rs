@@ -9,7 +9,9 @@ use stead_model::{FileId, Kind, Position, Record};
 use super::connection::{Connection, Link, bit};
 use super::queue::{Batch, Seal};
 use super::{ConnectionView, Source, SourceEvent, SourceOutput, TargetId};
-use crate::frame::{Encoded, Frame, FrameKind, Goodbye, Header, Hello, Holds, VERSION, VERSION_MIN, Welcome, flags, writer_check};
+use crate::frame::{
+    Encoded, Frame, FrameKind, Goodbye, Header, Hello, Holds, VERSION, VERSION_MIN, Welcome, flags, writer_check,
+};
 
 /// So many times the keep-alive time of silence ends a connection.
 const SILENCE: u32 = 4;
