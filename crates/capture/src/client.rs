@@ -13,8 +13,9 @@ use stead_model::handle::HandleShape;
 use stead_model::{FileId, Incarnation, Sequence, VolumeId};
 
 use crate::control::{self, Answer, Request, RootInfo};
-use crate::ring::Ring;
-use crate::{Capture, CaptureError, DriverStatus, MountSpec, Order};
+use crate::ring::{Reader, Ring};
+use crate::sync::SyncBlock;
+use crate::{Capture, CaptureError, DriverStatus, MountSpec, Order, Resumed};
 
 /// A protected directory as it is beneath the mount.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub struct MountCapture {
     path: PathBuf,
     order: Order,
     roots: Vec<BeneathRoot>,
-    ring: Ring,
+    reader: Reader,
     /// When there was last something to drain.
     ready_at: Instant,
 }
@@ -50,10 +51,11 @@ pub struct MountCapture {
 const BUSY: Duration = Duration::from_millis(2);
 
 impl MountCapture {
-    /// Finds the capture process at its socket.
+    /// Finds the capture process at its socket. Others that are connected are not disturbed, until this one takes
+    /// something from the stream.
     ///
     /// # Errors
-    /// Where none answers, or one of another version does.
+    /// Where none answers, or one of a version that is not understood.
     pub fn connect(socket: &Path) -> Result<MountCapture, CaptureError> {
         let unreachable = |source| CaptureError::Unreachable { socket: socket.display().to_string(), source };
         let connection = control::connect(socket).map_err(unreachable)?;
@@ -61,7 +63,7 @@ impl MountCapture {
         control::send(&connection, &Request::Hello, &[]).map_err(unreachable)?;
         let (answer, fds) = control::receive(&connection).map_err(unreachable)?.ok_or_else(gone)?;
         let Answer::Hello(hello) = answer else { return Err(gone()) };
-        if hello.version != control::VERSION {
+        if !(1..=control::VERSION).contains(&hello.version) {
             return Err(CaptureError::Version { theirs: hello.version, ours: control::VERSION });
         }
         let mut fds = fds.into_iter();
@@ -73,7 +75,7 @@ impl MountCapture {
             path: socket.into(),
             order: hello.order,
             roots: roots.ok_or_else(gone)?,
-            ring,
+            reader: Reader::new(ring),
             ready_at: Instant::now(),
         })
     }
@@ -101,6 +103,11 @@ impl MountCapture {
         self.ask_done(&Request::Invalidate)
     }
 
+    /// What is shared with the server about synchronous operation.
+    pub(crate) fn sync_block(&self) -> Option<&SyncBlock> {
+        self.reader.ring().sync()
+    }
+
     fn ask_done(&self, request: &Request) -> Result<(), CaptureError> {
         match self.ask(request)? {
             Answer::Done => Ok(()),
@@ -120,16 +127,24 @@ impl MountCapture {
 }
 
 impl Capture for MountCapture {
+    fn resume(&mut self) -> Resumed {
+        self.reader.resume()
+    }
+
     fn drain(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<Sequence, CaptureError> {
-        self.ring.drain(out, bytes_max)
+        self.reader.drain(out, bytes_max)
+    }
+
+    fn release(&mut self, confirmed: Sequence, keep_free: u64) {
+        self.reader.release(confirmed, keep_free);
     }
 
     fn captured(&self) -> Sequence {
-        self.ring.captured()
+        self.reader.ring().captured()
     }
 
     fn wait(&mut self, timeout: Duration) -> bool {
-        let ready = self.ring.wait(timeout, self.ready_at.elapsed() < BUSY);
+        let ready = self.reader.wait(timeout, self.ready_at.elapsed() < BUSY);
         if ready {
             self.ready_at = Instant::now();
         }
@@ -141,24 +156,14 @@ impl Capture for MountCapture {
     }
 
     fn incarnation(&self) -> Incarnation {
-        self.ring.incarnation()
+        self.reader.ring().incarnation()
     }
 
     fn status(&self) -> DriverStatus {
-        if let Ok(Answer::Status(status)) = self.ask(&Request::Status) {
-            return status;
-        }
-        let state = self.ring.state();
-        DriverStatus {
-            driver: "mount".into(),
-            order: self.order,
-            ring_bytes: state.data_bytes,
-            ring_used_bytes: state.head - state.tail,
-            head: state.head,
-            dropped_records: state.dropped_records,
-            dropped_bytes: state.dropped_bytes,
-            dirty_files: state.owed,
-            ..DriverStatus::default()
+        match self.ask(&Request::Status) {
+            Ok(Answer::Status(status)) => status,
+            Ok(Answer::Status1(status)) => status.into(),
+            _ => self.reader.ring().status(self.order),
         }
     }
 }

@@ -12,13 +12,13 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use stead_model::handle::HandleShape;
-use stead_model::{FileId, VolumeId};
+use stead_model::{FileId, Sequence, VolumeId};
 
 use crate::nodes::ROOTS_MAX;
 use crate::{DriverStatus, Order};
 
-/// Version of the messages and of the shared memory.
-pub const VERSION: u32 = 1;
+/// Version of the messages and of the shared memory. A capture process of version 1 is understood still.
+pub const VERSION: u32 = 2;
 
 const PACKET_BYTES_MAX: usize = 512 << 10;
 const FDS_MAX: usize = 1 + ROOTS_MAX;
@@ -46,7 +46,45 @@ pub enum Answer {
     /// The mount at this path is in use.
     Busy(String),
     Failed(String),
+    Status1(Status1),
     Status(DriverStatus),
+}
+
+/// The status as version 1 says it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status1 {
+    driver: String,
+    order: Order,
+    ring_bytes: u64,
+    ring_used_bytes: u64,
+    head: Sequence,
+    dropped_records: u64,
+    dropped_bytes: u64,
+    dirty_files: u64,
+    alive: bool,
+    pid: u32,
+    restarts: u32,
+    nodes: u64,
+}
+
+impl From<Status1> for DriverStatus {
+    fn from(old: Status1) -> DriverStatus {
+        DriverStatus {
+            driver: old.driver,
+            order: old.order,
+            ring_bytes: old.ring_bytes,
+            ring_used_bytes: old.ring_used_bytes,
+            head: old.head,
+            dropped_records: old.dropped_records,
+            dropped_bytes: old.dropped_bytes,
+            dirty_files: old.dirty_files,
+            alive: old.alive,
+            pid: old.pid,
+            restarts: old.restarts,
+            nodes: old.nodes,
+            ..DriverStatus::default()
+        }
+    }
 }
 
 /// Who answers.

@@ -1,4 +1,4 @@
-//! The dirty map: which files changed while the ring had no room. Bounded, in shared memory, touched only by the
+//! The dirty map: which files changed while the ring had no room; in the same form, the unconfirmed map. Bounded, in shared memory, touched only by the
 //! holder of the ring's lock.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,6 +19,13 @@ struct Place {
     ino: AtomicU64,
     /// Generation, volume in the upper half.
     rest: AtomicU64,
+}
+
+impl Place {
+    fn file(&self) -> FileId {
+        let (ino, rest) = (self.ino.load(Relaxed), self.rest.load(Relaxed));
+        FileId { ino, generation: rest as u32, volume: (rest >> 32) as u32 }
+    }
 }
 
 #[repr(C)]
@@ -56,16 +63,29 @@ impl<'a> DirtyMap<'a> {
             match place.ino.load(Relaxed) {
                 0 if self.0.files.load(Relaxed) >= FILES_MAX => break,
                 0 => {
+                    // Counted first: who dies here leaves a file too many, which `recount` mends.
+                    self.0.files.fetch_add(1, Relaxed);
                     place.rest.store(rest, Relaxed);
                     place.ino.store(file.ino, Relaxed);
-                    self.0.files.fetch_add(1, Relaxed);
                     return;
                 }
                 ino if ino == file.ino && place.rest.load(Relaxed) == rest => return,
                 _ => at += 1,
             }
         }
+        self.insert_whole();
+    }
+
+    /// Remembers that everything changed.
+    pub fn insert_whole(&self) {
         self.0.whole.store(1, Relaxed);
+    }
+
+    /// All files, in no order.
+    pub fn files(&self) -> impl Iterator<Item = FileId> {
+        let wanted = if self.0.files.load(Relaxed) == 0 { 0 } else { PLACES };
+        let places = self.0.places[..wanted].iter();
+        places.filter(|place| place.ino.load(Relaxed) != 0).map(Place::file)
     }
 
     /// One of the files, with its place; `FileId::NONE` means the whole set. It stays until [`DirtyMap::remove`], so
@@ -79,15 +99,14 @@ impl<'a> DirtyMap<'a> {
         }
         let start = self.0.cursor.load(Relaxed) as usize;
         let at = (start..start + PLACES).map(|at| at % PLACES).find(|at| self.0.places[*at].ino.load(Relaxed) != 0)?;
-        let place = &self.0.places[at];
-        let (ino, rest) = (place.ino.load(Relaxed), place.rest.load(Relaxed));
-        Some((FileId { ino, generation: rest as u32, volume: (rest >> 32) as u32 }, at))
+        Some((self.0.places[at].file(), at))
     }
 
     /// Removes what [`DirtyMap::peek`] returned: a file, or all of them.
     pub fn remove(&self, file: FileId, at: usize) {
         if file.is_none() {
-            for place in &self.0.places {
+            // Not untouched pages: clearing would make them present.
+            for place in self.0.places.iter().filter(|place| place.ino.load(Relaxed) != 0) {
                 place.ino.store(0, Relaxed);
             }
             self.0.files.store(0, Relaxed);
@@ -98,12 +117,19 @@ impl<'a> DirtyMap<'a> {
         }
     }
 
+    /// Counts anew: who died while it changed the map may have left one too many.
+    pub fn recount(&self) {
+        let count = self.files().count();
+        self.0.files.store(count as u64, Relaxed);
+    }
+
     /// How many [`DirtyMap::peek`] and [`DirtyMap::remove`] will yield.
     pub fn pending(&self) -> u64 {
         if self.is_whole() { 1 } else { self.0.files.load(Relaxed) }
     }
 
-    fn is_whole(&self) -> bool {
+    /// Does it mean everything?
+    pub fn is_whole(&self) -> bool {
         self.0.whole.load(Relaxed) != 0
     }
 }

@@ -27,12 +27,15 @@ mod server;
 mod slots;
 mod spec;
 mod supervisor;
+mod sync;
 mod sys;
 mod watch;
 
 pub use capture::{Capture, CaptureError, DriverStatus, Order};
 pub use check::{Checked, Refusal, check};
 pub use client::{BeneathRoot, MountCapture, spawn};
+pub use ring::{Resumed, Unconfirmed};
 pub use spec::{BadSpec, MountSpec};
 pub use supervisor::{ServeError, serve};
+pub use sync::{BootNs, SyncPolicy, SyncState, SyncStatus, boot_ns};
 pub use watch::{WatchCapture, WatchRoot};

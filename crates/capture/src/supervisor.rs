@@ -336,21 +336,13 @@ impl Supervisor {
     }
 
     fn status(&self) -> DriverStatus {
-        let state = self.ring.state();
         let table = Shared::map(self.state.as_raw_fd(), 0, 4096);
         DriverStatus {
-            driver: "mount".into(),
-            order: self.order,
-            ring_bytes: state.data_bytes,
-            ring_used_bytes: state.head - state.tail,
-            head: state.head,
-            dropped_records: state.dropped_records,
-            dropped_bytes: state.dropped_bytes,
-            dirty_files: state.owed,
             alive: true,
             pid: std::process::id(),
             restarts: self.restarts,
             nodes: table.map_or(0, |table| nodes::count(&table)),
+            ..self.ring.status(self.order)
         }
     }
 

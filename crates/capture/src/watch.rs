@@ -28,7 +28,7 @@ use stead_model::{Attr, FileId, Incarnation, Kind, Record, Sequence};
 
 use crate::server::attr_of;
 use crate::supervisor::{new_incarnation, open_beneath};
-use crate::{BeneathRoot, Capture, CaptureError, DriverStatus, ring, sys};
+use crate::{BeneathRoot, Capture, CaptureError, DriverStatus, Resumed, Unconfirmed, ring, sys};
 
 /// The name that a file had before it took a watched one: outside of the set, whatever it was.
 const OUTSIDE: &[u8] = b".stead-outside";
@@ -216,6 +216,13 @@ impl State {
 
 /// The daemon drains it on one thread and asks it on others.
 impl Capture for Arc<WatchCapture> {
+    /// What was drained dies with the daemon, and so does the driver: a new one is a new incarnation.
+    fn resume(&mut self) -> Resumed {
+        Resumed { tail: self.lock().taken, unconfirmed: Unconfirmed::Files(Vec::new()) }
+    }
+
+    fn release(&mut self, _confirmed: Sequence, _keep_free: u64) {}
+
     fn drain(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<Sequence, CaptureError> {
         let mut state = self.lock();
         self.collect(&mut state, false);

@@ -101,7 +101,7 @@ impl<'s> Worker<'s, '_> {
         let now = stat(pin.fd)?;
         node.learn(now.st_mode);
         if mask != AttrMask::default() && !node.is_silent() {
-            self.server.ring.put(&Record { c: mask.0, attr: attr_of(&now), ..Record::new(Kind::SetAttr, node.file) });
+            self.put(&Record { c: mask.0, attr: attr_of(&now), ..Record::new(Kind::SetAttr, node.file) });
         }
         self.reply.put_attr(&now);
         Ok(())
@@ -116,7 +116,7 @@ impl<'s> Worker<'s, '_> {
         rustix::fs::ftruncate(sys::fd(pin.fd), size)?;
         let now = self.after_change(node, pin.fd, had_caps)?;
         if !node.is_silent() {
-            self.server.ring.put(&Record { a: size, attr: attr_of(&now), ..Record::new(Kind::Truncate, node.file) });
+            self.put(&Record { a: size, attr: attr_of(&now), ..Record::new(Kind::Truncate, node.file) });
         }
         Ok(())
     }
@@ -163,7 +163,7 @@ impl<'s> Worker<'s, '_> {
             self.server.nodes.weaken(&node)?;
             node.mark(0, flag::HEIRS_KNOWN | flag::HEIRS);
             if !node.is_silent() {
-                self.server.ring.put(&Record { c: flags, attr, ..Record::new(Kind::SetFlags, node.file) });
+                self.put(&Record { c: flags, attr, ..Record::new(Kind::SetFlags, node.file) });
             }
         }
         self.reply.put(&IoctlOut { result, ..IoctlOut::default() });

@@ -62,7 +62,7 @@ impl<'s> Worker<'s, '_> {
         let now = self.after_change(&node, pin.fd, privileged)?;
         if !node.is_silent() {
             let from_cache = if asked.write_flags & abi::WRITE_CACHE != 0 { flags::WRITE_BACK } else { 0 };
-            self.server.ring.put(&Record {
+            self.put(&Record {
                 flags: from_cache,
                 a: asked.offset + there as u64,
                 data: &data[there..done],
@@ -83,7 +83,7 @@ impl<'s> Worker<'s, '_> {
         keep_mtime(pin.fd, mtime);
         let now = self.after_change(&node, pin.fd, privileged)?;
         if !node.is_silent() {
-            self.server.ring.put(&Record {
+            self.put(&Record {
                 a: asked.offset,
                 b: asked.length,
                 c: asked.mode,
@@ -110,7 +110,7 @@ impl<'s> Worker<'s, '_> {
         self.slowly(|_| if data_only { rustix::fs::fdatasync(fd) } else { rustix::fs::fsync(fd) })?;
         if !node.is_silent() {
             let attr = attr_of(&stat(pin.fd)?);
-            self.server.ring.put(&Record { c: data_only.into(), attr, ..Record::new(Kind::Sync, node.file) });
+            self.put(&Record { c: data_only.into(), attr, ..Record::new(Kind::Sync, node.file) });
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl<'s> Worker<'s, '_> {
     pub(super) fn syncfs(&mut self) -> Result<()> {
         let beneath = sys::fd(self.root.beneath);
         self.slowly(|_| rustix::fs::syncfs(beneath))?;
-        self.server.ring.put(&Record { c: 2, ..Record::new(Kind::Sync, FileId::NONE) });
+        self.put(&Record { c: 2, ..Record::new(Kind::Sync, FileId::NONE) });
         Ok(())
     }
 
@@ -158,7 +158,7 @@ impl<'s> Worker<'s, '_> {
             if !node.is_silent() {
                 let name = CAPABILITY.to_bytes();
                 let attr = attr_of(&now);
-                self.server.ring.put(&Record { name, attr, ..Record::new(Kind::RemoveXattr, node.file) });
+                self.put(&Record { name, attr, ..Record::new(Kind::RemoveXattr, node.file) });
             }
         }
         Ok(now)
@@ -170,7 +170,7 @@ impl<'s> Worker<'s, '_> {
         node.learn(now.st_mode);
         if !node.is_silent() {
             let attr = attr_of(&now);
-            self.server.ring.put(&Record { c: AttrMask::MODE.0, attr, ..Record::new(Kind::SetAttr, node.file) });
+            self.put(&Record { c: AttrMask::MODE.0, attr, ..Record::new(Kind::SetAttr, node.file) });
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ impl<'s> Worker<'s, '_> {
     }
 
     fn forget(&self, id: u64, lookups: u64) {
-        let last = |node: NodeRef<'_>| self.server.record_atime(node);
+        let last = |node: NodeRef<'_>| self.server.record_atime(node, self.flight);
         self.server.nodes.forget(self.root, id, lookups, last);
     }
 }

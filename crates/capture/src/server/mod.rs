@@ -31,7 +31,7 @@ use stead_model::{AttrMask, Kind, Record};
 
 use crate::Order;
 use crate::nodes::{Access, Nodes, flag};
-use crate::ring::{FLIGHTS, Ring};
+use crate::ring::{FLIGHTS, Flight, Ring};
 use crate::root::Root;
 use crate::slots::Slots;
 use crate::sys;
@@ -170,12 +170,12 @@ impl Server {
         for (root, id) in list {
             let Some(root) = self.nodes.roots().get(root as usize) else { continue };
             if let Ok(node) = self.nodes.get(root, id) {
-                self.record_atime(node);
+                self.record_atime(node, self.ring.flight(FLIGHTS - 1));
             }
         }
     }
 
-    fn record_atime(&self, node: crate::nodes::NodeRef<'_>) {
+    fn record_atime(&self, node: crate::nodes::NodeRef<'_>, flight: &Flight) {
         if node.mark(0, flag::WAS_READ) & flag::WAS_READ == 0 || node.is_silent() {
             return;
         }
@@ -185,7 +185,8 @@ impl Server {
         // Only where reading moved it just now: most reads leave it alone (relatime).
         if stat.st_ino == node.file.ino && age <= 2 * ATIME_TICK.as_secs() as i64 + 1 {
             let attr = reply::attr_of(&stat);
-            self.ring.put(&Record { c: AttrMask::ATIME.0, attr, ..Record::new(Kind::SetAttr, node.file) });
+            let record = Record { c: AttrMask::ATIME.0, attr, ..Record::new(Kind::SetAttr, node.file) };
+            self.ring.put(flight, &record);
         }
     }
 }

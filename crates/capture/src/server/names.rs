@@ -129,7 +129,7 @@ impl<'s> Worker<'s, '_> {
             let mut record = named(Kind::Create, file, &dir, name, &parent);
             record.attr = attr_of(&stat);
             record.data = target;
-            worker.server.ring.put(&record);
+            worker.put(&record);
             worker.record_inherited(&dir, pin.fd, file, made.fd, &stat)?;
             let node = worker.enter(file, &stat)?;
             worker.server.nodes.install(&node, made.fd, made.access);
@@ -173,7 +173,7 @@ impl<'s> Worker<'s, '_> {
     fn record_inherited(&self, dir: &NodeRef<'s>, dir_fd: RawFd, file: FileId, fd: RawFd, stat: &Stat) -> Result<()> {
         let attr = attr_of(stat);
         self.each_xattr(fd, |name, value| {
-            self.server.ring.put(&Record { name, data: value, attr, ..Record::new(Kind::SetXattr, file) });
+            self.put(&Record { name, data: value, attr, ..Record::new(Kind::SetXattr, file) });
         })?;
         if !dir.has(flag::HEIRS_KNOWN) {
             let heirs = if flags_of(dir_fd).unwrap_or(0) & Attr::FLAGS != 0 { flag::HEIRS } else { 0 };
@@ -184,7 +184,7 @@ impl<'s> Worker<'s, '_> {
             let flags = flags_of(fd).unwrap_or(0);
             if flags & Attr::FLAGS != 0 {
                 let attr = with_flags(attr, flags);
-                self.server.ring.put(&Record { c: flags, attr, ..Record::new(Kind::SetFlags, file) });
+                self.put(&Record { c: flags, attr, ..Record::new(Kind::SetFlags, file) });
             }
         }
         Ok(())
@@ -203,7 +203,7 @@ impl<'s> Worker<'s, '_> {
         let stat_now = stat(pin.fd)?;
         let mut record = named(Kind::Link, node.file, &dir, name, &stat(dir_pin.fd)?);
         record.attr = attr_of(&stat_now);
-        self.server.ring.put(&record);
+        self.put(&record);
         self.enter(node.file, &stat_now).map(|_| ())
     }
 
@@ -215,7 +215,7 @@ impl<'s> Worker<'s, '_> {
         rustix::fs::unlinkat(sys::fd(pin.fd), name, flags)?;
         let mut record = named(Kind::Unlink, victim.file, &dir, name, &stat(pin.fd)?);
         record.attr = self.bereave(&victim, is_dir)?;
-        self.server.ring.put(&record);
+        self.put(&record);
         Ok(())
     }
 
@@ -249,7 +249,7 @@ impl<'s> Worker<'s, '_> {
                 record.a = self.bereave(victim, record.attr.is_dir())?.nlink.into();
             }
         }
-        self.server.ring.put(&record);
+        self.put(&record);
         if flags & libc::RENAME_WHITEOUT != 0 {
             self.record_whiteout(header, &dir, pin.fd, name)?;
         }
@@ -263,7 +263,7 @@ impl<'s> Worker<'s, '_> {
         let (file, whiteout) = self.identify(dir_fd, name)?;
         let mut record = named(Kind::Create, file, dir, name, &stat(dir_fd)?);
         record.attr = attr_of(&whiteout);
-        self.server.ring.put(&record);
+        self.put(&record);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::thread::Scope;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use stead_model::{FileId, Kind, Record};
+use stead_model::{FileId, Kind, Record, Sequence};
 
 use super::Server;
 use super::follow::Follow;
@@ -23,7 +23,7 @@ pub struct Worker<'s, 'e> {
     pub(super) root: &'s Root,
     pub(super) reply: Reply,
     slot: Slot<'s>,
-    flight: &'s Flight,
+    pub(super) flight: &'s Flight,
     desk: &'s Desk,
     umask: u32,
     follow: Follow,
@@ -102,7 +102,7 @@ impl<'s, 'e> Worker<'s, 'e> {
         let changes = changes(header.opcode);
         if changes {
             self.slot.set(Phase::Executing);
-            self.flight.begin();
+            self.flight.begin(0);
         }
         let result = self.dispatch_or_confess(&header, body);
         if changes {
@@ -119,7 +119,7 @@ impl<'s, 'e> Worker<'s, 'e> {
     fn dispatch_or_confess(&mut self, header: &InHeader, body: &'s [u8]) -> sys::Result<Answer> {
         let carried_out = std::panic::AssertUnwindSafe(|| self.dispatch(header, body));
         std::panic::catch_unwind(carried_out).unwrap_or_else(|_| {
-            self.server.ring.put(&Record::new(Kind::Lost, FileId::NONE));
+            self.put(&Record::new(Kind::Lost, FileId::NONE));
             Err(Errno::IO)
         })
     }
@@ -152,6 +152,11 @@ impl<'s, 'e> Worker<'s, 'e> {
         {
             eprintln!("stead capture: answering: {error}");
         }
+    }
+
+    /// Puts a record into the stream; its number, where it found room.
+    pub(super) fn put(&self, record: &Record<'_>) -> Option<Sequence> {
+        self.server.ring.put(self.flight, record)
     }
 
     /// Does something that may wait for a disk for long, while another thread takes the seat: at once where others ask

@@ -99,7 +99,7 @@ impl<'s> Worker<'s, '_> {
         }
         let now = stat(fd)?;
         let attr = attr_of(&now);
-        self.server.ring.put(&Record { name: name.to_bytes(), data: value, attr, ..Record::new(kind, node.file) });
+        self.put(&Record { name: name.to_bytes(), data: value, attr, ..Record::new(kind, node.file) });
         // An ACL that says no more than the permissions becomes the permissions.
         if now.st_mode != mode {
             self.record_mode(node, fd)?;

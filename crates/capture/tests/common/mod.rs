@@ -79,6 +79,7 @@ impl Rig {
         while self.capture().drain(&mut out, 1 << 20).unwrap() < until {
             assert!(self.capture().wait(Duration::from_secs(10)), "records up to {until} do not come");
         }
+        self.capture().release(until, 0);
         out
     }
 

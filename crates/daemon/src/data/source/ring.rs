@@ -53,6 +53,7 @@ fn drain(
         let now = wall_clock().0;
         let mut records = Vec::new();
         let captured = capture.drain(&mut records, BYTES_MAX)?;
+        capture.release(captured, 0);
         let all = records.len() < BYTES_MAX / 2;
         if !deliver(out, stopped, Captured { driver, records, captured, time: all.then_some(now) }) {
             return Ok(());
