@@ -12,8 +12,12 @@
 //! itself level. It asks for one, and counts it from when it asked; the source counts it from when it granted it, which
 //! is later: so the target's claim is over before the source answers an fsync alone, however slow the messages were.
 
+mod message;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+pub use message::SyncMessage;
 
 /// Changes on their way, in bytes of capture, with which a target still counts as caught up.
 const LEVEL_BYTES: u64 = 1 << 20;
@@ -60,6 +64,8 @@ pub enum SyncInput {
     },
     /// The target has given up (and saved) every grant up to that number.
     Revoked(u64),
+    /// Nobody extended the deadline of the answers: they were given without the target.
+    FellBack,
     /// Other settings from now on.
     Configure(SyncConfig),
 }
@@ -150,6 +156,8 @@ impl SyncSource {
             SyncInput::Asked { number, held } => self.asked(number, held, now),
             SyncInput::Revoked(number) if number >= self.granted => self.revoked(),
             SyncInput::Revoked(_) => {}
+            SyncInput::FellBack if self.holds_back() => self.leave(Some(Reason::Late)),
+            SyncInput::FellBack => {}
             SyncInput::Configure(config) => self.config = config,
         }
         self.handle_timeout(now);

@@ -3,6 +3,7 @@
 
 mod apply;
 mod journal;
+mod level;
 mod receive;
 mod saved;
 mod session;

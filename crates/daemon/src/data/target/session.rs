@@ -7,11 +7,14 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 use stead_disk::guard::Guard;
 use stead_disk::replica::Replica;
 use stead_model::Sequence;
+use stead_model::plan::Mode;
 use stead_model::status::ConnectionStatus;
+use stead_replication::sync::SyncMessage;
 use stead_replication::target::{Batch, Checkpoint, TargetEvent, TargetInput};
 use stead_replication::{Target, TargetOutput};
 
 use super::journal::Job;
+use super::level::Level;
 use super::receive::Wire;
 use super::saved::SavedFile;
 use super::{apply, view};
@@ -56,6 +59,8 @@ pub(super) struct Session {
     wire: Option<Wire>,
     generation: u64,
     lost: Option<String>,
+    /// Of a synchronous connection.
+    level: Option<Level>,
     stop: Option<Stop>,
     /// What the journal held at the start is being applied, up to there.
     replay: Option<Sequence>,
@@ -73,6 +78,7 @@ impl Session {
         let view = target.view();
         let behind = view.journaled.sequence > view.applied.sequence;
         let replay = behind.then_some(view.journaled.sequence);
+        let level = (spec.mode == Mode::Sync).then(|| Level::new(&spec.state_dir));
         Session {
             target,
             replica,
@@ -83,6 +89,7 @@ impl Session {
             wire: None,
             generation: 0,
             lost: None,
+            level,
             stop: None,
             replay,
         }
@@ -106,7 +113,9 @@ impl Session {
     /// Waits for one cause of work and does it.
     fn turn(&mut self) {
         let now = Instant::now();
-        let timeout = self.target.poll_timeout().map_or(IDLE, |(at, _)| at.saturating_duration_since(now)).min(IDLE);
+        let ask_at = self.level.as_ref().and_then(Level::ask_at);
+        let due = self.target.poll_timeout().map(|(at, _)| at).into_iter().chain(ask_at).min();
+        let timeout = due.map_or(IDLE, |at| at.saturating_duration_since(now)).min(IDLE);
         let frames = match &self.wire {
             Some(wire) if self.target.wants_frames() => wire.frames.clone(),
             _ => never(),
@@ -123,6 +132,9 @@ impl Session {
         if self.target.poll_timeout().is_some_and(|(at, _)| at <= Instant::now()) {
             self.target.handle_timeout(Instant::now());
             self.outputs();
+        }
+        if let Some(question) = self.level.as_mut().and_then(Level::ask) {
+            self.tell(TargetInput::Control(question));
         }
     }
 
@@ -157,7 +169,18 @@ impl Session {
         tracing::info!(set = %self.spec.set, reason, "the source is gone");
         self.wire = None;
         self.lost = Some(reason);
+        self.level.iter_mut().for_each(Level::disconnected);
         self.tell(TargetInput::Disconnected);
+    }
+
+    /// The source says something about a synchronous connection.
+    fn control(&mut self, bytes: &[u8]) {
+        let (Some(level), Some(message)) = (&mut self.level, SyncMessage::decode(bytes)) else { return };
+        match level.received(message) {
+            Ok(Some(answer)) => self.target.handle(TargetInput::Control(answer), Instant::now()),
+            Ok(None) => {}
+            Err(failure) => tracing::error!(set = %self.spec.set, %failure, "being level cannot be saved"),
+        }
     }
 
     fn tell(&mut self, input: TargetInput) {
@@ -268,19 +291,21 @@ impl Session {
             TargetEvent::Halted(None) => tracing::info!(%set, "goes on"),
             TargetEvent::Refused(why) => tracing::warn!(%set, %why, "a source was refused"),
             TargetEvent::Welcomed { epoch, resume } => {
+                self.level.iter_mut().for_each(Level::connected);
                 let resume = resume.map_or("anew".into(), |position| position.to_string());
                 tracing::info!(%set, epoch = epoch.number, resume, "the source is welcome");
             }
             TargetEvent::StoodIn { position, .. } => tracing::info!(%set, %position, "the replica stands in"),
             TargetEvent::Spoiled(reason) => tracing::error!(%set, reason, "the replica is no image of one instant"),
-            TargetEvent::Control(_) => {}
+            TargetEvent::Control(bytes) => return self.control(&bytes),
         }
         self.show();
         self.wiring.loop_events.send(DataEvent::StateChanged(self.spec.set.clone()));
     }
 
     fn show(&self) {
-        view::update(&mut lock(&self.wiring.status), &self.target.view(), self.lost.as_deref());
+        let level = self.level.as_ref().map(Level::is_level);
+        view::update(&mut lock(&self.wiring.status), &self.target.view(), self.lost.as_deref(), level);
     }
 
     /// Applies what is journaled, and leaves a plain tree without a guard.

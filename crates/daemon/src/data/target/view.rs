@@ -1,6 +1,8 @@
 //! A connection as `status` shows it at the target.
 
-use stead_model::status::{ConnectionStatus, Details, MirrorStatus, Positions, QueueStatus, State, Timestamp};
+use stead_model::status::{
+    ConnectionStatus, Details, MirrorStatus, Positions, QueueStatus, State, SyncState, SyncStatus, Timestamp,
+};
 use stead_replication::target::TargetView;
 
 use crate::data::wall_clock;
@@ -27,7 +29,7 @@ pub(super) fn initial(spec: &TargetSpec) -> ConnectionStatus {
 }
 
 /// What changed since `status` was made.
-pub(super) fn update(status: &mut ConnectionStatus, view: &TargetView, lost: Option<&str>) {
+pub(super) fn update(status: &mut ConnectionStatus, view: &TargetView, lost: Option<&str>, level: Option<bool>) {
     let state = state(view);
     if state != status.state {
         (status.state, status.since) = (state, wall_clock());
@@ -41,6 +43,11 @@ pub(super) fn update(status: &mut ConnectionStatus, view: &TargetView, lost: Opt
     status.consistent_at = (view.consistent_time > 0).then_some(Timestamp(view.consistent_time));
     status.positions.journaled = view.journaled;
     status.positions.applied = view.applied;
+    if let Some(level) = level {
+        let state = if level { SyncState::InSync } else { SyncState::FallenBack };
+        let same = status.details.sync.filter(|sync| sync.state == state);
+        status.details.sync = same.or_else(|| Some(SyncStatus { state, since: wall_clock() }));
+    }
     if view.applied.epoch > 0 {
         status.epoch = view.applied.epoch;
     }
