@@ -2,15 +2,26 @@
 //! image with a journal as their disk. Where the kernel permits neither, loopback addresses and plain directories.
 
 use std::fs;
+use std::os::fd::AsFd;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use cutdisk::{Cut, CutDisk};
 use rustix::process::Signal;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::command::{run, words};
-use crate::run::{MARK, Run, kill_marked, marked, signal};
+use crate::command::{run, until, words};
+use crate::rng::Rng;
+use crate::run::{MARK, Run, kill_marked, marked, mounts_beneath, signal};
+
+/// The kernel's own writing of inode tables would disturb what is measured.
+const MOUNT_OPTIONS: &str = "noatime,noinit_itable";
+const MKFS: &[&str] = &["-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,discard"];
 
 /// Two hosts that can reach each other.
 pub struct Hosts {
@@ -31,6 +42,8 @@ pub struct Host {
     address: String,
     netns: Option<String>,
     dir: PathBuf,
+    // Goes before the run's directory does.
+    power: Option<Arc<Mutex<Power>>>,
     // Keeps what the host is made of for as long as anything uses it.
     _run: Arc<Run>,
 }
@@ -42,11 +55,13 @@ pub struct Disk {
     pub image_mib: u64,
     /// More options of mkfs.ext4.
     pub mkfs: &'static [&'static str],
+    /// Can its power be cut? Everything written costs twice then.
+    pub can_lose_power: bool,
 }
 
 impl Default for Disk {
     fn default() -> Self {
-        Disk { image_mib: 4096, mkfs: &[] }
+        Disk { image_mib: 4096, mkfs: &[], can_lose_power: false }
     }
 }
 
@@ -64,6 +79,14 @@ impl Hosts {
     /// # Errors
     /// As [`Hosts::new`].
     pub fn with(disk: Disk) -> Result<Hosts> {
+        Hosts::with_disks(disk, disk)
+    }
+
+    /// Two hosts with a disk of its own kind each.
+    ///
+    /// # Errors
+    /// As [`Hosts::new`].
+    pub fn with_disks(paris_disk: Disk, lyon_disk: Disk) -> Result<Hosts> {
         let run = Arc::new(Run::new()?);
         let mut shortcomings = Vec::new();
         let netns = match join_namespaces(run.name()) {
@@ -74,9 +97,10 @@ impl Hosts {
             }
         };
         let [paris_net, lyon_net] = netns;
-        let paris = Host::new(&run, "paris", if paris_net.is_some() { "10.77.0.1" } else { "127.77.0.1" }, paris_net)?;
-        let lyon = Host::new(&run, "lyon", if lyon_net.is_some() { "10.77.0.2" } else { "127.77.0.2" }, lyon_net)?;
-        for host in [&paris, &lyon] {
+        let mut paris =
+            Host::new(&run, "paris", if paris_net.is_some() { "10.77.0.1" } else { "127.77.0.1" }, paris_net)?;
+        let mut lyon = Host::new(&run, "lyon", if lyon_net.is_some() { "10.77.0.2" } else { "127.77.0.2" }, lyon_net)?;
+        for (host, disk) in [(&mut paris, paris_disk), (&mut lyon, lyon_disk)] {
             if let Err(why) = host.make_disk(disk) {
                 let name = host.name;
                 shortcomings.push(format!("{name} has no loop device of its own ({why:#}): a plain directory instead"));
@@ -96,7 +120,7 @@ impl Host {
     fn new(run: &Arc<Run>, name: &'static str, address: &str, netns: Option<String>) -> Result<Host> {
         let dir = run.dir().join(name);
         fs::create_dir(&dir)?;
-        Ok(Host { name, address: address.into(), netns, dir, _run: run.clone() })
+        Ok(Host { name, address: address.into(), netns, dir, power: None, _run: run.clone() })
     }
 
     /// Its name.
@@ -112,6 +136,22 @@ impl Host {
     /// Has it a network of its own?
     pub fn has_network(&self) -> bool {
         self.netns.is_some()
+    }
+
+    /// Does some work on a thread in this host's network: sockets that it makes, and threads that it starts, belong there.
+    ///
+    /// # Errors
+    /// Where the network cannot be entered.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let enter = || -> Result<()> {
+            let Some(netns) = &self.netns else { return Ok(()) };
+            let file = fs::File::open(Path::new("/run/netns").join(netns))?;
+            Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+        };
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| enter().map(|()| work()));
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
     }
 
     /// Directory of the host on this machine, for logs and what belongs to neither disk nor state.
@@ -185,27 +225,112 @@ impl Host {
         Ok(Traffic { received: at(0), sent: at(8), packets_received: at(1), packets_sent: at(9) })
     }
 
-    fn make_disk(&self, disk: Disk) -> Result<()> {
+    /// Kills everything on it and cuts the power of its disk: what was not flushed is there afterwards only as far as the
+    /// seed says. Then the disk is mounted again, and nothing runs.
+    ///
+    /// # Errors
+    /// Where the disk is none that can lose power, or something outside of the host holds its mounts.
+    pub fn lose_power(&self, seed: u64) -> Result<Cut> {
+        let power = self.power.as_ref().context("this host's disk cannot lose power")?;
+        let mut power = power.lock().unwrap_or_else(PoisonError::into_inner);
+        self.kill_everything();
+        let cut = self.cut_within_a_sync(&mut power.disk, seed)?;
+        power.unmount()?;
+        power.disk.power_on()?;
+        power.disk.mount(&self.store(), MOUNT_OPTIONS)?;
+        self.bind_raw()?;
+        Ok(cut)
+    }
+
+    /// Most cuts come while much is on its way to the disk.
+    fn cut_within_a_sync(&self, disk: &mut CutDisk, seed: u64) -> Result<Cut> {
+        let mut rng = Rng::new(seed);
+        if rng.one_in(4) {
+            return disk.cut(seed);
+        }
+        let moment = disk.counts().writes + 1 + rng.below(40);
+        let mut syncing = Command::new("sync").arg("-f").arg(self.store()).stderr(Stdio::null()).spawn()?;
+        let deadline = Instant::now() + Duration::from_millis(50);
+        while disk.counts().writes < moment && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        let cut = disk.cut(seed)?;
+        syncing.wait()?;
+        Ok(cut)
+    }
+
+    /// Takes its network card down or up: down, whatever is sent is lost.
+    ///
+    /// # Errors
+    /// Where the host has no network of its own.
+    pub fn link(&self, is_up: bool) -> Result<()> {
+        let netns = self.netns.as_ref().context("this host has no network of its own")?;
+        words(&format!("ip -n {netns} link set eth0 {}", if is_up { "up" } else { "down" })).map(drop)
+    }
+
+    fn make_disk(&mut self, disk: Disk) -> Result<()> {
+        let made = if disk.can_lose_power { self.make_cut_disk(disk) } else { self.make_plain_disk(disk) };
+        made.inspect_err(|_| drop(fs::remove_dir(self.store())))?;
+        let lost_and_found = self.store().join("lost+found");
+        fs::remove_dir(lost_and_found)?;
+        fs::create_dir(self.disk())?;
+        fs::create_dir(self.dir.join("raw"))?;
+        self.bind_raw()
+    }
+
+    fn make_plain_disk(&self, disk: Disk) -> Result<()> {
         let image = self.dir.join("disk.img");
         fs::File::create(&image)?.set_len(disk.image_mib << 20)?;
-        let lazy = "lazy_itable_init=1,lazy_journal_init=1,discard";
-        let mut mkfs = Command::new("mkfs.ext4");
-        run(mkfs.args(["-q", "-F", "-m", "0", "-E", lazy]).args(disk.mkfs).arg(&image))?;
-        let (mounted, raw) = (self.store(), self.dir.join("raw"));
-        fs::create_dir(&mounted)?;
-        // The kernel's own writing of inode tables would disturb what is measured.
-        let mount = run(Command::new("mount").args(["-o", "loop,noatime,noinit_itable"]).arg(&image).arg(&mounted));
-        if let Err(e) = mount {
-            fs::remove_dir(&mounted)?;
-            fs::remove_file(&image)?;
-            return Err(e);
-        }
-        fs::remove_dir(mounted.join("lost+found"))?;
-        fs::create_dir(self.disk())?;
-        fs::create_dir(&raw)?;
-        run(Command::new("mount").arg("--bind").arg(&mounted).arg(&raw))?;
-        run(Command::new("mount").arg("--make-private").arg(&raw))?;
+        fs::create_dir(self.store())?;
+        let made = (|| {
+            run(Command::new("mkfs.ext4").args(["-q", "-F"]).args(MKFS).args(disk.mkfs).arg(&image))?;
+            let options = format!("loop,{MOUNT_OPTIONS}");
+            run(Command::new("mount").args(["-o", &options]).arg(&image).arg(self.store()))
+        })();
+        made.map(drop).inspect_err(|_| drop(fs::remove_file(&image)))
+    }
+
+    fn make_cut_disk(&mut self, disk: Disk) -> Result<()> {
+        fs::create_dir(self.store())?;
+        let mut made = CutDisk::create(&self._run.dir().join(format!("{}-power", self.name)), disk.image_mib << 20)?;
+        made.format("ext4", &[MKFS, disk.mkfs].concat())?;
+        made.mount(&self.store(), MOUNT_OPTIONS)?;
+        self.power = Some(Arc::new(Mutex::new(Power { host: self.dir.clone(), disk: made })));
         Ok(())
+    }
+
+    fn bind_raw(&self) -> Result<()> {
+        let raw = self.dir.join("raw");
+        run(Command::new("mount").arg("--bind").arg(self.store()).arg(&raw))?;
+        run(Command::new("mount").arg("--make-private").arg(&raw)).map(drop)
+    }
+}
+
+/// A disk that can lose power, with what has to go before it can.
+struct Power {
+    host: PathBuf,
+    disk: CutDisk,
+}
+
+impl Power {
+    /// Unmounts all mounts of the host; a lazy one would keep the dead file system alive.
+    fn unmount(&self) -> Result<()> {
+        until("the host's mounts go", Duration::from_secs(10), || {
+            for mount in mounts_beneath(&self.host).iter().rev() {
+                let _ = Command::new("umount").arg(mount).output();
+            }
+            Ok(mounts_beneath(&self.host).is_empty())
+        })
+        .with_context(|| format!("still mounted: {:?}", mounts_beneath(&self.host)))
+    }
+}
+
+impl Drop for Power {
+    fn drop(&mut self) {
+        kill_marked(&self.host);
+        if let Err(e) = self.unmount() {
+            eprintln!("{e:#}");
+        }
     }
 }
 

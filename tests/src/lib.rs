@@ -13,6 +13,7 @@ pub mod matrix;
 pub mod node;
 pub mod postgres;
 pub mod random;
+pub mod relay;
 pub mod rng;
 pub mod run;
 pub mod site;

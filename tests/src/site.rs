@@ -40,7 +40,14 @@ impl Site {
     /// # Errors
     /// Where any step of it fails.
     pub fn new() -> Result<Site> {
-        let hosts = Hosts::new()?;
+        Site::on(Hosts::new()?)
+    }
+
+    /// Two joined nodes on those hosts.
+    ///
+    /// # Errors
+    /// Where any step of it fails.
+    pub fn on(hosts: Hosts) -> Result<Site> {
         let (paris, lyon) = (Node::start(&hosts.paris)?, Node::start(&hosts.lyon)?);
         paris.join(&lyon)?;
         Ok(Site { paris, lyon, hosts })

@@ -13,7 +13,7 @@ use stead_tests::run::unmount_beneath;
 
 /// Two hosts for a bench: large images with room for many files.
 pub fn hosts() -> Result<Hosts> {
-    let hosts = Hosts::with(Disk { image_mib: 24 << 10, mkfs: &["-i", "8192", "-J", "size=256"] })?;
+    let hosts = Hosts::with(Disk { image_mib: 24 << 10, mkfs: &["-i", "8192", "-J", "size=256"], ..Disk::default() })?;
     hosts.shortcomings.iter().for_each(|line| println!("{line}"));
     Ok(hosts)
 }
