@@ -83,6 +83,8 @@ struct Header {
     filling: AtomicU64,
     /// Number up to which each generation covers.
     until: [AtomicU64; 2],
+    /// 1: the reader lets records gather for a moment.
+    gathering: AtomicU32,
 }
 
 /// What one writing thread is doing.

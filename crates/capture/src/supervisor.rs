@@ -322,6 +322,9 @@ impl Supervisor {
         match self.mounts.unmount(lazy) {
             Ok(()) => {
                 self.stopping = true;
+                if let Some(sync) = self.ring.sync() {
+                    sync.set(None); // nobody confirms any more
+                }
                 let _ = std::fs::remove_file(&self.socket);
                 Answer::Done
             }

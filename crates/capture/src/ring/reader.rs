@@ -111,7 +111,7 @@ impl Reader {
     pub fn wait(&self, timeout: Duration, busy: bool) -> bool {
         let deadline = Instant::now() + timeout;
         if busy && !self.is_ready() {
-            std::thread::sleep(GATHER.min(timeout));
+            self.ring.gather(GATHER.min(timeout));
         }
         let waiting = &self.ring.header().waiting.0;
         loop {
@@ -140,6 +140,17 @@ impl Reader {
 }
 
 impl Ring {
+    /// Sleeps until it is over, or somebody is in a hurry.
+    fn gather(&self, timeout: Duration) {
+        if self.version < 2 {
+            return std::thread::sleep(timeout);
+        }
+        let gathering = &self.header().gathering;
+        gathering.store(1, SeqCst);
+        sys::futex_wait(gathering, 1, timeout);
+        gathering.store(0, Relaxed);
+    }
+
     fn copy_out(&self, out: &mut Vec<u8>, from: u64, to: u64) {
         if to > from {
             self.data.append_to(out, (from % self.bytes) as usize, (to - from) as usize);

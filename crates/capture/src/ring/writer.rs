@@ -96,6 +96,15 @@ impl Ring {
         }
     }
 
+    /// Somebody waits for what was just put into the stream: the reader is not to let it lie.
+    pub fn hurry(&self) {
+        fence(SeqCst);
+        let gathering = &self.header().gathering;
+        if gathering.load(Relaxed) != 0 && gathering.swap(0, Relaxed) != 0 {
+            sys::futex_wake(gathering, 1);
+        }
+    }
+
     /// Remembers what a record that found no room was about; the caller holds the lock.
     fn drop_record(&self, record: &Record<'_>, len: u64) {
         let header = self.header();

@@ -7,13 +7,14 @@ use rustix::io::Errno;
 use stead_model::record::flags;
 use stead_model::{AttrMask, FileId, Kind, Record};
 
+use super::hold::Hold;
 use super::reply::attr_of;
 use super::stat;
-use super::worker::Worker;
-use crate::Order;
+use super::worker::{Answer, Worker};
 use crate::fuse::abi::{self, FallocateIn, FsyncIn, InHeader, LseekIn, LseekOut, ReadIn, WriteIn, WriteOut};
 use crate::nodes::{Access, NodeRef, flag};
 use crate::sys::{self, Result};
+use crate::{Order, SyncState};
 
 const CAPABILITY: &std::ffi::CStr = c"security.capability";
 
@@ -102,24 +103,36 @@ impl<'s> Worker<'s, '_> {
         Ok(())
     }
 
-    pub(super) fn fsync(&mut self, node: NodeRef<'s>, mut body: &[u8]) -> Result<()> {
+    pub(super) fn fsync(&mut self, node: NodeRef<'s>, mut body: &[u8]) -> Result<Answer> {
         let asked: FsyncIn = abi::take(&mut body)?;
         let data_only = asked.fsync_flags & abi::FSYNC_FDATASYNC != 0;
         let pin = self.server.nodes.pin(&node, Access::Read)?;
         let fd = sys::fd(pin.fd);
         self.slowly(|_| if data_only { rustix::fs::fdatasync(fd) } else { rustix::fs::fsync(fd) })?;
-        if !node.is_silent() {
-            let attr = attr_of(&stat(pin.fd)?);
-            self.put(&Record { c: data_only.into(), attr, ..Record::new(Kind::Sync, node.file) });
+        if node.is_silent() {
+            return Ok(Answer::Reply);
         }
-        Ok(())
+        let attr = attr_of(&stat(pin.fd)?);
+        Ok(self.synced(&Record { c: data_only.into(), attr, ..Record::new(Kind::Sync, node.file) }))
     }
 
-    pub(super) fn syncfs(&mut self) -> Result<()> {
+    pub(super) fn syncfs(&mut self) -> Result<Answer> {
         let beneath = sys::fd(self.root.beneath);
         self.slowly(|_| rustix::fs::syncfs(beneath))?;
-        self.put(&Record { c: 2, ..Record::new(Kind::Sync, FileId::NONE) });
-        Ok(())
+        Ok(self.synced(&Record { c: 2, ..Record::new(Kind::Sync, FileId::NONE) }))
+    }
+
+    /// Says in the stream that a sync was carried out; in synchronous operation its answer waits for all before it.
+    fn synced(&self, record: &Record<'_>) -> Answer {
+        let ring = &self.server.ring;
+        let number = self.put(record);
+        match ring.sync().filter(|sync| sync.state() == SyncState::InSync) {
+            None => Answer::Reply,
+            Some(sync) => {
+                let number = number.unwrap_or_else(|| ring.promised());
+                if Hold::has_to_wait(sync, number) { Answer::Hold(number) } else { Answer::Reply }
+            }
+        }
     }
 
     /// With a write-back cache the kernel keeps the time of change of regular files itself and tells it apart from the

@@ -16,6 +16,7 @@ mod dirs;
 mod dispatch;
 mod follow;
 mod gate;
+mod hold;
 mod names;
 mod reply;
 mod worker;
@@ -36,6 +37,7 @@ use crate::root::Root;
 use crate::slots::Slots;
 use crate::sys;
 use gate::Gate;
+use hold::Hold;
 
 /// Files whose time of access is looked at again soon.
 const RECENTLY_READ_MAX: usize = 4096;
@@ -57,6 +59,7 @@ pub struct Server {
     /// Did another server die before it?
     is_heir: bool,
     gates: Vec<Gate>,
+    hold: Hold,
     recently_read: Mutex<Vec<(u32, u64)>>,
     ticker: OnceLock<Thread>,
     /// Does the ticker sleep until there is something to do?
@@ -77,6 +80,7 @@ impl Server {
             half: restarts as usize % 2,
             is_heir: restarts > 0,
             gates,
+            hold: Hold::default(),
             recently_read: Mutex::default(),
             ticker: OnceLock::new(),
             dozing: AtomicBool::new(false),
@@ -89,6 +93,10 @@ impl Server {
         std::thread::scope(|scope| {
             let ticker = scope.spawn(|| self.tick(scope));
             let _ = self.ticker.set(ticker.thread().clone());
+            if let Some(sync) = self.ring.sync() {
+                sync.say_waiting(0, 0);
+                scope.spawn(|| self.hold.run(sync, || self.stopping.load(Relaxed)));
+            }
             for root in self.nodes.roots() {
                 for _ in 0..seats() {
                     self.start_worker(scope, root);
@@ -110,6 +118,9 @@ impl Server {
             if self.gates.iter().all(Gate::is_closed) {
                 self.stopping.store(true, Relaxed);
                 self.wake_ticker();
+                if let Some(sync) = self.ring.sync() {
+                    sync.ring_bell();
+                }
             }
         });
     }

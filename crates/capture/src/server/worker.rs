@@ -9,12 +9,14 @@ use stead_model::{FileId, Kind, Record, Sequence};
 use super::Server;
 use super::follow::Follow;
 use super::gate::{Desk, Gate};
+use super::hold::Parked;
 use super::reply::Reply;
 use crate::fuse::abi::{self, InHeader, op};
 use crate::fuse::device;
 use crate::ring::Flight;
 use crate::root::Root;
 use crate::slots::{Phase, Slot};
+use crate::sync::boot_ns;
 use crate::sys;
 
 /// One serving thread of one mount.
@@ -34,6 +36,8 @@ pub struct Worker<'s, 'e> {
 pub(super) enum Answer {
     /// The reply that was built is sent.
     Reply,
+    /// It is sent once that number is confirmed.
+    Hold(Sequence),
     /// The kernel expects none.
     None,
 }
@@ -110,7 +114,14 @@ impl<'s, 'e> Worker<'s, 'e> {
             self.slot.executed(error, if error == 0 { &self.reply.small } else { &[] });
             self.flight.end();
         }
-        self.answer(header.unique, result);
+        if let (Ok(Answer::Hold(number)), Some(sync)) = (&result, self.server.ring.sync()) {
+            let (device, unique, caller) = (self.root.device, header.unique, header.pid);
+            let call = Parked { device, unique, number: *number, caller, since: boot_ns() };
+            self.server.hold.park(sync, call);
+            self.server.ring.hurry();
+        } else {
+            self.answer(header.unique, result);
+        }
         self.slot.set(Phase::Idle);
         self.follow.served(header.pid);
     }
@@ -139,7 +150,7 @@ impl<'s, 'e> Worker<'s, 'e> {
 
     fn answer(&mut self, unique: u64, result: sys::Result<Answer>) {
         let sent = match result {
-            Ok(Answer::None) => return,
+            Ok(Answer::None | Answer::Hold(_)) => return,
             Ok(Answer::Reply) => {
                 let parts = [&self.reply.small[..], &self.reply.data[..self.reply.data_len]];
                 device::reply(self.root.device, unique, &parts)
