@@ -24,5 +24,5 @@ pub mod target;
 
 pub use frame::{Decoder, Encoded, Frame, FrameError};
 pub use read::{ReadRequest, ReadResult, Ticket};
-pub use source::{Source, SourceConfig, SourceEvent, SourceInput, SourceOutput};
+pub use source::{Recalled, Settings, Source, SourceConfig, SourceEvent, SourceInput, SourceOutput};
 pub use target::{Target, TargetConfig, TargetEvent, TargetInput, TargetOutput};

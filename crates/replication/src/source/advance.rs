@@ -122,6 +122,7 @@ impl Source {
         }
         self.captured_done = self.captured_done.max(captured.captured);
         self.queue.captured = self.captured_done;
+        self.places.note(self.captured_done, self.queue.last(), self.now);
         self.queue.time = self.queue.time.max(captured.time);
     }
 

@@ -8,7 +8,9 @@ use stead_model::{Epoch, FileId, NodeName, Position, Rules, Sequence, SetName};
 use crate::frame::{Difference, Encoded, Frame, Goodbye};
 use crate::read::{ReadRequest, ReadResult, Ticket};
 
-/// A target of the set, below 32: a number that the caller gives.
+pub use super::memory::Recalled;
+
+/// A target of the set, below 31: a number that the caller gives.
 pub type TargetId = u32;
 
 /// One protected directory or file.
@@ -31,6 +33,43 @@ pub enum Compression {
     Adaptive,
 }
 
+/// Limits that can be changed while a source runs: [`Command::Configure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes of the queue; beyond, the slowest target goes behind, alone.
+    pub queue_bytes_max: usize,
+    /// Bytes sent to one target and not yet acknowledged as journaled.
+    pub window_bytes_max: usize,
+    /// Files and directories that are remembered one by one for a target that is behind; beyond, it is the whole set.
+    pub dirty_max: usize,
+    /// The mass-change brake.
+    pub brake: Brake,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { queue_bytes_max: 256 << 20, window_bytes_max: 32 << 20, dirty_max: 100_000, brake: Brake::default() }
+    }
+}
+
+/// How much may go, or be written over, before a connection halts and asks. Counted for each target on what is sent to
+/// it, by the time at which it was captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Brake {
+    /// Names that go with their last file, within the window; 0: no limit.
+    pub deletions_max: u64,
+    /// Files that are cut to nothing or written over from their begin, within the window; `None`: no limit.
+    pub rewrites_max: Option<u64>,
+    /// The window.
+    pub window: Duration,
+}
+
+impl Default for Brake {
+    fn default() -> Self {
+        Brake { deletions_max: 10_000, rewrites_max: None, window: Duration::from_secs(60) }
+    }
+}
+
 /// What a source is made of.
 #[derive(Clone, Debug)]
 pub struct SourceConfig {
@@ -50,12 +89,17 @@ pub struct SourceConfig {
     pub capture: u64,
     /// The machine went down and may have lost what was not synced since the last completed sync.
     pub unclean: bool,
+    /// Capture's number when this source was made: with `recalled`, no consistent point lies before it, for the targets
+    /// may have seen as much from the source before this one.
+    pub captured_now: u64,
+    /// What the source before this one knew, of the same run of capture. Capture hands in its records from
+    /// [`Recalled::captured`] on then; all targets are added before the first of them. `None`: targets get a difference
+    /// mirror.
+    pub recalled: Option<Recalled>,
     /// How batches are packed.
     pub compression: Compression,
-    /// Bytes of the queue; beyond, capture is not drained.
-    pub queue_bytes_max: usize,
-    /// Bytes sent to one target and not yet acknowledged as journaled.
-    pub window_bytes_max: usize,
+    /// What can be changed while it runs.
+    pub settings: Settings,
     /// Largest content read: at most 1 MiB.
     pub chunk_bytes_max: u64,
     /// Content of files up to this size is wanted with the listing.
@@ -84,9 +128,10 @@ impl SourceConfig {
             incarnation,
             capture: 0,
             unclean: false,
+            captured_now: 0,
+            recalled: None,
             compression: Compression::Adaptive,
-            queue_bytes_max: 256 << 20,
-            window_bytes_max: 32 << 20,
+            settings: Settings::default(),
             chunk_bytes_max: 1 << 20,
             small_bytes_max: 64 << 10,
             entries_max: 256,
@@ -149,12 +194,17 @@ pub enum SourceInput {
         /// What.
         frame: Frame,
     },
+    /// The source's file systems completed a sync that began when capture was at that number.
+    Synced {
+        /// Capture's number.
+        captured: u64,
+    },
     /// Something is asked for.
     Command(Command),
 }
 
 /// What can be asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// A difference mirror (a first mirror where the target holds nothing).
     Mirror {
@@ -197,6 +247,25 @@ pub enum Command {
         /// Bytes.
         bytes: u64,
     },
+    /// The mass-change brake halted that target, here or there: go on with what it halted at.
+    AcceptDeletions {
+        /// Which.
+        target: TargetId,
+    },
+    /// The target takes back what was applied in the brake's window; it stays halted until it is resumed, with a
+    /// difference mirror. Ends with [`SourceEvent::Undone`].
+    Undo {
+        /// Which.
+        target: TargetId,
+    },
+    /// Other limits from now on.
+    Configure(Settings),
+    /// Other rules from now on, for the same roots: what they leave out goes, what they take in comes, by a difference
+    /// mirror.
+    Rules {
+        /// The roots with their rules.
+        roots: Vec<RootConfig>,
+    },
 }
 
 /// What comes out.
@@ -217,6 +286,20 @@ pub enum SourceOutput {
         target: TargetId,
         /// Why.
         reason: Goodbye,
+    },
+    /// Append that to the file of that part of the source's memory; parts are numbered upwards, a new one begins a new
+    /// file. It need not be durable: it counts only while capture lives. Written before any later
+    /// [`SourceEvent::Confirmed`] is acted upon. [`Recalled::read`] takes all parts back.
+    Remember {
+        /// Which part.
+        part: u64,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// The parts of the memory before that one are needed no more.
+    ForgetBefore {
+        /// The first part that is still needed.
+        part: u64,
     },
     /// Something happened.
     Event(SourceEvent),
@@ -268,6 +351,18 @@ pub enum SourceEvent {
     Superseded {
         /// By which.
         epoch: Epoch,
+    },
+    /// Capture may let go of its records up to that number: see [`Source::confirmed`](super::Source::confirmed).
+    Confirmed {
+        /// Capture's number.
+        captured: u64,
+    },
+    /// The target took back what was applied in the brake's window, or could not.
+    Undone {
+        /// Which.
+        target: TargetId,
+        /// The time of the consistent point that it went back to, or why it could not.
+        result: Result<u64, String>,
     },
     /// A daemon's message.
     Control {
@@ -325,6 +420,21 @@ pub struct ConnectionView {
     pub journaled: Sequence,
     /// Last one applied by the target.
     pub applied: Sequence,
+    /// Capture's number up to which everything is durable there, with all that it brought about.
+    pub durable: u64,
+    /// It is more than the queue behind.
+    pub behind: Option<BehindView>,
+    /// The mass-change brake halted it, here or there: so many files and directories would go or be written over.
+    pub braked: Option<u64>,
+}
+
+/// What is remembered for a target that is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BehindView {
+    /// Since when.
+    pub since: std::time::Instant,
+    /// Files and directories that have to be looked at; `None`: the whole set.
+    pub dirty: Option<u64>,
 }
 
 /// Why the source wants to be called at a time.
@@ -334,4 +444,6 @@ pub enum SourceTimer {
     KeepAlive,
     /// To begin a scan that was put off.
     Scan,
+    /// To let a target catch up.
+    CatchUp,
 }

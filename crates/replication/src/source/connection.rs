@@ -7,10 +7,14 @@ use stead_model::Sequence;
 use stead_model::status::{MirrorStatus, State};
 
 use super::api::TargetId;
+use super::behind::Behind;
 use crate::frame::Ack;
 
 /// Targets as bits.
 pub(super) type TargetMask = u32;
+
+/// Among the targets of a record: it is part of the stream that all follow, not of a scan for some.
+pub(super) const STREAM: TargetMask = 1 << 31;
 
 /// The bit of a target.
 pub(super) fn bit(target: TargetId) -> TargetMask {
@@ -50,6 +54,10 @@ pub(super) struct Connection {
     pub(super) journaled: Sequence,
     pub(super) applied: Sequence,
     pub(super) consistent_time: u64,
+    /// Capture's number up to which it has everything durably, and what was sent of later ones.
+    pub(super) durable: u64,
+    wholes: VecDeque<(Sequence, u64)>,
+    pub(super) behind: Option<Behind>,
     pub(super) mirror: MirrorStatus,
     pub(super) heard: Instant,
     pub(super) spoke: Instant,
@@ -71,6 +79,9 @@ impl Connection {
             journaled: 0,
             applied: 0,
             consistent_time: 0,
+            durable: 0,
+            wholes: VecDeque::new(),
+            behind: None,
             mirror: MirrorStatus::default(),
             heard: now,
             spoke: now,
@@ -87,6 +98,7 @@ impl Connection {
     pub(super) fn go_on_after(&mut self, sequence: Sequence) {
         self.flight = Flight::default();
         self.sent = sequence;
+        self.wholes.retain(|(last, _)| *last <= sequence);
         // A restarted target applies again what it had applied.
         self.applied = 0;
         self.following = true;
@@ -96,16 +108,22 @@ impl Connection {
     pub(super) fn begin_after(&mut self, sequence: Sequence) {
         self.go_on_after(sequence);
         (self.journaled, self.applied) = (sequence, sequence);
-        self.consistent_time = 0;
+        self.wholes.clear();
+        self.behind = None;
+        (self.consistent_time, self.durable) = (0, 0);
     }
 
     pub(super) fn has_room(&self, window: usize) -> bool {
         self.flight.bytes < window
     }
 
-    pub(super) fn sent(&mut self, last: Sequence, bytes: usize) {
+    /// `whole`: capture's number up to which that brings everything; 0: it does not say so.
+    pub(super) fn sent(&mut self, last: Sequence, bytes: usize, whole: u64) {
         assert!(last > self.sent, "frames go out in order");
         self.sent = last;
+        if whole > self.wholes.back().map_or(self.durable, |(_, told)| *told) {
+            self.wholes.push_back((last, whole));
+        }
         self.flight.frames.push_back((last, bytes));
         self.flight.bytes += bytes;
     }
@@ -125,6 +143,12 @@ impl Connection {
         {
             self.flight.bytes -= bytes;
             self.flight.frames.pop_front();
+        }
+        while let Some((last, whole)) = self.wholes.front()
+            && *last <= self.journaled
+        {
+            self.durable = *whole;
+            self.wholes.pop_front();
         }
         Ok(())
     }

@@ -31,12 +31,16 @@
 mod advance;
 mod announced;
 mod api;
+mod behind;
+mod brake;
 mod changes;
+mod confirm;
 mod connection;
 mod files;
 mod job;
 mod listing;
 mod marks;
+mod memory;
 mod queue;
 mod request;
 mod scan;
@@ -51,7 +55,8 @@ use std::time::Instant;
 use stead_model::Sequence;
 
 pub use api::*;
-use connection::{Connection, TargetMask, bit};
+use confirm::Places;
+use connection::{Connection, STREAM, bit};
 use files::Files;
 use job::Jobs;
 use marks::Marks;
@@ -86,6 +91,8 @@ pub struct Source {
     captured_read: u64,
     /// The last place at which changes were lost.
     lost_at: Sequence,
+    places: Places,
+    confirmed: u64,
     expected: (u64, u64),
 }
 
@@ -115,6 +122,8 @@ impl Source {
             captured_done: 0,
             captured_read: 0,
             lost_at: 0,
+            places: Places::default(),
+            confirmed: 0,
             expected: (0, 0),
             config,
         }
@@ -135,6 +144,7 @@ impl Source {
             SourceInput::Connected { target } => self.connected(target),
             SourceInput::Disconnected { target, reason } => self.disconnected(target, reason),
             SourceInput::Received { target, frame } => self.received(target, frame),
+            SourceInput::Synced { captured } => self.synced(captured),
             SourceInput::Command(command) => self.command(command),
         }
         self.turn();
@@ -161,7 +171,18 @@ impl Source {
 
     /// May captured records be handed in? Not while the queue is full.
     pub fn wants_captured(&self) -> bool {
-        self.backlog_bytes() < self.config.queue_bytes_max
+        self.backlog_bytes() < self.config.settings.queue_bytes_max
+    }
+
+    /// Capture's number up to which nothing is needed from it again: every target that follows has it durably, with all
+    /// that it brought about. A target that is behind or gets a mirror of everything does not count.
+    pub fn confirmed(&self) -> u64 {
+        self.confirmed
+    }
+
+    /// Capture's number up to which that target has everything durably, with all that it brought about.
+    pub fn durable(&self, target: TargetId) -> u64 {
+        self.connections.get(&target).map_or(0, |connection| connection.durable)
     }
 
     /// Last sequence of the stream.
@@ -170,7 +191,7 @@ impl Source {
     }
 
     fn add_target(&mut self, target: TargetId) {
-        assert!(target < TargetMask::BITS, "targets are numbered from 0 to 31");
+        assert!(target < STREAM.ilog2(), "targets are numbered from 0 to 30");
         self.connections.entry(target).or_insert_with(|| Connection::new(self.now));
     }
 
@@ -189,6 +210,10 @@ impl Source {
             Command::Mark { id, captured } => self.mark(id, captured),
             Command::Unmark { id } => self.marks.forget(id),
             Command::Expect { files, bytes } => self.expected = (files, bytes),
+            Command::AcceptDeletions { target } => self.accept(target),
+            Command::Undo { target } => self.undo(target),
+            Command::Configure(settings) => self.config.settings = settings,
+            Command::Rules { roots } => self.other_rules(roots),
         }
     }
 
@@ -205,6 +230,7 @@ impl Source {
         self.settle_marks();
         self.shed_laggard();
         self.send_batches();
+        self.settle_confirmed();
         self.free();
         self.update_states();
         self.check();

@@ -76,6 +76,11 @@ impl Scan {
         self.verify.is_some()
     }
 
+    /// For whom it is a mirror of everything.
+    pub(super) fn whole_targets(&self) -> TargetMask {
+        if self.whole && !self.is_verify() { self.targets } else { 0 }
+    }
+
     /// Does it make the targets equal, and takes more directories?
     pub(super) fn is_walking(&self) -> bool {
         !self.is_verify() && self.phase == Phase::Walking
@@ -115,7 +120,7 @@ impl Source {
         let mut up = self.connections.values().filter(|connection| connection.is_up() && !connection.paused).peekable();
         self.stream.outstanding() < self.config.reads_max
             && up.peek().is_some()
-            && up.all(|connection| ahead(connection.journaled) < self.config.window_bytes_max as u64)
+            && up.all(|connection| ahead(connection.journaled) < self.config.settings.window_bytes_max as u64)
     }
 
     pub(super) fn up(&self) -> TargetMask {

@@ -8,7 +8,7 @@ use stead_model::{FileId, Kind, Position, Record};
 
 use super::connection::{Connection, Link, bit};
 use super::queue::{Batch, Seal};
-use super::{ConnectionView, Source, SourceEvent, SourceOutput, TargetId};
+use super::{BehindView, ConnectionView, Source, SourceEvent, SourceOutput, TargetId};
 use crate::frame::{
     Encoded, Frame, FrameKind, Goodbye, Header, Hello, Holds, VERSION, VERSION_MIN, Welcome, flags, writer_check,
 };
@@ -115,7 +115,7 @@ impl Source {
         let Some((slowest, journaled)) = following().map(|(id, c)| (*id, c.journaled)).min_by_key(|(_, at)| *at) else {
             return;
         };
-        let window = self.config.window_bytes_max as u64;
+        let window = self.config.settings.window_bytes_max as u64;
         let keeps_up = |connection: &Connection| {
             connection.is_up() && connection.journaled > journaled && self.queue.after(connection.journaled).0 < window
         };
@@ -140,7 +140,7 @@ impl Source {
     }
 
     fn next_batch(&mut self, target: TargetId) -> Option<Encoded> {
-        let window = self.config.window_bytes_max;
+        let window = self.config.settings.window_bytes_max;
         let ready = |c: &Connection| c.is_up() && !c.paused && c.has_room(window);
         let sent = self.connections.get(&target).filter(|connection| ready(connection))?.sent;
         if self.queue.starting_at(sent + 1).is_none() {
@@ -148,8 +148,9 @@ impl Source {
         }
         let batch = self.queue.starting_at(sent + 1)?;
         let (last, frame) = (batch.last, self.frame(batch, target));
+        let whole = if batch.whole & bit(target) != 0 { batch.captured } else { 0 };
         let connection = self.connections.get_mut(&target)?;
-        connection.sent(last, frame.len());
+        connection.sent(last, frame.len(), whole);
         Some(frame)
     }
 
@@ -258,6 +259,9 @@ impl Source {
             sent: connection.sent,
             journaled: connection.journaled,
             applied: connection.applied,
+            durable: connection.durable,
+            behind: connection.behind.as_ref().map(|behind| BehindView { since: behind.since, dirty: None }),
+            braked: None,
         })
     }
 

@@ -202,6 +202,7 @@ impl Pump {
                     tracing::info!(set = %self.spec.set, target, %reason, "the connection is ended");
                     self.wires.remove(&target);
                 }
+                SourceOutput::Remember { .. } | SourceOutput::ForgetBefore { .. } => {}
                 SourceOutput::Event(event) => self.happened(event),
             }
         }
@@ -317,7 +318,7 @@ impl Pump {
             SourceEvent::Marked { id } => self.pending.done(id, Ok(Outcome::Done), &events),
             SourceEvent::Unreadable { file, reason } => tracing::error!(%set, %file, reason, "a file cannot be read"),
             SourceEvent::Superseded { epoch } => events.send(DataEvent::EpochSeen(set, epoch)),
-            SourceEvent::Control { .. } => {}
+            SourceEvent::Confirmed { .. } | SourceEvent::Undone { .. } | SourceEvent::Control { .. } => {}
         }
     }
 

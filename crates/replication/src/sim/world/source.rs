@@ -19,8 +19,8 @@ pub(super) fn source_config(incarnation: u64, rules: &Rules, tree: &Tree, seed: 
     config.reads_max = 3;
     config.difference_block = 4;
     config.verify_block = 8;
-    config.window_bytes_max = if seed.is_multiple_of(3) { 3_000 } else { 1 << 20 };
-    config.queue_bytes_max = if seed.is_multiple_of(5) { 8_000 } else { 1 << 20 };
+    config.settings.window_bytes_max = if seed.is_multiple_of(3) { 3_000 } else { 1 << 20 };
+    config.settings.queue_bytes_max = if seed.is_multiple_of(5) { 8_000 } else { 1 << 20 };
     config.compression = if seed.is_multiple_of(2) { Compression::Adaptive } else { Compression::Off };
     config
 }
@@ -56,6 +56,7 @@ impl World {
                 }
                 SourceOutput::Send { target, frame } => self.send_to_target(target, frame),
                 SourceOutput::Close { target, reason } => self.cut(target, &reason.to_string()),
+                SourceOutput::Remember { .. } | SourceOutput::ForgetBefore { .. } => {}
                 SourceOutput::Event(event) => self.source_event(event)?,
             }
         }
