@@ -57,6 +57,17 @@ impl Drivers {
         mount.into_iter().chain(watch).collect()
     }
 
+    /// The run of capture whose numbers a source after this one can go on with; `None`: one of the drivers ends with the
+    /// daemon.
+    pub(super) fn run(&self) -> Option<u64> {
+        self.mount.as_ref().filter(|_| self.watch.is_none()).map(Capture::incarnation)
+    }
+
+    /// The mount, for its synchronous operation.
+    pub(super) fn mount(&self) -> Option<&MountCapture> {
+        self.mount.as_ref()
+    }
+
     /// How the numbers of the drivers become one.
     pub(super) fn joint(&self) -> Arc<Joint> {
         self.joint.clone()

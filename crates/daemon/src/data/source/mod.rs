@@ -1,22 +1,30 @@
 //! The source end of a set: capture's ring, the tree beneath, and a link to each target, around one
 //! [`Source`](stead_replication::Source).
 
+mod begin;
 mod commands;
 mod drivers;
 mod joint;
 mod link;
+mod memory;
 mod paths;
 mod pump;
 mod rate;
 mod reads;
 mod ring;
+mod settings;
 mod start;
+mod synced;
 mod view;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+use std::process::Command as Process;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use stead_capture::CaptureError;
 use stead_model::status::ConnectionStatus;
 use stead_model::{NodeName, SetName};
@@ -24,6 +32,7 @@ use stead_model::{NodeName, SetName};
 use super::{lock, not_here};
 use crate::seam::{Command, CommandId, Context, Failure, SourceSpec, Stop};
 
+use begin::Begin;
 use drivers::Drivers;
 use pump::Event;
 use rate::Limit;
@@ -34,10 +43,18 @@ pub(super) struct SourceSession {
     drivers: Drivers,
     events: Sender<Event>,
     /// Its end ends the threads that wait for something else than an event.
-    running: Sender<std::convert::Infallible>,
+    running: Sender<Infallible>,
     status: Arc<Mutex<Vec<ConnectionStatus>>>,
     limits: BTreeMap<NodeName, Arc<Limit>>,
+    begin: Begin,
+    /// The directories beneath the capture.
+    roots: Vec<OwnedFd>,
+    /// Ends when the pump has.
+    pumping: Receiver<Infallible>,
 }
+
+/// How long the end of the pump is waited for, where the machine goes down.
+const PUMP_ENDS: Duration = Duration::from_secs(2);
 
 impl SourceSession {
     /// Attaches capture, or finds the one that is attached, and starts the threads.
@@ -53,7 +70,19 @@ impl SourceSession {
         let _ = self.events.try_send(Event::Stop);
         let (nobody, _) = crossbeam_channel::bounded(0);
         self.running = nobody;
+        if how == Stop::Daemon && is_going_down() {
+            self.end_cleanly();
+        }
         Ok(())
+    }
+
+    /// Nothing that a target has will be missing here after the boot.
+    fn end_cleanly(&self) {
+        let ended = matches!(self.pumping.recv_timeout(PUMP_ENDS), Err(RecvTimeoutError::Disconnected));
+        let synced = ended && synced::sync(&self.roots).is_ok();
+        if !synced || self.begin.ended().is_err() {
+            tracing::warn!(set = %self.set, "the source is not ended cleanly: its targets compare more after the boot");
+        }
     }
 
     /// Hands a command to the session, which answers it.
@@ -88,4 +117,10 @@ impl SourceSession {
 
 fn busy(set: &SetName, error: &CaptureError) -> Failure {
     Failure::new(format!("set {set} cannot be unprotected"), error.to_string(), "Stop what works in it, then try again")
+}
+
+/// Does systemd end everything? Without it the answer is no, and the next start compares what it need not have.
+fn is_going_down() -> bool {
+    let asked = Process::new("systemctl").arg("is-system-running").output();
+    asked.is_ok_and(|output| output.stdout.starts_with(b"stopping"))
 }

@@ -2,6 +2,7 @@
 //! effect an output of the mind.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::commands::{Pending, stuck};
 use super::drivers::Drivers;
 use super::joint::Joint;
 use super::link::Wire;
+use super::memory::Memory;
 use super::paths::Paths;
 use super::ring::Captured;
 use super::view::{self, Since};
@@ -39,6 +41,8 @@ pub(super) enum Event {
     Forget(CommandId),
     /// What was written before a wait began has this number, if it could be flushed.
     Flushed(CommandId, Result<u64, String>),
+    /// The file systems of the source were synced when capture was at that number.
+    Synced(u64),
     /// The session ends.
     Stop,
 }
@@ -55,6 +59,10 @@ pub(super) struct Wiring {
     pub(super) paths: Paths,
     /// Number of the stream.
     pub(super) incarnation: u64,
+    /// Where the source keeps what the one after it needs to know.
+    pub(super) memory: Option<Memory>,
+    /// How far capture may let go of what was drained.
+    pub(super) retain: Option<Arc<AtomicU64>>,
 }
 
 /// Shortest time between two looks at the connections for `status`.
@@ -176,6 +184,7 @@ impl Pump {
                 self.tell(SourceInput::Command(source::Command::Unmark { id }));
             }
             Event::Flushed(id, captured) => self.flushed(id, captured),
+            Event::Synced(captured) => self.tell(SourceInput::Synced { captured }),
             Event::Stop => self.stopping = true,
         }
     }
@@ -202,7 +211,12 @@ impl Pump {
                     tracing::info!(set = %self.spec.set, target, %reason, "the connection is ended");
                     self.wires.remove(&target);
                 }
-                SourceOutput::Remember { .. } | SourceOutput::ForgetBefore { .. } => {}
+                SourceOutput::Remember { part, bytes } => {
+                    self.wiring.memory.iter_mut().for_each(|memory| memory.remember(part, &bytes));
+                }
+                SourceOutput::ForgetBefore { part } => {
+                    self.wiring.memory.iter().for_each(|memory| memory.forget_before(part));
+                }
                 SourceOutput::Event(event) => self.happened(event),
             }
         }
@@ -318,7 +332,10 @@ impl Pump {
             SourceEvent::Marked { id } => self.pending.done(id, Ok(Outcome::Done), &events),
             SourceEvent::Unreadable { file, reason } => tracing::error!(%set, %file, reason, "a file cannot be read"),
             SourceEvent::Superseded { epoch } => events.send(DataEvent::EpochSeen(set, epoch)),
-            SourceEvent::Confirmed { .. } | SourceEvent::Undone { .. } | SourceEvent::Control { .. } => {}
+            SourceEvent::Confirmed { captured } => {
+                self.wiring.retain.iter().for_each(|retain| retain.store(captured, Relaxed));
+            }
+            SourceEvent::Undone { .. } | SourceEvent::Control { .. } => {}
         }
     }
 

@@ -2,6 +2,8 @@
 //! dirty map remembers what changed.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError};
@@ -16,6 +18,9 @@ const BYTES_MAX: usize = 1 << 20;
 /// Longest silence: then the target hears that nothing happened.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// This part of the ring is kept free for what is yet to be captured.
+const KEEP_FREE: u64 = 2;
+
 /// What was drained.
 pub(super) struct Captured {
     /// By which driver.
@@ -27,16 +32,18 @@ pub(super) struct Captured {
     pub(super) time: Option<u64>,
 }
 
-/// Starts the thread; it ends when the pump or the session does.
+/// Starts the thread; it ends when the pump or the session does. `retain`: how far what was drained is confirmed; until
+/// then it stays in the ring where there is room, for a source that comes after this one.
 pub(super) fn spawn(
     set: &SetName,
     driver: usize,
     capture: Box<dyn Capture>,
+    retain: Option<Arc<AtomicU64>>,
     out: Sender<Captured>,
     stopped: Receiver<Infallible>,
 ) -> Result<(), Failure> {
     let set = set.clone();
-    threads::spawn(&format!("{set}-ring"), move || match drain(driver, capture, &out, &stopped) {
+    threads::spawn(&format!("{set}-ring"), move || match drain(driver, capture, retain.as_deref(), &out, &stopped) {
         Ok(()) => {}
         Err(e) => tracing::error!(set = %set, error = %e, "capture cannot be drained"),
     })
@@ -45,15 +52,17 @@ pub(super) fn spawn(
 fn drain(
     driver: usize,
     mut capture: Box<dyn Capture>,
+    retain: Option<&AtomicU64>,
     out: &Sender<Captured>,
     stopped: &Receiver<Infallible>,
 ) -> Result<(), stead_capture::CaptureError> {
+    let keep_free = capture.status().ring_bytes / KEEP_FREE;
     while !ended(stopped) {
         capture.wait(IDLE);
         let now = wall_clock().0;
         let mut records = Vec::new();
         let captured = capture.drain(&mut records, BYTES_MAX)?;
-        capture.release(captured, 0);
+        capture.release(retain.map_or(captured, |confirmed| confirmed.load(Relaxed)), keep_free);
         let all = records.len() < BYTES_MAX / 2;
         if !deliver(out, stopped, Captured { driver, records, captured, time: all.then_some(now) }) {
             return Ok(());

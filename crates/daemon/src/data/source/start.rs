@@ -1,26 +1,32 @@
 //! Getting a source going: capture, the tree beneath it, the stream's number, the threads.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use crossbeam_channel::Sender;
+use stead_capture::{Resumed, Unconfirmed};
 use stead_disk::read::Reader;
 use stead_disk::volume::Root;
-use stead_model::{BadRule, Rules};
-use stead_replication::source::RootConfig;
+use stead_model::{BadRule, FileId, Kind, Record, RecordBuf, Rules};
+use stead_replication::source::{Recalled, RootConfig};
 use stead_replication::{Source, SourceConfig};
 
+use super::begin::Begin;
 use super::drivers::{Drivers, StreamRoot};
 use super::link::Link;
+use super::memory::Memory;
 use super::paths::Paths;
 use super::pump::{Pump, Wiring};
 use super::rate::Limit;
-use super::{SourceSession, reads, ring};
+use super::ring::Captured;
+use super::{SourceSession, reads, ring, settings, synced};
 use crate::data::threads::spawn;
 use crate::seam::{Context, Failure, SourceSpec};
-use crate::state::files;
 
 /// Events of all threads of a set that wait to be handled.
 const EVENTS_MAX: usize = 1024;
@@ -39,18 +45,30 @@ pub(super) fn start(spec: SourceSpec, context: &Context) -> Result<SourceSession
 }
 
 fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<SourceSession, Failure> {
-    let config = config(&spec, drivers)?;
+    let begin = Begin::next(&spec.state_dir)?;
+    let mut each = drivers.again()?.into_each();
+    let resumed: Vec<_> = each.iter_mut().map(|capture| capture.resume()).collect();
+    let (memory, recalled) = recall(&spec, drivers, &resumed)?;
+    let retain = drivers.run().map(|_| Arc::new(AtomicU64::new(0)));
+    let config = config(&spec, drivers, &begin, recalled)?;
     let (events, events_in) = crossbeam_channel::bounded(EVENTS_MAX);
     let (captured, captured_in) = crossbeam_channel::bounded(CAPTURED_MAX);
     let (requests, requests_in) = crossbeam_channel::bounded(config.reads_max);
     let (running, stopped) = crossbeam_channel::bounded(0);
+    let (pump_runs, pumping) = crossbeam_channel::bounded(0);
     let status = Arc::new(Mutex::new(Vec::new()));
 
-    for (driver, capture) in drivers.again()?.into_each().into_iter().enumerate() {
-        ring::spawn(&spec.set, driver, capture, captured.clone(), stopped.clone())?;
+    if let [Resumed { tail, unconfirmed: Unconfirmed::Files(files) }] = &resumed[..] {
+        // The channel is empty.
+        let _ = captured.try_send(Captured { driver: 0, records: lost(files), captured: *tail, time: None });
+    }
+    for (driver, capture) in each.into_iter().enumerate() {
+        ring::spawn(&spec.set, driver, capture, retain.clone(), captured.clone(), stopped.clone())?;
     }
     let reader = Reader::new(named(drivers, &spec)?.into_iter().map(|(_, root)| root).collect());
     reads::spawn(&spec.set, drivers.again()?, reader, requests_in, events.clone())?;
+    let roots = beneath(drivers, &spec)?;
+    synced::spawn(&spec.set, drivers.again()?, beneath(drivers, &spec)?, events.clone(), stopped.clone())?;
     let limits: BTreeMap<_, Arc<Limit>> = spec.targets.iter().map(|link| (link.node.clone(), Arc::default())).collect();
     let links = spec.targets.iter().zip(0..).map(|(link, target)| Link {
         target,
@@ -73,17 +91,47 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
         drivers: drivers.again()?,
         paths: Paths(named(drivers, &spec)?),
         incarnation: config.incarnation,
+        memory,
+        retain,
     };
     let set = spec.set.clone();
     let drivers = drivers.again()?;
     spawn(&format!("{set}-pump"), move || {
+        let _runs: Sender<Infallible> = pump_runs;
         let source = Source::new(config, Instant::now());
         Pump::new(source, spec, wiring).run();
     })?;
-    Ok(SourceSession { set, drivers, events, running, status, limits })
+    Ok(SourceSession { set, drivers, events, running, status, limits, begin, roots, pumping })
 }
 
-fn config(spec: &SourceSpec, drivers: &Drivers) -> Result<SourceConfig, Failure> {
+/// What the source before this one knew, where capture has gone on and lacks nothing.
+fn recall(
+    spec: &SourceSpec,
+    drivers: &Drivers,
+    resumed: &[Resumed],
+) -> Result<(Option<Memory>, Option<Recalled>), Failure> {
+    let (Some(run), [resumed]) = (drivers.run(), resumed) else { return Ok((None, None)) };
+    let tail = (resumed.unconfirmed != Unconfirmed::WholeSet).then_some(resumed.tail);
+    let (memory, recalled) = Memory::open(&spec.state_dir, run, tail).map_err(|e| {
+        let remedy = "Look at the file system of the state directory";
+        Failure::new(format!("what set {} knew cannot be read", spec.set), e.to_string(), remedy)
+    })?;
+    Ok((Some(memory), recalled))
+}
+
+/// Files of which a change may have been lost, as records.
+fn lost(files: &[FileId]) -> Vec<u8> {
+    let mut records = RecordBuf::new();
+    files.iter().for_each(|file| records.push(&Record::new(Kind::Lost, *file)));
+    records.into_bytes()
+}
+
+fn config(
+    spec: &SourceSpec,
+    drivers: &Drivers,
+    begin: &Begin,
+    recalled: Option<Recalled>,
+) -> Result<SourceConfig, Failure> {
     let bad = |e: BadRule| {
         Failure::new(format!("the rules of set {} cannot be used", spec.set), e.to_string(), "Correct the plan")
     };
@@ -92,9 +140,24 @@ fn config(spec: &SourceSpec, drivers: &Drivers) -> Result<SourceConfig, Failure>
         Ok(RootConfig { file: root.root.id, rules, index: root.index as u32 })
     };
     let roots = drivers.roots(spec).into_iter().map(root).collect::<Result<_, Failure>>()?;
-    let incarnation = next_incarnation(&spec.state_dir)?;
-    tracing::info!(set = %spec.set, incarnation, "the stream begins");
-    Ok(SourceConfig::new(spec.set.clone(), spec.node.clone(), roots, spec.epoch, incarnation))
+    let incarnation = begin.incarnation;
+    tracing::info!(set = %spec.set, incarnation, unclean = begin.unclean, recalled = recalled.is_some(), "the stream begins");
+    Ok(SourceConfig {
+        capture: drivers.run().unwrap_or_default(),
+        unclean: begin.unclean,
+        captured_now: drivers.captured(),
+        recalled,
+        compression: settings::compression(&spec.targets),
+        settings: settings::of(&spec.targets),
+        ..SourceConfig::new(spec.set.clone(), spec.node.clone(), roots, spec.epoch, incarnation)
+    })
+}
+
+fn beneath(drivers: &Drivers, spec: &SourceSpec) -> Result<Vec<OwnedFd>, Failure> {
+    let open = |StreamRoot { root, .. }: StreamRoot<'_>| {
+        root.fd.as_fd().try_clone_to_owned().map_err(|e| unopened(&root.path, &e.to_string()))
+    };
+    drivers.roots(spec).into_iter().map(open).collect()
 }
 
 /// The directories beneath, each with the path that it is mounted over.
@@ -109,18 +172,4 @@ fn named(drivers: &Drivers, spec: &SourceSpec) -> Result<Vec<(PathBuf, Root)>, F
 
 fn unopened(path: &Path, why: &str) -> Failure {
     Failure::new(format!("the directory beneath {} cannot be read", path.display()), why, "Look at its file system")
-}
-
-/// Number of the new stream: durable before its first record, so it is never used again.
-fn next_incarnation(state_dir: &Path) -> Result<u64, Failure> {
-    #[derive(Default, serde::Serialize, serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Stream {
-        incarnation: u64,
-    }
-    let path = state_dir.join("stream.toml");
-    let last: Stream = files::read_toml(&path)?.unwrap_or_default();
-    let next = Stream { incarnation: last.incarnation + 1 };
-    files::write_toml(&path, &next)?;
-    Ok(next.incarnation)
 }
