@@ -194,6 +194,13 @@ pub enum SourceInput {
         /// What.
         frame: Frame,
     },
+    /// Send a daemon's message, where the target is connected.
+    Control {
+        /// To which target.
+        target: TargetId,
+        /// What.
+        bytes: Vec<u8>,
+    },
     /// The source's file systems completed a sync that began when capture was at that number.
     Synced {
         /// Capture's number.

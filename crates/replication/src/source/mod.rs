@@ -144,6 +144,7 @@ impl Source {
             SourceInput::Connected { target } => self.connected(target),
             SourceInput::Disconnected { target, reason } => self.disconnected(target, reason),
             SourceInput::Received { target, frame } => self.received(target, frame),
+            SourceInput::Control { target, bytes } => self.control(target, bytes),
             SourceInput::Synced { captured } => self.synced(captured),
             SourceInput::Command(command) => self.command(command),
         }

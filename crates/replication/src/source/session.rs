@@ -372,6 +372,12 @@ impl Source {
         self.outputs.push_back(SourceOutput::Close { target, reason });
     }
 
+    pub(super) fn control(&mut self, target: TargetId, bytes: Vec<u8>) {
+        if self.connections.get(&target).is_some_and(|connection| connection.link == Link::Up) {
+            self.send(target, Frame::Control(bytes).encode());
+        }
+    }
+
     fn send(&mut self, target: TargetId, frame: Encoded) {
         let now = self.now;
         if let Some(connection) = self.connections.get_mut(&target) {
