@@ -63,9 +63,9 @@ impl Drivers {
         self.mount.as_ref().filter(|_| self.watch.is_none()).map(Capture::incarnation)
     }
 
-    /// The mount, for its synchronous operation.
+    /// The mount, for synchronous operation: where its numbers are those of the stream.
     pub(super) fn mount(&self) -> Option<&MountCapture> {
-        self.mount.as_ref()
+        self.mount.as_ref().filter(|_| self.watch.is_none())
     }
 
     /// How the numbers of the drivers become one.

@@ -5,6 +5,7 @@ mod begin;
 mod commands;
 mod drivers;
 mod joint;
+mod level;
 mod link;
 mod memory;
 mod paths;

@@ -10,11 +10,13 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 use stead_model::status::{ConnectionStatus, Difference, State, VerifyReport};
 use stead_replication::frame::{self, DifferenceKind, Frame};
 use stead_replication::source::{self, SourceEvent, SourceInput, TargetId, Verified};
+use stead_replication::sync::SyncMessage;
 use stead_replication::{Encoded, ReadRequest, ReadResult, Source, SourceOutput, Ticket};
 
 use super::commands::{Pending, stuck};
 use super::drivers::Drivers;
 use super::joint::Joint;
+use super::level::Levels;
 use super::link::Wire;
 use super::memory::Memory;
 use super::paths::Paths;
@@ -78,6 +80,7 @@ pub(super) struct Pump {
     since: Vec<Since>,
     pending: Pending,
     drains: Drains,
+    levels: Levels,
     shown: Instant,
     stopping: bool,
 }
@@ -95,8 +98,9 @@ impl Pump {
         let since = spec.targets.iter().map(|_| Since::new()).collect();
         let pending = Pending::default();
         let drains = Drains::new(&wiring.drivers);
-        let shown = Instant::now();
-        Pump { source, spec, wiring, wires: BTreeMap::new(), since, pending, drains, shown, stopping: false }
+        let levels = Levels::new(&spec.targets);
+        let (shown, wires) = (Instant::now(), BTreeMap::new());
+        Pump { source, spec, wiring, wires, since, pending, drains, levels, shown, stopping: false }
     }
 
     pub(super) fn run(mut self) {
@@ -106,6 +110,7 @@ impl Pump {
                 self.tell(SourceInput::Command(source::Command::Pause { target }));
             }
         }
+        self.begin_levels();
         while !self.stopping {
             self.show();
             self.turn();
@@ -116,7 +121,8 @@ impl Pump {
     /// Waits for one cause of work and does it.
     fn turn(&mut self) {
         let now = Instant::now();
-        let timeout = self.source.poll_timeout().map_or(IDLE, |(at, _)| at.saturating_duration_since(now)).min(IDLE);
+        let due = self.source.poll_timeout().map(|(at, _)| at).into_iter().chain(self.levels.due()).min();
+        let timeout = due.map_or(IDLE, |at| at.saturating_duration_since(now)).min(IDLE);
         let captured = if self.source.wants_captured() { self.wiring.captured.clone() } else { never() };
         let events = self.wiring.events.clone();
         select! {
@@ -130,6 +136,22 @@ impl Pump {
         if self.source.poll_timeout().is_some_and(|(at, _)| at <= Instant::now()) {
             self.source.handle_timeout(Instant::now());
             self.outputs();
+        }
+        self.turn_levels();
+    }
+
+    fn begin_levels(&mut self) {
+        let begun = self.wiring.drivers.mount().map(|mount| self.levels.begin(mount));
+        if let Some(Err(why)) = begun {
+            tracing::error!(set = %self.spec.set, why, "the set cannot be synchronous");
+            self.levels = Levels::default();
+        }
+    }
+
+    fn turn_levels(&mut self) {
+        let Some(mount) = self.wiring.drivers.mount() else { return };
+        for (target, message) in self.levels.turn(&self.source, mount) {
+            self.tell(SourceInput::Control { target, bytes: message.encode() });
         }
     }
 
@@ -335,7 +357,12 @@ impl Pump {
             SourceEvent::Confirmed { captured } => {
                 self.wiring.retain.iter().for_each(|retain| retain.store(captured, Relaxed));
             }
-            SourceEvent::Undone { .. } | SourceEvent::Control { .. } => {}
+            SourceEvent::Control { target, bytes } => {
+                if let Some(message) = SyncMessage::decode(&bytes) {
+                    self.levels.received(target, message);
+                }
+            }
+            SourceEvent::Undone { .. } => {}
         }
     }
 
@@ -368,7 +395,9 @@ impl Pump {
             let node = &self.spec.targets[target as usize].node;
             let since = &mut self.since[target as usize];
             let (capture, (_, covered)) = (self.wiring.drivers.names(), self.drains.now());
-            all.push(view::status(&self.spec, node, capture, self.wiring.incarnation, covered, &view, since));
+            let mut status = view::status(&self.spec, node, capture, self.wiring.incarnation, covered, &view, since);
+            status.details.sync = self.levels.status(target);
+            all.push(status);
         }
         *lock(&self.wiring.status) = all;
     }
