@@ -151,8 +151,9 @@ fn volume_id(fd: BorrowedFd<'_>, shape: HandleShape) -> Result<VolumeId, DiskErr
         _ => 0,
     };
     let uuid = match sys::fs_uuid(fd) {
-        Ok(uuid) => uuid,
-        Err(_) => fs_number(fd).map_err(DiskError::at("stat the file system of", "the root"))?,
+        // Some file systems (tmpfs) have a UUID of zeros.
+        Ok(uuid) if uuid != [0; 16] => uuid,
+        _ => fs_number(fd).map_err(DiskError::at("stat the file system of", "the root"))?,
     };
     Ok(VolumeId { uuid, subvolume })
 }

@@ -15,7 +15,8 @@ pub(crate) struct Target<'a> {
 }
 
 impl Target<'_> {
-    fn path(&self) -> CString {
+    /// Its name in /proc.
+    pub(crate) fn path(&self) -> CString {
         CString::new(format!("/proc/self/fd/{}", self.fd.as_raw_fd())).expect("digits hold no zero")
     }
 }

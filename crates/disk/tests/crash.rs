@@ -68,7 +68,8 @@ fn power_cuts(kind: &str, megabytes: u64, seed: u64) {
             operate(&mut source, &mut unnamed, &mut random, choice);
             for (n, record) in source.log[before..].iter().enumerate() {
                 let sequence = (before + n + 1) as u64;
-                let head = EntryHead { epoch: 1, incarnation: 1, first: sequence, last: sequence, consistent: true };
+                let (epoch, incarnation, first, last) = (1, 1, sequence, sequence);
+                let head = EntryHead { epoch, incarnation, first, last, consistent: true, ..EntryHead::default() };
                 journal.append(&head, record).unwrap();
             }
             journal.sync().unwrap();

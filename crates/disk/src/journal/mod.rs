@@ -13,7 +13,8 @@
 //!           8 len u32 of the payload · flags u32 (1: consistent point after it)
 //!          16 epoch u64 · incarnation u64 · first u64 · last u64: the sequences of its records
 //!          48 durable u64: bytes of the segment that were durable when the entry was written
-//!          56 payload · anything to a multiple of 8
+//!          56 capture u64 · captured u64: the run of capture at the source, and how far its ring was read (not in version 1)
+//!          72 payload (version 1: at 56) · anything to a multiple of 8
 //! ```
 //! What was being written in a crash is torn, and not damage: reading ends there. It is damage where it lies before a
 //! later entry's `durable`, or before the next segment's `previous_len`.
@@ -28,7 +29,7 @@ use stead_model::{Incarnation, Position, Sequence};
 use zerocopy::IntoBytes;
 
 use crate::DiskError;
-use format::{PAYLOAD_BYTES_MAX, RawEntry, SEGMENT_HEAD_BYTES, SegmentHead, entry_bytes, segment_name};
+use format::{PAYLOAD_BYTES_MAX, RawEntry, SEGMENT_HEAD_BYTES, SegmentHead, VERSION, entry_bytes, segment_name};
 
 pub use read::Entries;
 pub use storage::{DirStorage, Storage};
@@ -66,6 +67,10 @@ pub struct EntryHead {
     pub last: Sequence,
     /// The state after this entry is a consistent point.
     pub consistent: bool,
+    /// Run of the capture process at the source; 0 where nobody said.
+    pub capture: u64,
+    /// How far that run's ring was read when the entry was made.
+    pub captured: u64,
 }
 
 impl EntryHead {
@@ -146,6 +151,7 @@ pub struct Journal<S: Storage = DirStorage> {
 #[derive(Clone, Debug, Default)]
 struct Segment {
     number: u64,
+    version: u16,
     /// Where its entries end.
     len: u64,
     /// Bytes that its file has.
@@ -157,7 +163,9 @@ struct Segment {
 impl Segment {
     fn note(&mut self, head: &EntryHead) {
         match self.runs.last_mut() {
-            Some(run) if (run.epoch, run.incarnation) == (head.epoch, head.incarnation) => run.last = head.last,
+            Some(run) if (run.epoch, run.incarnation) == (head.epoch, head.incarnation) => {
+                (run.last, run.capture, run.captured) = (head.last, head.capture, head.captured);
+            }
             _ => self.runs.push(*head),
         }
     }
@@ -226,7 +234,7 @@ impl<S: Storage> Journal<S> {
         if bytes > PAYLOAD_BYTES_MAX {
             return Err(JournalError::TooLarge { bytes });
         }
-        let needs = entry_bytes(bytes);
+        let needs = entry_bytes(bytes, VERSION);
         let current = self.current();
         if current.len + needs > current.allocated {
             self.sync()?;
@@ -262,7 +270,7 @@ impl<S: Storage> Journal<S> {
 
     /// All entries in order.
     pub fn entries(&mut self) -> Entries<'_, S> {
-        let segments = self.segments.iter().map(|segment| (segment.number, segment.len)).collect();
+        let segments = self.segments.iter().map(|segment| (segment.number, segment.version, segment.len)).collect();
         Entries::new(&mut self.storage, segments)
     }
 
@@ -294,6 +302,13 @@ impl<S: Storage> Journal<S> {
     /// Position after the last entry; `None` where there is none.
     pub fn last(&self) -> Option<Position> {
         self.segments.iter().rev().find_map(|segment| segment.runs.last()).map(EntryHead::position)
+    }
+
+    /// `capture` and `captured` of the last entry; after [`Journal::open`]: of the last durable one. `None` where there is
+    /// no entry.
+    pub fn last_captured(&self) -> Option<(u64, u64)> {
+        let last = self.segments.iter().rev().find_map(|segment| segment.runs.last());
+        last.map(|head| (head.capture, head.captured))
     }
 
     /// Bytes of all segments.
@@ -334,7 +349,7 @@ impl<S: Storage> Journal<S> {
         self.storage.write(&name, 0, &[head.as_bytes()]).map_err(failed())?;
         self.storage.sync(&name).map_err(failed())?;
         self.storage.sync_names().map_err(failed())?;
-        self.segments.push(Segment { number, len: SEGMENT_HEAD_BYTES, allocated, runs: Vec::new() });
+        self.segments.push(Segment { number, version: VERSION, len: SEGMENT_HEAD_BYTES, allocated, runs: Vec::new() });
         self.durable = SEGMENT_HEAD_BYTES;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Finding the end of a journal, and reading it.
 
 use super::format::{
-    ENTRY_HEAD_BYTES, RawEntry, SEGMENT_HEAD_BYTES, Segment as HeadOf, SegmentHead, VERSION, entry_bytes, segment_name,
+    RawEntry, SEGMENT_HEAD_BYTES, Segment as HeadOf, SegmentHead, VERSION, entry_bytes, entry_head_bytes, segment_name,
     segment_number,
 };
 use super::{Entry, JournalError, SPARE_PREFIX, Segment, Storage};
@@ -66,7 +66,7 @@ fn heads(
         let mut bytes = [0; SEGMENT_HEAD_BYTES as usize];
         let len = storage.read(&name, 0, &mut bytes).map_err(DiskError::at("read", &name))?;
         match SegmentHead::read(&bytes[..len], number) {
-            HeadOf::Good { previous, previous_len } => heads.push((previous, previous_len)),
+            HeadOf::Good { previous, previous_len, .. } => heads.push((previous, previous_len)),
             HeadOf::Version(version) => {
                 return Err(JournalError::Version { segment: number, version, known: VERSION });
             }
@@ -96,7 +96,7 @@ fn read_segment(
     let was_durable = match ends_at {
         Some(end) => end,
         // Was anything behind the end durable once? A later entry tells.
-        None => durable.max(later_durable(storage, number, segment.len)?),
+        None => durable.max(later_durable(storage, &segment)?),
     };
     Ok(if was_durable > segment.len { Err((segment.len, "its checksum is wrong")) } else { Ok(segment) })
 }
@@ -109,45 +109,45 @@ fn read_until(storage: &mut impl Storage, number: u64, end: Option<u64>) -> Resu
     let mut head = [0; SEGMENT_HEAD_BYTES as usize];
     let len = storage.read(&name, 0, &mut head).map_err(failed())?;
     let mut segment = Segment { number, allocated, ..Segment::default() };
-    if !matches!(SegmentHead::read(&head[..len], number), HeadOf::Good { .. }) {
-        return Ok((segment, 0));
-    }
-    segment.len = SEGMENT_HEAD_BYTES;
+    let HeadOf::Good { version, .. } = SegmentHead::read(&head[..len], number) else { return Ok((segment, 0)) };
+    (segment.len, segment.version) = (SEGMENT_HEAD_BYTES, version);
     let mut durable = 0;
     let end = end.unwrap_or(allocated);
     while segment.len < end {
-        let (read, says) = read_entry(storage, number, segment.len, allocated)?;
+        let (read, says) = read_entry(storage, number, version, segment.len, allocated)?;
         let Read::Good(entry) = read else { break };
         segment.note(&entry.head);
-        segment.len += entry_bytes(entry.payload.len() as u64);
+        segment.len += entry_bytes(entry.payload.len() as u64, version);
         durable = durable.max(says);
     }
     Ok((segment, durable))
 }
 
 /// Looks for good entries behind the end: only their `durable` matters.
-fn later_durable(storage: &mut impl Storage, number: u64, end: u64) -> Result<u64, JournalError> {
+fn later_durable(storage: &mut impl Storage, segment: &Segment) -> Result<u64, JournalError> {
+    let Segment { number, version, len: end, .. } = *segment;
+    let head_bytes = entry_head_bytes(version);
     let name = segment_name(number);
     let allocated = storage.len(&name).map_err(DiskError::at("read", &name))?;
     let mut durable = 0;
     let mut at = end + 8;
     let mut buf = vec![0; 1 << 20];
-    while at + ENTRY_HEAD_BYTES <= allocated {
+    while at + head_bytes <= allocated {
         let len = storage.read(&name, at, &mut buf).map_err(DiskError::at("read", &name))?;
-        if (len as u64) < ENTRY_HEAD_BYTES {
+        if (len as u64) < head_bytes {
             break;
         }
-        let places = (len as u64 - ENTRY_HEAD_BYTES) / 8 + 1;
+        let places = (len as u64 - head_bytes) / 8 + 1;
         let mut next = at + places * 8;
         for place in 0..places {
             let from = (place * 8) as usize;
             if buf[from..from + 4] != *b"ENT+" {
                 continue;
             }
-            let (read, says) = read_entry(storage, number, at + place * 8, allocated)?;
+            let (read, says) = read_entry(storage, number, version, at + place * 8, allocated)?;
             if let Read::Good(entry) = read {
                 durable = durable.max(says);
-                next = at + place * 8 + entry_bytes(entry.payload.len() as u64);
+                next = at + place * 8 + entry_bytes(entry.payload.len() as u64, version);
                 break;
             }
         }
@@ -156,18 +156,25 @@ fn later_durable(storage: &mut impl Storage, number: u64, end: u64) -> Result<u6
     Ok(durable)
 }
 
-fn read_entry(storage: &mut impl Storage, number: u64, at: u64, allocated: u64) -> Result<(Read, u64), JournalError> {
+fn read_entry(
+    storage: &mut impl Storage,
+    number: u64,
+    version: u16,
+    at: u64,
+    allocated: u64,
+) -> Result<(Read, u64), JournalError> {
     let name = segment_name(number);
     let failed = || DiskError::at("read", &name);
-    let mut head = [0; ENTRY_HEAD_BYTES as usize];
+    let head_bytes = entry_head_bytes(version);
+    let mut head = vec![0; head_bytes as usize];
     let len = storage.read(&name, at, &mut head).map_err(failed())?;
-    let Some(raw) = RawEntry::read(&head[..len]) else { return Ok((Read::None, 0)) };
-    if at + ENTRY_HEAD_BYTES + raw.payload_len() > allocated {
+    let Some(raw) = RawEntry::read(&head[..len], version) else { return Ok((Read::None, 0)) };
+    if at + head_bytes + raw.payload_len() > allocated {
         return Ok((Read::None, 0));
     }
     let mut payload = vec![0; raw.payload_len() as usize];
-    let len = storage.read(&name, at + ENTRY_HEAD_BYTES, &mut payload).map_err(failed())?;
-    if len < payload.len() || !raw.is_of(&payload, number) {
+    let len = storage.read(&name, at + head_bytes, &mut payload).map_err(failed())?;
+    if len < payload.len() || !raw.is_of(&payload, number, version) {
         return Ok((Read::None, 0));
     }
     Ok((Read::Good(Entry { head: raw.head(), payload }), raw.durable()))
@@ -177,13 +184,13 @@ fn read_entry(storage: &mut impl Storage, number: u64, at: u64, allocated: u64) 
 #[derive(Debug)]
 pub struct Entries<'a, S: Storage> {
     storage: &'a mut S,
-    /// Number and length of the segments still to be read, the next one last.
-    segments: Vec<(u64, u64)>,
+    /// Number, version and length of the segments still to be read, the next one last.
+    segments: Vec<(u64, u16, u64)>,
     at: u64,
 }
 
 impl<'a, S: Storage> Entries<'a, S> {
-    pub(super) fn new(storage: &'a mut S, mut segments: Vec<(u64, u64)>) -> Self {
+    pub(super) fn new(storage: &'a mut S, mut segments: Vec<(u64, u16, u64)>) -> Self {
         segments.reverse();
         Entries { storage, segments, at: SEGMENT_HEAD_BYTES }
     }
@@ -194,15 +201,15 @@ impl<S: Storage> Iterator for Entries<'_, S> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let (number, len) = *self.segments.last()?;
+            let (number, version, len) = *self.segments.last()?;
             if self.at >= len {
                 self.segments.pop();
                 self.at = SEGMENT_HEAD_BYTES;
                 continue;
             }
-            match read_entry(self.storage, number, self.at, len) {
+            match read_entry(self.storage, number, version, self.at, len) {
                 Ok((Read::Good(entry), _)) => {
-                    self.at += entry_bytes(entry.payload.len() as u64);
+                    self.at += entry_bytes(entry.payload.len() as u64, version);
                     return Some(Ok(entry));
                 }
                 Ok((Read::None, _)) => {

@@ -163,8 +163,15 @@ fn options() -> JournalOptions {
 fn entry(n: u64) -> Entry {
     let mut random = Random(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let len = random.below(1500) as usize;
-    let head =
-        EntryHead { epoch: 1, incarnation: 1 + n / 40, first: n * 3, last: n * 3 + 2, consistent: n.is_multiple_of(5) };
+    let head = EntryHead {
+        epoch: 1,
+        incarnation: 1 + n / 40,
+        first: n * 3,
+        last: n * 3 + 2,
+        consistent: n.is_multiple_of(5),
+        capture: 7,
+        captured: n,
+    };
     Entry { head, payload: (0..len).map(|_| random.next() as u8).collect() }
 }
 
@@ -350,15 +357,37 @@ fn the_format_is_as_drawn() {
     let dir = tempfile::tempdir().unwrap();
     let options = JournalOptions { segment_bytes: 4096, bytes_max: 1 << 20 };
     let mut journal = Journal::open(dir.path(), options).unwrap();
-    let head = EntryHead { epoch: 1, incarnation: 2, first: 3, last: 4, consistent: true };
+    let head = EntryHead { epoch: 1, incarnation: 2, first: 3, last: 4, consistent: true, capture: 10, captured: 11 };
     journal.append(&head, b"five!").unwrap();
     journal.sync().unwrap();
     journal.append(&EntryHead { first: 5, last: 9, consistent: false, ..head }, b"").unwrap();
     journal.sync().unwrap();
     let bytes = std::fs::read(dir.path().join("0000000000000001.journal")).unwrap();
-    let hex: String = bytes[..176].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = bytes[..208].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, include_str!("../../tests/golden/journal.hex").trim());
-    assert!(bytes[176..].iter().all(|byte| *byte == 0));
+    assert!(bytes[208..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn version_1_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let hex = include_str!("../../tests/golden/journal-1.hex").trim();
+    let mut bytes: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    bytes.resize(4096, 0);
+    std::fs::write(dir.path().join("0000000000000001.journal"), bytes).unwrap();
+    let mut journal = Journal::open(dir.path(), options()).unwrap();
+    let head = EntryHead { epoch: 1, incarnation: 2, first: 3, last: 4, consistent: true, ..EntryHead::default() };
+    let first = Entry { head, payload: b"five!".to_vec() };
+    let head = EntryHead { first: 5, last: 9, consistent: false, ..head };
+    let new = EntryHead { first: 10, last: 10, capture: 3, captured: 4, ..head };
+    assert_eq!(journal.last_captured(), Some((0, 0)));
+    journal.append(&new, b"new").unwrap();
+    journal.sync().unwrap();
+    let mut journal = Journal::open(dir.path(), options()).unwrap();
+    let expected = [first, Entry { head, payload: Vec::new() }, Entry { head: new, payload: b"new".to_vec() }];
+    assert_eq!(all(&mut journal), expected);
+    assert_eq!(journal.last_captured(), Some((3, 4)));
 }
 
 #[test]

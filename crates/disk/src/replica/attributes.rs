@@ -18,6 +18,7 @@ impl Replica {
         operation: &'static str,
         act: impl Fn(&mut Handles) -> Result<(), Errno>,
     ) -> Result<(), ApplyError> {
+        self.before_object(file)?;
         let mut done = act(&mut self.handles);
         if matches!(done, Err(Errno::PERM | Errno::ACCESS)) {
             self.unlock(file)?;
@@ -77,9 +78,7 @@ impl Replica {
         }
         self.on_handle(file, "set the owner of", |handles| handles.set_owner_and_mode(file, attr))?;
         self.handles.set_times(file, Some(attr.atime()), Some(attr.mtime()));
-        if self.proven(file).is_some() {
-            self.advance(file, attr.ctime(), attr.size);
-        }
+        self.came(file, attr);
         Ok(())
     }
 
@@ -93,11 +92,10 @@ impl Replica {
         if mask.has(AttrMask::MODE) || mask.has(AttrMask::OWNER) {
             self.on_handle(file, "set the permissions of", |handles| handles.set_mode(file, attr))?;
         }
+        self.before_object(file)?;
         let time = |kind, time| mask.has(kind).then_some(time);
         self.handles.set_times(file, time(AttrMask::ATIME, attr.atime()), time(AttrMask::MTIME, attr.mtime()));
-        if self.proven(file).is_some() {
-            self.advance(file, attr.ctime(), attr.size);
-        }
+        self.came(file, attr);
         Ok(())
     }
 

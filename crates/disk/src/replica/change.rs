@@ -99,6 +99,7 @@ impl Replica {
 
     /// A new file is equal until a change is lost.
     fn born(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
+        self.before_object(record.file)?;
         self.handles.set_times(record.file, Some(record.attr.atime()), Some(record.attr.mtime()));
         self.advance(record.file, record.attr.ctime(), record.attr.size);
         Ok(())
@@ -108,6 +109,7 @@ impl Replica {
         if self.handle(record.file)?.is_none() {
             return self.skip(record, record.file);
         }
+        self.map.touch(record.file);
         if let Some((dir, name)) = self.place(record, record.parent, record.name)? {
             self.put(record.file, &dir, &name, None, FileId::NONE)?;
         }
@@ -143,6 +145,7 @@ impl Replica {
 
     fn renamed(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
         let (file, names) = (record.file, &record.names);
+        self.map.touch(file);
         let old = self.place(record, record.parent, record.name)?;
         let new = self.place(record, names.parent2, record.name2)?;
         if record.c & RenameFlags::EXCHANGE.bits() != 0 {
@@ -171,6 +174,7 @@ impl Replica {
         let file = record.file;
         let is_dir = self.map.get(file).is_some_and(|slot| slot.is_dir());
         if record.attr.mode != 0 && is_dir && self.handle(file)?.is_some() {
+            self.before_object(file)?;
             self.handles.set_times(file, None, Some(record.attr.mtime()));
         }
         Ok(())
@@ -216,6 +220,9 @@ impl Replica {
     ) -> Result<(), ApplyError> {
         let (file, victim) = (record.file, record.names.victim);
         let (file_here, victim_here) = (self.handle(file)?.is_some(), self.handle(victim)?.is_some());
+        if victim_here {
+            self.before_object(victim)?;
+        }
         if victim_here && self.map.get(victim).is_some_and(|slot| slot.is_dir()) {
             self.handles.keep_mtime(victim).map_err(|errno| self.failed("stat", victim, errno))?;
         }

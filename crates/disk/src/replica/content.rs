@@ -23,6 +23,7 @@ impl Replica {
 
     pub(super) fn truncate(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
         // Also where the size is so already: what is allocated beyond the end goes.
+        self.before_content(record.file, record.a, u64::MAX)?;
         self.handles.sized(record.file, None);
         self.on_fd(record.file, "truncate", |fd| rustix::fs::ftruncate(fd, record.a))?;
         self.follow(record)
@@ -36,6 +37,7 @@ impl Replica {
             return Err(ApplyError::Corrupt { file, kind, what: "a mode of allocation that cannot be repeated" });
         }
         if record.b > 0 {
+            self.before_content(file, record.a, record.b)?;
             self.handles.sized(file, None);
             self.on_fd(file, "allocate", |fd| allocate(fd, mode, record.a, record.b))?;
         }
@@ -51,6 +53,7 @@ impl Replica {
         self.on_handle(file, "read the capability of", |handles| handles.keep_capability(file))?;
         self.map.disprove(file);
         if record.data.is_empty() {
+            self.before_content(file, record.a, record.b)?;
             return self.on_fd(file, "punch a hole into", |fd| punch(fd, record.a, record.b));
         }
         self.write_at(file, record.a, record.data)
@@ -60,6 +63,7 @@ impl Replica {
         if self.handles.size(file) == Some(size) {
             return Ok(());
         }
+        self.before_content(file, size, u64::MAX)?;
         self.on_fd(file, "set the size of", |fd| match rustix::fs::fstat(fd)?.st_size as u64 == size {
             true => Ok(()),
             false => rustix::fs::ftruncate(fd, size),
@@ -110,6 +114,7 @@ impl Replica {
     }
 
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> Result<(), ApplyError> {
+        self.before_content(file, offset, data.len() as u64)?;
         self.on_fd(file, "write", |fd| write_all(fd, data, offset))?;
         self.handles.grown(file, offset + data.len() as u64);
         self.bytes += data.len() as u64;
@@ -128,7 +133,7 @@ impl Replica {
     }
 }
 
-fn write_all(fd: BorrowedFd<'_>, mut data: &[u8], mut offset: u64) -> Result<(), Errno> {
+pub(super) fn write_all(fd: BorrowedFd<'_>, mut data: &[u8], mut offset: u64) -> Result<(), Errno> {
     while !data.is_empty() {
         match rustix::io::pwrite(fd, data, offset) {
             Ok(0) => return Err(Errno::IO),
@@ -160,7 +165,7 @@ fn allocate(fd: BorrowedFd<'_>, mode: FallocateFlags, offset: u64, len: u64) -> 
     Ok(())
 }
 
-fn punch(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<(), Errno> {
+pub(super) fn punch(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<(), Errno> {
     let size = rustix::fs::fstat(fd)?.st_size as u64;
     if offset >= size || len == 0 {
         return Ok(());
@@ -226,7 +231,7 @@ fn has_data(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<bool, Errno> {
     }
 }
 
-fn read_at(fd: BorrowedFd<'_>, out: &mut [u8], offset: u64) -> Result<usize, Errno> {
+pub(super) fn read_at(fd: BorrowedFd<'_>, out: &mut [u8], offset: u64) -> Result<usize, Errno> {
     let mut done = 0;
     while done < out.len() {
         match rustix::io::pread(fd, &mut out[done..], offset + done as u64) {

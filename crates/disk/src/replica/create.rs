@@ -61,6 +61,7 @@ impl Replica {
         if !dir.id.is_some_and(|id| self.handles.is_plain(id)) {
             return Ok(false);
         }
+        self.before_name(dir, name)?;
         match make_named(dir, name, attr, symlink) {
             Ok((fd, path_only)) => {
                 self.take_in(file, attr, fd, path_only, dir.volume())?;
@@ -81,9 +82,10 @@ impl Replica {
         path_only: bool,
         volume: usize,
     ) -> Result<(), ApplyError> {
-        self.write_id(file, Target { fd: fd.as_fd(), path_only })?;
         let local = file_id_of(&self.ground.volumes[volume].root, fd.as_fd());
         let local = local.map_err(|errno| self.failed("identify", file, errno))?;
+        self.note_new(local)?;
+        self.write_id(file, Target { fd: fd.as_fd(), path_only })?;
         self.handles.forget(file);
         self.map.insert(Slot::new(file, local, attr.mode));
         self.map.mark(file, self.mark);
@@ -95,7 +97,12 @@ impl Replica {
     /// Takes what has the name as the source's file: it is of the same type, and nobody else's.
     pub(super) fn adopt(&mut self, file: FileId, attr: &Attr, local: FileId) -> Result<bool, ApplyError> {
         let root = &self.ground.volumes[local.volume as usize].root;
-        let opened = super::handles::open(root, local, (attr.mode >> 12) as u8);
+        let kind = (attr.mode >> 12) as u8;
+        let mut opened = super::handles::open(root, local, kind, self.images.is_none());
+        if self.images.is_some() && matches!(opened, Err(Errno::PERM | Errno::ACCESS)) {
+            self.before_local(local)?;
+            opened = super::handles::open(&self.ground.volumes[local.volume as usize].root, local, kind, true);
+        }
         let Some((fd, path_only, taken)) = opened.map_err(|errno| self.failed("open", file, errno))? else {
             return Ok(false);
         };
@@ -106,6 +113,7 @@ impl Replica {
         if let Some(flags) = taken {
             self.handles.restore_flags(file, flags);
         }
+        self.before_object(file)?;
         self.unlock(file)?;
         self.write_id(file, handle.target())?;
         Ok(true)

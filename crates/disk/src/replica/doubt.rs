@@ -2,7 +2,7 @@
 //! proves anything, and what loses its name is held: the name that it has now may be among what was lost.
 
 use stead_model::record::flags;
-use stead_model::{FileId, Kind, Record, Time};
+use stead_model::{Attr, FileId, Kind, Record, Time};
 
 use super::Replica;
 
@@ -85,7 +85,39 @@ impl Replica {
     pub(super) fn advance(&mut self, file: FileId, ctime: Time, size: u64) {
         if self.doubts.is_empty() {
             self.map.prove(file, ctime, size);
+        } else {
+            self.map.touch(file);
         }
+    }
+
+    /// A change of the file came; where it was proven before, it is so again.
+    pub(super) fn came(&mut self, file: FileId, attr: &Attr) {
+        if self.proven(file).is_some() {
+            self.advance(file, attr.ctime(), attr.size);
+        } else {
+            self.map.touch(file);
+        }
+    }
+
+    /// The source has synced its file system: what comes from now on is of a new generation. With one such word at the
+    /// end of each sync, begun after the last word, what came before the last word is durable there; so after an unclean
+    /// boot of the source doubt all since [`Replica::generation`] - 1. It is durable with the next checkpoint. Returns
+    /// the new generation.
+    pub fn source_synced(&mut self) -> u32 {
+        self.map.generation = self.map.generation.saturating_add(1);
+        self.map.generation
+    }
+
+    /// Generation of what comes now.
+    pub fn generation(&self) -> u32 {
+        self.map.generation
+    }
+
+    /// The source may have lost what came in that generation or later: of none of those files anything is proven any
+    /// more, so that the next difference scan compares them by hash. Returns how many they are. It is durable with the
+    /// next checkpoint.
+    pub fn doubt_since(&mut self, generation: u32) -> u64 {
+        self.map.disprove_since(generation)
     }
 }
 

@@ -31,6 +31,17 @@ pub enum OpenError {
         /// Where.
         offset: u64,
     },
+    /// The undo log is damaged where no crash can have damaged it: the state that it keeps cannot be brought back whole.
+    #[error("the undo log {path} is damaged at byte {offset}: remove it, and mirror the set anew")]
+    DamagedImages {
+        /// The log.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+    },
+    /// Rolling back had begun and cannot be finished.
+    #[error("the replica cannot be rolled back: {0}")]
+    RollBack(#[source] Box<ApplyError>),
 }
 
 /// What kind of failure a record met, for the decision what to do next.
@@ -44,8 +55,12 @@ pub enum Class {
     ReadOnly,
     /// Not permitted (EPERM, EACCES, ETXTBSY, EBUSY).
     Denied,
-    /// Name or path too long for the target's file system.
+    /// Name or path too long for the target's file system (ENAMETOOLONG).
     NameTooLong,
+    /// The file is larger than the target's file system, or a limit of the process, allows (EFBIG).
+    FileTooLarge,
+    /// More links than the target's file system allows (EMLINK).
+    TooManyLinks,
     /// An xattr, ACL, flag or file type that the target's file system does not know.
     NotSupported,
     /// Anything else that the kernel said.
@@ -85,6 +100,26 @@ pub enum ApplyError {
         /// What is wrong.
         what: &'static str,
     },
+    /// The undo log has no room left. Nothing was changed: make room, or give up the images
+    /// ([`Replica::drop_images`](super::Replica::drop_images)).
+    #[error("no room to keep what is about to change in {}: {why}", path.display())]
+    NoRoom {
+        /// The undo log.
+        path: PathBuf,
+        /// What the kernel said, or the limit.
+        why: String,
+    },
+    /// It cannot be done now.
+    #[error("cannot {what} amid {amid}")]
+    Amid {
+        /// What was asked for.
+        what: &'static str,
+        /// What is under way.
+        amid: &'static str,
+    },
+    /// No earlier state was kept.
+    #[error("no earlier state of the replica was kept")]
+    NoImages,
     /// The file-id map cannot be written.
     #[error(transparent)]
     Map(#[from] DiskError),
@@ -99,13 +134,44 @@ impl Class {
             Errno::ROFS => Class::ReadOnly,
             Errno::PERM | Errno::ACCESS | Errno::TXTBSY | Errno::BUSY => Class::Denied,
             Errno::NAMETOOLONG => Class::NameTooLong,
+            Errno::FBIG => Class::FileTooLarge,
+            Errno::MLINK => Class::TooManyLinks,
             Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS => Class::NotSupported,
             _ => Class::Io,
         }
     }
 }
 
+impl Class {
+    /// What to do about it, for people.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Class::NoSpace => "Make room on the target's file system; it goes on by itself",
+            Class::Quota => "Raise the quota of the owner on the target's file system; it goes on by itself",
+            Class::ReadOnly => "Mount the target's file system writable; look into the kernel log for why it is not",
+            Class::Denied => "Look for what forbids it: a mount, a security module, a process that has it open",
+            Class::NameTooLong => "Rename it on the source, or put the replica on a file system with longer names",
+            Class::FileTooLarge => {
+                "Put the replica on a file system with larger files, or raise the limit of the daemon"
+            }
+            Class::TooManyLinks => "Put the replica on a file system with more links to one file",
+            Class::NotSupported => "Put the replica on a file system that knows it, or go without such features",
+            Class::Io => "Look at the kernel log and at the disk of the target",
+        }
+    }
+}
+
 impl ApplyError {
+    /// What to do about it, for people; `None` where only a new mirror helps.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            ApplyError::Failed { class, .. } => Some(class.remedy()),
+            ApplyError::NoRoom { .. } => Some("Make room beside the replica's state, or let the last good image go"),
+            ApplyError::Map(error) => Some(Class::of(Errno::from_io_error(&error.cause).unwrap_or(Errno::IO)).remedy()),
+            _ => None,
+        }
+    }
+
     /// The class of a failed system call.
     pub fn class(&self) -> Option<Class> {
         match self {

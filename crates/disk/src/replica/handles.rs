@@ -333,7 +333,13 @@ impl Open {
 }
 
 /// Opens a file of the replica for whatever may have to be done with it. Returns flags that had to be taken away.
-pub(super) fn open(root: &Root, local: FileId, kind: u8) -> Result<Option<(OwnedFd, bool, Option<u32>)>> {
+/// With `unlocks`; else a locked file is refused with EPERM.
+pub(super) fn open(
+    root: &Root,
+    local: FileId,
+    kind: u8,
+    unlocks: bool,
+) -> Result<Option<(OwnedFd, bool, Option<u32>)>> {
     let common = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = match kind {
         0o10 => OFlags::RDWR | OFlags::NOATIME | common,
@@ -341,7 +347,7 @@ pub(super) fn open(root: &Root, local: FileId, kind: u8) -> Result<Option<(Owned
         _ => OFlags::PATH | OFlags::NOFOLLOW,
     };
     match open_by_id(root, local, flags) {
-        Err(Errno::PERM | Errno::ACCESS) if kind == 0o10 => {
+        Err(Errno::PERM | Errno::ACCESS) if kind == 0o10 && unlocks => {
             let Some(fd) = open_by_id(root, local, OFlags::RDONLY | OFlags::NOATIME | common)? else { return Ok(None) };
             let taken = unlock(fd.as_fd())?.ok_or(Errno::PERM)?;
             Ok(open_by_id(root, local, flags)?.map(|fd| (fd, false, Some(taken))))
@@ -362,7 +368,7 @@ pub(super) fn unlock(fd: BorrowedFd<'_>) -> Result<Option<u32>> {
     }
 }
 
-fn change_flags(fd: BorrowedFd<'_>, flags: u32) -> Result<()> {
+pub(super) fn change_flags(fd: BorrowedFd<'_>, flags: u32) -> Result<()> {
     let now = match sys::flags(fd) {
         Ok(now) => now,
         Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::BADF) if flags == 0 => return Ok(()),

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, RawDir, RenameFlags};
@@ -13,6 +13,11 @@ use stead_model::FileId;
 use super::ground::DIR;
 use super::names::Dir;
 use super::{ApplyError, Replica};
+
+/// In a holding directory: what was removed and is kept for a while.
+pub(super) const KEPT: &[u8] = b"kept";
+/// In a holding directory: what never came from the source and was moved aside.
+pub(super) const ASIDE: &[u8] = b"aside";
 
 impl Replica {
     /// Finds what was held when the replica was closed.
@@ -94,6 +99,7 @@ impl Replica {
         if dir.id.is_none() && *hold_name == *name {
             return Ok(());
         }
+        self.before_name(dir, name)?;
         let rename = || rustix::fs::renameat_with(dir.fd(), name, holding.fd(), hold_name, RenameFlags::NOREPLACE);
         let mut done = rename();
         if matches!(done, Err(Errno::PERM | Errno::ACCESS)) {
@@ -138,10 +144,51 @@ impl Replica {
         for volume in 0..self.ground.volumes.len() {
             let holding = self.holding(volume);
             let names = entries(&holding);
-            let names = names.map_err(|errno| self.failed("list the holding directory of", FileId::NONE, errno))?;
+            let mut names = names.map_err(|errno| self.failed("list the holding directory of", FileId::NONE, errno))?;
+            names.retain(|(name, _)| !is_apart(name));
             self.purge(&holding, names, true)?;
         }
         Ok(())
+    }
+
+    /// How many objects [`Replica::purge_holding`] would remove.
+    pub(super) fn count_unclaimed(&mut self) -> Result<u64, ApplyError> {
+        let mut count = 0;
+        for volume in 0..self.ground.volumes.len() {
+            let counted = self.count_in(volume);
+            count += counted.map_err(|errno| self.failed("list the holding directory of", FileId::NONE, errno))?;
+        }
+        Ok(count)
+    }
+
+    fn count_in(&self, volume: usize) -> Result<u64, Errno> {
+        let holding = self.holding(volume);
+        let root = &self.ground.volumes[volume].root;
+        let mut count = 0;
+        let mut waiting = Vec::new();
+        let mut look = |dir: &Dir, waiting: &mut Vec<FileId>| -> Result<(), Errno> {
+            for (name, kind) in entries(dir)? {
+                if is_apart(&name) && Arc::ptr_eq(&dir.fd, &holding.fd) {
+                    continue;
+                }
+                let Some(local) = crate::volume::file_id_at(root, dir.fd(), &name)? else { continue };
+                if self.map.id_of(local).is_some_and(|file| self.lives(file)) {
+                    continue;
+                }
+                count += 1;
+                if kind == FileType::Directory {
+                    waiting.push(local);
+                }
+            }
+            Ok(())
+        };
+        look(&holding, &mut waiting)?;
+        while let Some(local) = waiting.pop() {
+            if let Some(fd) = crate::volume::open_by_id(root, local, DIR)? {
+                look(&Dir { id: None, local, fd: Arc::new(fd) }, &mut waiting)?;
+            }
+        }
+        Ok(count)
     }
 
     /// Removes what has that name, with all beneath it.
@@ -199,10 +246,15 @@ impl Replica {
     ) -> Result<(), ApplyError> {
         let opened = rustix::fs::openat(holding.fd(), name, DIR, Mode::empty());
         let fd = opened.map_err(|errno| self.failed_in("open", holding, name, errno))?;
+        self.before_object_at(holding.volume(), fd.as_fd())?;
         super::handles::unlock(fd.as_fd())
             .map_err(|errno| self.failed_in("clear the flags of", holding, name, errno))?;
         let dir = Dir { id: None, local: holding.local, fd: Arc::new(fd) };
         let inside = entries(&dir).map_err(|errno| self.failed_in("list", holding, name, errno))?;
+        for (inner, _) in &inside {
+            self.note_name(&dir, inner)?;
+        }
+        self.commit_images()?;
         for (inner, kind) in inside {
             let known = self.lookup(&dir, &inner)?.and_then(|local| self.map.id_of(local));
             let stat = rustix::fs::statat(dir.fd(), &inner, AtFlags::SYMLINK_NOFOLLOW)
@@ -249,6 +301,11 @@ impl Replica {
     }
 }
 
+/// Is it, in a holding directory, none of the objects that wait for a name?
+pub(super) fn is_apart(name: &CStr) -> bool {
+    matches!(name.to_bytes(), KEPT | ASIDE)
+}
+
 enum Held {
     File(FileId),
     Anonymous(u64),
@@ -272,8 +329,13 @@ fn parse(name: &[u8]) -> Option<Held> {
 
 /// Names in a directory, without "." and "..", and what they are.
 pub(super) fn entries(dir: &Dir) -> rustix::io::Result<Vec<(CString, FileType)>> {
+    entries_of(dir.fd())
+}
+
+/// As [`entries`].
+pub(super) fn entries_of(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<(CString, FileType)>> {
     // A descriptor of its own: the kept one has a place in the directory that others use.
-    let fd = rustix::fs::openat(dir.fd(), c".", DIR, Mode::empty())?;
+    let fd = rustix::fs::openat(dir, c".", DIR, Mode::empty())?;
     let mut buf = vec![MaybeUninit::uninit(); 1 << 15];
     let mut found = Vec::new();
     let mut names = RawDir::new(&fd, &mut buf);
@@ -284,7 +346,7 @@ pub(super) fn entries(dir: &Dir) -> rustix::io::Result<Vec<(CString, FileType)>>
         }
         let mut kind = name.file_type();
         if kind == FileType::Unknown {
-            let stat = rustix::fs::statat(dir.fd(), name.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+            let stat = rustix::fs::statat(dir, name.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
             kind = FileType::from_raw_mode(stat.st_mode);
         }
         found.push((name.file_name().into(), kind));

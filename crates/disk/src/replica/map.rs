@@ -23,6 +23,8 @@ pub(super) struct Slot {
     pub proven: bool,
     dirty: bool,
     ctime_nsec: u32,
+    /// The source's state of sync in which something of it came last.
+    pub generation: u32,
     ctime_sec: i64,
     size: u64,
 }
@@ -35,7 +37,8 @@ const UNNAMED: u8 = 0x80;
 impl Slot {
     pub(super) fn new(id: FileId, local: FileId, mode: u32) -> Slot {
         let kind = (mode >> 12) as u8;
-        Slot { id, local, kind, mark: 0, proven: false, dirty: false, ctime_nsec: 0, ctime_sec: 0, size: 0 }
+        let (mark, proven, dirty, ctime_nsec, generation, ctime_sec, size) = (0, false, false, 0, 0, 0, 0);
+        Slot { id, local, kind, mark, proven, dirty, ctime_nsec, generation, ctime_sec, size }
     }
     pub(super) fn is_dir(&self) -> bool {
         self.kind() == 0o04
@@ -63,6 +66,8 @@ pub(super) struct FileMap {
     by_local: HashTable<u32>,
     dirty: Vec<u32>,
     removed: Vec<FileId>,
+    /// Generation of what changes now.
+    pub generation: u32,
 }
 
 impl FileMap {
@@ -81,6 +86,10 @@ impl FileMap {
 
     /// Inserts or replaces the slot of its id. Another id that stood for the same local file is forgotten.
     pub(super) fn insert(&mut self, slot: Slot) {
+        self.insert_stored(Slot { generation: self.generation, ..slot });
+    }
+
+    fn insert_stored(&mut self, slot: Slot) {
         if let Some(other) = self.id_of(slot.local).filter(|other| *other != slot.id) {
             self.remove(other);
         }
@@ -122,8 +131,9 @@ impl FileMap {
     pub(super) fn prove(&mut self, id: FileId, ctime: Time, size: u64) {
         let Some(at) = self.index(id) else { return };
         let slot = &mut self.slots[at as usize];
-        let same = slot.proof() == Some((ctime, size));
+        let same = slot.proof() == Some((ctime, size)) && slot.generation == self.generation;
         (slot.proven, slot.ctime_sec, slot.ctime_nsec, slot.size) = (true, ctime.sec, ctime.nsec, size);
+        slot.generation = self.generation;
         if !same {
             self.note(at);
         }
@@ -133,6 +143,31 @@ impl FileMap {
         let Some(at) = self.index(id).filter(|at| self.slots[*at as usize].proven) else { return };
         self.slots[at as usize].proven = false;
         self.note(at);
+    }
+
+    /// Something of the file came in the generation of now.
+    pub(super) fn touch(&mut self, id: FileId) {
+        let Some(at) = self.index(id).filter(|at| self.slots[*at as usize].generation != self.generation) else {
+            return;
+        };
+        self.slots[at as usize].generation = self.generation;
+        self.note(at);
+    }
+
+    /// Nothing that came in that generation or a later one is proven any more; returns how many files that are.
+    pub(super) fn disprove_since(&mut self, generation: u32) -> u64 {
+        let mut count = 0;
+        for at in 0..self.slots.len() as u32 {
+            let slot = &mut self.slots[at as usize];
+            if slot.id.is_none() || slot.generation < generation {
+                continue;
+            }
+            count += 1;
+            if std::mem::take(&mut slot.proven) {
+                self.note(at);
+            }
+        }
+        count
     }
 
     pub(super) fn set_unnamed(&mut self, id: FileId, unnamed: bool) {
@@ -176,7 +211,8 @@ impl FileMap {
         if stored.is_removed() {
             self.remove(stored.id);
         } else {
-            self.insert(Slot {
+            self.insert_stored(Slot {
+                generation: stored.generation,
                 proven: stored.is_proven(),
                 ctime_sec: stored.ctime_sec,
                 ctime_nsec: stored.ctime_nsec,
@@ -198,7 +234,7 @@ impl FileMap {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = FileMap::default();
+        *self = FileMap { generation: self.generation, ..FileMap::default() };
     }
 
     fn index(&self, id: FileId) -> Option<u32> {
@@ -226,7 +262,10 @@ impl FileMap {
 }
 
 fn stored(slot: &Slot) -> Stored {
-    Stored::new(slot.id, slot.local, slot.kind, slot.proven, slot.ctime_sec, slot.ctime_nsec, slot.size)
+    let Slot { id, local, kind, proven, ctime_sec, ctime_nsec, generation, size, .. } = *slot;
+    let mut stored = Stored::new(id, local, kind, proven, ctime_sec, ctime_nsec, size);
+    stored.generation = generation;
+    stored
 }
 
 fn hash(id: FileId) -> u64 {

@@ -4,17 +4,21 @@
 //!   header   magic "STEADIDS" 8 B · version u16 · zeros 6 B
 //!   batch    magic "IDS+" 4 B · crc32 u32 (of the rest of the head and the entries) · entries u32 · scan u32
 //!            · epoch u64 · incarnation u64 · sequence u64 · heard u64
-//!   entry    id 16 B · local id 16 B · ctime_sec i64 · size u64 · ctime_nsec u32 · kind u8 · proven u8 · zeros 2 B
+//!            · generation u32 · zeros 4 B                                                    (not in version 1)
+//!   entry    id 16 B · local id 16 B · ctime_sec i64 · size u64 · ctime_nsec u32
+//!            · generation u32                                                                (not in version 1)
+//!            · kind u8 · proven u8 · zeros 6 B                                               (2 B in version 1)
 //! ```
 //! kind: type bits of the mode shifted right by 12, with 0x80 for a file that never had a name; 0: the id is removed. A
 //! later entry of an id replaces an earlier one. `scan`: purpose + 1 of a scan that has begun and not
-//! ended. `heard`: the latest time that a record carried. A batch that is cut off or whose checksum is wrong ends the
+//! ended. `heard`: the latest time that a record carried. `generation`: how often the source had synced what the replica
+//! has, so far; of an entry: when something of the file came last. A file of version 1 is written anew at the first checkpoint. A batch that is cut off or whose checksum is wrong ends the
 //! file: it was being written when the machine stopped, and its position never counted. Where the file has grown to
 //! more than twice what it holds, it is written anew beside the old one and renamed over it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use stead_model::{FileId, Position};
@@ -25,9 +29,11 @@ use crate::DiskError;
 
 const NAME: &str = "file-ids";
 const NEW_NAME: &str = "file-ids.new";
+/// The file as it was when images were begun.
+const POINT_NAME: &str = "file-ids.point";
 const MAGIC: [u8; 8] = *b"STEADIDS";
 const BATCH_MAGIC: [u8; 4] = *b"IDS+";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER_BYTES: u64 = size_of::<Header>() as u64;
 const COMPACT_FROM_BYTES: u64 = 1 << 20;
 
@@ -48,6 +54,8 @@ pub(super) struct Progress {
     pub scan: u32,
     /// Latest time of a record, nanoseconds since 1970.
     pub heard: u64,
+    /// How often the source had synced.
+    pub generation: u32,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -61,7 +69,13 @@ struct BatchHead {
     incarnation: u64,
     sequence: u64,
     heard: u64,
+    generation: u32,
+    zeros: [u8; 4],
 }
+
+/// In bytes: of a batch's head and of an entry, in version 1.
+const HEAD_BYTES_V1: usize = size_of::<BatchHead>() - 8;
+const ENTRY_BYTES_V1: usize = size_of::<Stored>() - 8;
 
 /// One entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -72,9 +86,10 @@ pub(super) struct Stored {
     pub ctime_sec: i64,
     pub size: u64,
     pub ctime_nsec: u32,
+    pub generation: u32,
     pub kind: u8,
     proven: u8,
-    zeros: [u8; 2],
+    zeros: [u8; 6],
 }
 
 impl Stored {
@@ -87,10 +102,21 @@ impl Stored {
         ctime_nsec: u32,
         size: u64,
     ) -> Stored {
-        Stored { id, local, ctime_sec, size, ctime_nsec, kind, proven: proven.into(), zeros: [0; 2] }
+        Stored { id, local, ctime_sec, size, ctime_nsec, generation: 0, kind, proven: proven.into(), zeros: [0; 6] }
     }
     pub(super) fn removed(id: FileId) -> Stored {
         Stored::new(id, FileId::NONE, 0, false, 0, 0, 0)
+    }
+    /// Reads an entry of that version.
+    fn read(bytes: &[u8], version: u16) -> Stored {
+        if version >= 2 {
+            return Stored::read_from_bytes(bytes).expect("a whole entry");
+        }
+        let mut whole = [0; size_of::<Stored>()];
+        let at = std::mem::offset_of!(Stored, generation);
+        whole[..at].copy_from_slice(&bytes[..at]);
+        whole[at + 4..].copy_from_slice(&[&bytes[at..], &[0; 4]].concat());
+        Stored::read_from_bytes(&whole).expect("a whole entry")
     }
     pub(super) fn is_removed(&self) -> bool {
         self.kind == 0
@@ -117,7 +143,7 @@ impl MapFile {
         let failed = || DiskError::at("open", path.display());
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed())?;
-        let mut progress = Progress::default();
+        let (mut progress, mut broken) = (Progress::default(), false);
         let mut len = file.metadata().map_err(failed())?.len();
         if len < HEADER_BYTES {
             file.set_len(0).map_err(failed())?;
@@ -127,10 +153,45 @@ impl MapFile {
             sync_dir(dir)?;
             len = HEADER_BYTES;
         } else {
-            len = read_all(&path, &mut file, len, &mut load, &mut progress)?;
-            file.set_len(len).map_err(failed())?;
+            let (end, version) = read_all(&path, &mut file, len, &mut load, &mut progress)?;
+            file.set_len(end).map_err(failed())?;
+            let is_kept = file.metadata().map_err(failed())?.nlink() > 1;
+            (len, broken) = (end, version < VERSION || is_kept);
         }
-        Ok((MapFile { dir: dir.into(), file, len, broken: false }, progress))
+        Ok((MapFile { dir: dir.into(), file, len, broken }, progress))
+    }
+
+    /// Keeps the file as it is now beside it; the next batch must not be appended to it.
+    pub(super) fn keep(dir: &Path) -> Result<(), DiskError> {
+        let (path, point) = (dir.join(NAME), dir.join(POINT_NAME));
+        let failed = || DiskError::at("keep", path.display());
+        Self::unkeep(dir)?;
+        if std::fs::hard_link(&path, &point).is_err() {
+            std::fs::copy(&path, &point).map_err(failed())?;
+            File::open(&point).and_then(|file| file.sync_all()).map_err(failed())?;
+        }
+        sync_dir(dir)
+    }
+
+    /// Removes what was kept.
+    pub(super) fn unkeep(dir: &Path) -> Result<(), DiskError> {
+        match std::fs::remove_file(dir.join(POINT_NAME)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(DiskError::new("remove", dir.join(POINT_NAME).display(), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes what was kept the file again; it may be so already.
+    pub(super) fn bring_back(dir: &Path) -> Result<(), DiskError> {
+        match std::fs::rename(dir.join(POINT_NAME), dir.join(NAME)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(DiskError::new("bring back", dir.join(NAME).display(), error))
+            }
+            // Where both are still one file, the rename did nothing.
+            _ => Self::unkeep(dir).and_then(|()| sync_dir(dir)),
+        }
     }
 
     /// Is it time to write the file anew, with that many entries in it?
@@ -180,61 +241,66 @@ fn batch(progress: &Progress, entries: &[Stored]) -> Vec<u8> {
         incarnation,
         sequence,
         heard: progress.heard,
+        generation: progress.generation,
+        zeros: [0; 4],
     };
-    head.crc = checksum(&head, entries.as_bytes());
+    head.crc = checksum(head.as_bytes(), entries.as_bytes());
     let mut bytes = head.as_bytes().to_vec();
     bytes.extend(entries.as_bytes());
     bytes
 }
 
-fn checksum(head: &BatchHead, entries: &[u8]) -> u32 {
+fn checksum(head: &[u8], entries: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
-    crc.update(&head.as_bytes()[8..]);
+    crc.update(&head[8..]);
     crc.update(entries);
     crc.finalize()
 }
 
-/// Reads all whole batches; returns where they end.
+/// Reads all whole batches; returns where they end, and the version.
 fn read_all(
     path: &Path,
     file: &mut File,
     len: u64,
     load: &mut impl FnMut(&Stored),
     progress: &mut Progress,
-) -> Result<u64, OpenError> {
+) -> Result<(u64, u16), OpenError> {
     let failed = || DiskError::at("read", path.display());
     let mut header = [0; HEADER_BYTES as usize];
     file.read_exact(&mut header).map_err(failed())?;
     let (header, _) = Header::read_from_prefix(&header).expect("a whole header");
+    let version = header.version;
     if header.magic != MAGIC {
         return Err(OpenError::Damaged { path: path.into(), offset: 0 });
     }
-    if header.version > VERSION {
-        return Err(OpenError::Version { path: path.into(), version: header.version, known: VERSION });
+    if version > VERSION {
+        return Err(OpenError::Version { path: path.into(), version, known: VERSION });
     }
+    let (head_bytes, entry_bytes) = match version {
+        ..2 => (HEAD_BYTES_V1, ENTRY_BYTES_V1),
+        _ => (size_of::<BatchHead>(), size_of::<Stored>()),
+    };
     let mut at = HEADER_BYTES;
-    let mut head = [0; size_of::<BatchHead>()];
-    while at + head.len() as u64 <= len {
-        file.read_exact(&mut head).map_err(failed())?;
-        let (head, _) = BatchHead::read_from_prefix(&head).expect("a whole head");
-        let bytes_len = u64::from(head.entries) * size_of::<Stored>() as u64;
-        let end = at + size_of::<BatchHead>() as u64 + bytes_len;
+    while at + head_bytes as u64 <= len {
+        let mut bytes = [0; size_of::<BatchHead>()];
+        file.read_exact(&mut bytes[..head_bytes]).map_err(failed())?;
+        let (head, _) = BatchHead::read_from_prefix(&bytes).expect("a whole head");
+        let entries_len = u64::from(head.entries) * entry_bytes as u64;
+        let end = at + head_bytes as u64 + entries_len;
         if head.magic != BATCH_MAGIC || end > len {
             break;
         }
-        let mut bytes = vec![0; bytes_len as usize];
-        file.read_exact(&mut bytes).map_err(failed())?;
-        if checksum(&head, &bytes) != head.crc {
+        let mut entries = vec![0; entries_len as usize];
+        file.read_exact(&mut entries).map_err(failed())?;
+        if checksum(&bytes[..head_bytes], &entries) != head.crc {
             break;
         }
-        for entry in bytes.chunks_exact(size_of::<Stored>()) {
-            load(&Stored::read_from_bytes(entry).expect("a whole entry"));
-        }
-        let BatchHead { epoch, incarnation, sequence, scan, heard, .. } = head;
-        *progress = Progress { position: Position { epoch, incarnation, sequence }, scan, heard };
+        entries.chunks_exact(entry_bytes).for_each(|entry| load(&Stored::read(entry, version)));
+        let BatchHead { epoch, incarnation, sequence, scan, heard, generation, .. } = head;
+        *progress = Progress { position: Position { epoch, incarnation, sequence }, scan, heard, generation };
         at = end;
     }
-    Ok(at)
+    Ok((at, version))
 }
 
 fn sync_dir(dir: &Path) -> Result<(), DiskError> {
@@ -247,11 +313,12 @@ mod tests {
 
     fn entry(ino: u64) -> Stored {
         let id = FileId { ino, generation: 2, volume: 0 };
-        Stored::new(id, FileId { ino: ino + 100, generation: 3, volume: 1 }, 0o10, true, 4, 5, 6)
+        let local = FileId { ino: ino + 100, generation: 3, volume: 1 };
+        Stored { generation: 7, ..Stored::new(id, local, 0o10, true, 4, 5, 6) }
     }
 
     fn progress(sequence: u64) -> Progress {
-        Progress { position: Position { epoch: 1, incarnation: 2, sequence }, scan: 2, heard: 9 }
+        Progress { position: Position { epoch: 1, incarnation: 2, sequence }, scan: 2, heard: 9, generation: 8 }
     }
 
     fn load(dir: &Path) -> (Vec<Stored>, Progress) {
@@ -315,12 +382,26 @@ mod tests {
     }
 
     #[test]
+    fn version_1_is_read_and_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let hex = include_str!("../../tests/golden/file-ids-1.hex").trim();
+        let bytes: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        std::fs::write(dir.path().join(NAME), bytes).unwrap();
+        let (all, progress_1) = load(dir.path());
+        assert_eq!(all, [Stored { generation: 0, ..entry(1) }]);
+        assert_eq!(progress_1, Progress { generation: 0, ..progress(7) });
+        let (file, _) = MapFile::open(dir.path(), |_| ()).unwrap();
+        assert!(file.wants_compaction(1), "no batch of version 2 may follow one of version 1");
+    }
+
+    #[test]
     fn a_later_version_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         drop(MapFile::open(dir.path(), |_| ()).unwrap());
         let mut bytes = std::fs::read(dir.path().join(NAME)).unwrap();
-        bytes[8] = 2;
+        bytes[8] = 3;
         std::fs::write(dir.path().join(NAME), &bytes).unwrap();
-        assert!(matches!(MapFile::open(dir.path(), |_| ()), Err(OpenError::Version { version: 2, .. })));
+        assert!(matches!(MapFile::open(dir.path(), |_| ()), Err(OpenError::Version { version: 3, .. })));
     }
 }

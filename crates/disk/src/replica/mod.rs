@@ -17,17 +17,22 @@ mod error;
 mod ground;
 mod handles;
 mod holding;
+mod images;
+mod kept;
 mod map;
 mod map_file;
 mod names;
+mod orphans;
 mod places;
 mod rebuild;
 mod scan;
+mod trash;
 mod verify;
 mod words;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,12 +45,19 @@ use crate::DiskError;
 use doubt::Doubts;
 use ground::Ground;
 use handles::{Handle, Handles};
+use images::Images;
+use kept::Tidy;
 use map::{FileMap, Slot};
 use map_file::{MapFile, Progress, Stored};
 use scan::Scan;
+use trash::Trash;
 
 pub use error::{ApplyError, Class, OpenError};
-pub use words::{Difference, IdStorage, Need, Outcome, ReplicaConfig, RootTarget, Statistics, What};
+pub use images::ImagesKept;
+pub use trash::{RemovedKept, Undone};
+pub use words::{
+    Difference, IdStorage, Need, Orphans, Outcome, Policy, ReplicaConfig, RootTarget, Statistics, TrashLimits, What,
+};
 
 /// A target tree and the map from the source's file ids to its files.
 #[derive(Debug)]
@@ -76,6 +88,13 @@ pub struct Replica {
     applied: Position,
     records: u64,
     bytes: u64,
+    state_dir: PathBuf,
+    policy: Policy,
+    /// The next end of a scan may remove whatever it finds.
+    removals_accepted: bool,
+    images: Option<Images>,
+    trash: Trash,
+    tidy: Tidy,
 }
 
 /// A checkpoint that has begun: run it on any thread while the replica goes on applying; one at a time.
@@ -83,6 +102,7 @@ pub struct Replica {
 #[must_use = "nothing is durable before it has run"]
 pub struct Checkpoint {
     roots: Vec<OwnedFd>,
+    removed: Option<File>,
     file: Arc<Mutex<MapFile>>,
     progress: Progress,
     entries: Vec<Stored>,
@@ -102,6 +122,9 @@ impl Checkpoint {
                 file.broken = true;
                 return Err(DiskError::new("sync", "the replica's file system", errno).into());
             }
+        }
+        if let Some(removed) = &self.removed {
+            removed.sync_data().map_err(DiskError::at("sync", "the list of what was removed"))?;
         }
         if self.whole {
             file.rewrite(&self.progress, &self.entries)?;
@@ -124,9 +147,12 @@ impl Replica {
     /// Where a root cannot be used, or the map cannot be read.
     pub fn open(config: ReplicaConfig) -> Result<Replica, OpenError> {
         let ground = Ground::open(&config.roots)?;
+        let images = images::open(&ground, &config.state_dir)?;
         let mut map = FileMap::default();
         let (file, progress) = MapFile::open(&config.state_dir, |stored| map.load(stored))?;
         map.forget_changes();
+        map.generation = progress.generation;
+        let trash = Trash::open(&config.state_dir)?;
         let mut replica = Replica {
             ground,
             ids: config.ids,
@@ -149,6 +175,12 @@ impl Replica {
             applied: progress.position,
             records: 0,
             bytes: 0,
+            state_dir: config.state_dir,
+            policy: Policy::default(),
+            removals_accepted: false,
+            images,
+            trash,
+            tidy: Tidy::at_start(),
         };
         replica.find_held().map_err(DiskError::at("list", "the holding directory"))?;
         Ok(replica)
@@ -160,6 +192,7 @@ impl Replica {
     /// See [`ApplyError`].
     pub fn apply(&mut self, record: &Record<'_>) -> Result<Outcome, ApplyError> {
         let mut out = Outcome::default();
+        self.note_place(record);
         if record.kind.is_change() {
             self.change(record)?;
         } else {
@@ -229,7 +262,9 @@ impl Replica {
         self.applied = position;
         let doubted = (!self.doubts.is_empty()).then_some(Purpose::Difference);
         let scan = self.unfinished.or(doubted).map_or(0, |purpose| purpose as u32 + 1);
-        Ok(Checkpoint { roots, file, progress: Progress { position, scan, heard: self.heard }, entries, whole })
+        let progress = Progress { position, scan, heard: self.heard, generation: self.map.generation };
+        let removed = self.trash.to_sync().map_err(DiskError::at("sync", "the list of what was removed"))?;
+        Ok(Checkpoint { roots, removed, file, progress, entries, whole })
     }
 
     /// [`Replica::begin_checkpoint`] and [`Checkpoint::run`].
@@ -238,6 +273,18 @@ impl Replica {
     /// As both.
     pub fn checkpoint(&mut self, position: Position) -> Result<(), ApplyError> {
         self.begin_checkpoint(position)?.run()
+    }
+
+    /// What the plan wants; it holds from now on.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.trash.limits = policy.trash;
+        self.images.iter_mut().for_each(|images| images.set_limit(policy.images_bytes_max));
+    }
+
+    /// The end of the scan under way, or of the next one, may remove whatever it finds.
+    pub fn accept_removals(&mut self) {
+        self.removals_accepted = true;
     }
 
     /// Position of the last checkpoint: after [`Replica::open`], where replay begins.
@@ -280,6 +327,12 @@ impl Replica {
     /// What the kernel said.
     pub fn release(mut self) -> Result<(), ApplyError> {
         self.settle()?;
+        self.drop_images()?;
+        self.trash.limits = TrashLimits::default();
+        while self.tidy(1000)? {}
+        for volume in &self.ground.volumes {
+            kept::remove(volume).map_err(DiskError::at("remove", "the directory of what was removed"))?;
+        }
         self.ground
             .remove_holdings()
             .map_err(|errno| self.failed("remove the holding directory of", FileId::NONE, errno))
@@ -292,7 +345,13 @@ impl Replica {
         }
         let Some(slot) = self.map.get(file).copied() else { return Ok(None) };
         let root = &self.ground.volumes[slot.local.volume as usize].root;
-        match handles::open(root, slot.local, slot.kind()) {
+        let mut opened = handles::open(root, slot.local, slot.kind(), self.images.is_none());
+        if self.images.is_some() && matches!(opened, Err(Errno::PERM | Errno::ACCESS)) {
+            self.before_local(slot.local)?;
+            opened =
+                handles::open(&self.ground.volumes[slot.local.volume as usize].root, slot.local, slot.kind(), true);
+        }
+        match opened {
             Ok(Some((fd, path_only, taken))) => {
                 let kept = self.handles.keep(file, fd, path_only);
                 let handle = kept.map_err(|errno| self.failed("open", file, errno))?;
@@ -307,6 +366,28 @@ impl Replica {
             }
             Err(errno) => Err(self.failed("open", file, errno)),
         }
+    }
+
+    /// Takes over what the state directory says, as after a restart.
+    fn reload(&mut self) -> Result<(), ApplyError> {
+        let mut map = FileMap::default();
+        let (file, progress) =
+            MapFile::open(&self.state_dir, |stored| map.load(stored)).map_err(|error| match error {
+                OpenError::Disk(error) => error,
+                other => DiskError::new("open", "the file-id map", std::io::Error::other(other.to_string())),
+            })?;
+        map.forget_changes();
+        map.generation = progress.generation;
+        (self.map, self.file) = (map, Arc::new(Mutex::new(file)));
+        self.handles = Handles::default();
+        self.held.clear();
+        self.deferred.clear();
+        self.differing.clear();
+        (self.scan, self.replaying, self.removals_accepted) = (None, false, false);
+        self.doubts = Doubts::of_everything(progress.scan > 0);
+        self.unfinished = progress.scan.checked_sub(1).and_then(Purpose::from_u32);
+        (self.heard, self.applied) = (progress.heard, progress.position);
+        Ok(self.find_held().map_err(DiskError::at("list", "the holding directory"))?)
     }
 
     fn forget(&mut self, file: FileId) {

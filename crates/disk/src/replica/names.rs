@@ -4,12 +4,13 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, RenameFlags};
 use rustix::io::Errno;
 use stead_model::{FileId, Kind, Record};
 
-use super::{ApplyError, Replica};
-use crate::volume::file_id_at;
+use super::ground::{DIR, path_of_fd};
+use super::{ApplyError, Orphans, Replica};
+use crate::volume::{Root, file_id_at};
 
 /// How often a name is tried for: each try removes another obstacle.
 const TRIES: u32 = 8;
@@ -127,6 +128,7 @@ impl Replica {
         };
         let mut unlocked = false;
         for _ in 0..TRIES {
+            self.before_names(dir, name, &source)?;
             // Most names are free: try first, look afterwards.
             let done = match self.put_free(file, dir, name, &source) {
                 Err(Errno::EXIST) => match self.lookup(dir, name)? {
@@ -210,20 +212,41 @@ impl Replica {
     }
 
     fn try_remove(&mut self, dir: &Dir, name: &CStr, is_dir: bool) -> Result<Result<(), Errno>, ApplyError> {
-        let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        match rustix::fs::unlinkat(dir.fd(), name, flags) {
+        match self.remove_once(dir, name, is_dir)? {
             Err(Errno::PERM | Errno::ACCESS) => {
                 self.unlock_dir(dir)?;
                 self.unlock_name(dir, name)?;
-                Ok(rustix::fs::unlinkat(dir.fd(), name, flags))
+                self.remove_once(dir, name, is_dir)
             }
             Err(Errno::NOENT) => Ok(Ok(())),
             done => Ok(done),
         }
     }
 
+    fn remove_once(&mut self, dir: &Dir, name: &CStr, is_dir: bool) -> Result<Result<(), Errno>, ApplyError> {
+        if self.keeps() {
+            return self.remove_and_keep(dir, name, is_dir);
+        }
+        let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        Ok(rustix::fs::unlinkat(dir.fd(), name, flags))
+    }
+
+    /// Saves who has the names that an object leaves and gets.
+    fn before_names(&mut self, dir: &Dir, name: &CStr, source: &From) -> Result<(), ApplyError> {
+        if self.images.is_none() {
+            return Ok(());
+        }
+        self.note_name(dir, name)?;
+        if let From::Named(old, old_name) = source {
+            self.note_name(old, old_name)?;
+        }
+        self.commit_images()
+    }
+
     /// Both files have changed places at once.
     pub(super) fn exchange(&mut self, dir: &Dir, name: &CStr, dir2: &Dir, name2: &CStr) -> Result<(), ApplyError> {
+        self.before_name(dir, name)?;
+        self.before_name(dir2, name2)?;
         let swap = || rustix::fs::renameat_with(dir.fd(), name, dir2.fd(), name2, RenameFlags::EXCHANGE);
         let mut done = swap();
         if matches!(done, Err(Errno::PERM | Errno::ACCESS)) {
@@ -273,6 +296,10 @@ impl Replica {
             Err(errno) => return Ok(Err(errno)),
         };
         let known = self.map.id_of(occupant);
+        if known.is_none() && self.policy.orphans != Orphans::Delete && dir.id.is_some() {
+            self.move_aside(dir, name)?;
+            return Ok(self.put_free(file, dir, name, source));
+        }
         let is_dir = stat.st_mode & 0o170_000 == 0o040_000;
         let moves_dir = self.map.get(file).is_some_and(|slot| slot.is_dir());
         let keep = match known {
@@ -283,11 +310,16 @@ impl Replica {
         if !is_dir && !moves_dir {
             if keep {
                 self.hold_name_of(known, dir, name)?;
+            } else if self.keeps()
+                && let Err(errno) = self.try_remove(dir, name, false)?
+            {
+                return Ok(Err(errno));
             }
             return Ok(replace());
         }
         if is_dir && moves_dir && !keep {
-            match replace() {
+            let emptied = if self.keeps() { self.try_remove(dir, name, true)? } else { Ok(()) };
+            match emptied.and_then(|()| replace()) {
                 Err(Errno::NOTEMPTY | Errno::EXIST) => {}
                 done => return Ok(done),
             }
@@ -329,6 +361,9 @@ impl Replica {
             return Ok(());
         }
         let Some(source) = self.whereabouts(file)? else { return Ok(()) };
+        if let From::Named(old, name) = &source {
+            self.before_name(old, name)?;
+        }
         let (holding, hold_name) = self.holding_place(file);
         if let From::Named(old, name) = &source {
             self.keep_mtime(old)?;
@@ -376,10 +411,35 @@ impl Replica {
         {
             return Ok(());
         }
+        self.before_object(dir)?;
         self.handles.set_times(dir, None, Some(stamp.mtime()));
         if let Some((_, size)) = self.proven(dir) {
             self.advance(dir, stamp.ctime(), size);
+        } else {
+            self.map.touch(dir);
         }
         Ok(())
     }
+}
+
+/// Parent of a directory, and its name there.
+pub(super) fn find_dir(root: &Root, local: FileId, fd: BorrowedFd<'_>) -> Result<(OwnedFd, CString), Errno> {
+    use std::os::unix::ffi::OsStrExt;
+    let parent = rustix::fs::openat(fd, c"..", DIR, Mode::empty())?;
+    let path = path_of_fd(fd).ok();
+    let guess = path.and_then(|path| CString::new(path.file_name()?.as_bytes()).ok());
+    if let Some(name) = guess.filter(|name| file_id_at(root, parent.as_fd(), name) == Ok(Some(local))) {
+        return Ok((parent, name));
+    }
+    let mut buf = vec![std::mem::MaybeUninit::uninit(); 1 << 15];
+    let listing = rustix::fs::openat(&parent, c".", DIR, Mode::empty())?;
+    let mut names = rustix::fs::RawDir::new(listing, &mut buf);
+    while let Some(entry) = names.next() {
+        let entry = entry?;
+        if entry.ino() == local.ino && !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            let name = entry.file_name().into();
+            return Ok((parent, name));
+        }
+    }
+    Err(Errno::NOENT)
 }

@@ -1,6 +1,6 @@
 //! Where files are, and what stands in the way of moving them: flags, and directories within directories.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 use stead_model::FileId;
 
-use super::ground::{DIR, path_of_fd};
+use super::ground::DIR;
 use super::handles::unlock;
-use super::names::{Dir, From};
+use super::names::{Dir, From, find_dir};
 use super::{ApplyError, Replica};
-use crate::volume::{file_id_at, file_id_of};
+use crate::volume::file_id_of;
 
 /// Deepest directory.
 const DEPTH_MAX: u32 = 100_000;
@@ -40,27 +40,10 @@ impl Replica {
     fn locate(&mut self, file: FileId, fd: BorrowedFd<'_>) -> Result<From, Errno> {
         let local = self.map.get(file).ok_or(Errno::NOENT)?.local;
         let root = &self.ground.volumes[local.volume as usize].root;
-        let parent = rustix::fs::openat(fd, c"..", DIR, Mode::empty())?;
+        let (parent, name) = find_dir(root, local, fd)?;
         let parent_local = file_id_of(root, parent.as_fd())?;
         let dir = Dir { id: self.map.id_of(parent_local), local: parent_local, fd: Arc::new(parent) };
-        let path = path_of_fd(fd);
-        let guess = path.ok().and_then(|path| {
-            use std::os::unix::ffi::OsStrExt;
-            CString::new(path.file_name()?.as_bytes()).ok()
-        });
-        if let Some(name) = guess.filter(|name| file_id_at(root, dir.fd(), name) == Ok(Some(local))) {
-            return Ok(From::Named(dir, name));
-        }
-        let mut buf = vec![std::mem::MaybeUninit::uninit(); 1 << 15];
-        let listing = rustix::fs::openat(dir.fd(), c".", DIR, Mode::empty())?;
-        let mut names = rustix::fs::RawDir::new(listing, &mut buf);
-        while let Some(entry) = names.next() {
-            let entry = entry?;
-            if entry.ino() == local.ino && !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                return Ok(From::Named(dir.clone(), entry.file_name().into()));
-            }
-        }
-        Err(Errno::NOENT)
+        Ok(From::Named(dir, name))
     }
 
     /// Is the directory beneath that one?
@@ -99,6 +82,7 @@ impl Replica {
     /// Takes immutable and append flags away from the file, until the batch ends.
     pub(super) fn unlock(&mut self, file: FileId) -> Result<(), ApplyError> {
         if self.handle(file)?.is_some() {
+            self.before_object(file)?;
             self.handles.unlock(file).map_err(|errno| self.failed("clear the flags of", file, errno))?;
         }
         Ok(())
@@ -123,6 +107,7 @@ impl Replica {
         }
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
         if let Ok(fd) = rustix::fs::openat(dir.fd(), name, flags, Mode::empty()) {
+            self.before_object_at(dir.volume(), fd.as_fd())?;
             unlock(fd.as_fd()).map_err(|errno| self.failed_in("clear the flags of", dir, name, errno))?;
         }
         Ok(())

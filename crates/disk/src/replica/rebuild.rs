@@ -9,7 +9,7 @@ use stead_model::FileId;
 
 use super::create::read_id;
 use super::ground::DIR;
-use super::holding::entries;
+use super::holding::{entries, is_apart};
 use super::map::Slot;
 use super::names::Dir;
 use super::{ApplyError, Replica};
@@ -47,6 +47,9 @@ impl Replica {
             }
             let dir = Dir { id: None, local, fd: Arc::new(fd) };
             for (name, kind) in entries(&dir)? {
+                if is_apart(&name) && self.is_holding(&dir) {
+                    continue;
+                }
                 let is_dir = kind == FileType::Directory;
                 let flags = if is_dir { DIR } else { OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC };
                 let inner = match rustix::fs::openat(dir.fd(), &name, flags, Mode::empty()) {
@@ -59,6 +62,11 @@ impl Replica {
             }
         }
         Ok(())
+    }
+
+    fn is_holding(&self, dir: &Dir) -> bool {
+        let volume = &self.ground.volumes[dir.volume()];
+        file_id_of(&volume.root, volume.holding.as_fd()) == Ok(dir.local)
     }
 
     /// Takes an object into the map if it carries an id; `None` where it is on another file system.

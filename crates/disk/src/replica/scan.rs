@@ -12,7 +12,7 @@ use super::create::same_kind;
 use super::holding::entries;
 use super::map::Slot;
 use super::names::{Dir, checked_name};
-use super::{ApplyError, Difference, Need, Outcome, Replica, What};
+use super::{ApplyError, Difference, Need, Orphans, Outcome, Replica, What};
 use crate::HOLDING;
 use crate::xattr::Target;
 
@@ -37,7 +37,7 @@ impl Replica {
         let file = record.file;
         match record.kind {
             Kind::ScanBegin => self.begin_scan(record),
-            Kind::ScanEnd => self.end_scan(record),
+            Kind::ScanEnd => self.end_scan(record, out),
             Kind::Node if self.purpose_of(record)?.compares() => self.verify_node(record, out),
             Kind::Node => self.node(record, out),
             Kind::Chunk => self.chunk(record),
@@ -87,18 +87,26 @@ impl Replica {
     }
 
     /// Removes what the scan did not name. One that was cut off by a crash ends without a beginning: it removes nothing.
-    fn end_scan(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
+    fn end_scan(&mut self, record: &Record<'_>, out: &mut Outcome) -> Result<(), ApplyError> {
         let purpose = self.purpose_of(record)?;
         if self.scan.is_none() {
             return Ok(());
         }
         if !purpose.compares() {
             self.put_deferred()?;
+            if let Some(most) = self.policy.removals_max.filter(|_| !self.removals_accepted) {
+                let objects = self.count_unclaimed()?;
+                if objects > most {
+                    out.would_remove = Some(objects);
+                    return Ok(());
+                }
+            }
             self.doubts.scan_ended(record);
             if self.doubts.is_empty() {
                 self.purge_holding()?;
             }
             self.unfinished = None;
+            self.removals_accepted = false;
         }
         self.scan = None;
         self.differing.clear();
@@ -146,6 +154,7 @@ impl Replica {
             self.map.insert(Slot::new(file, local, record.attr.mode));
             let borrowed = self.is_borrowed(file);
             if let Some(handle) = self.handle(file)?.filter(|_| !borrowed) {
+                self.before_object(file)?;
                 self.write_id(file, Target { fd: handle.fd(), path_only: false })?;
             }
         }
@@ -199,7 +208,7 @@ impl Replica {
     }
 
     /// Was the name listed as this very file, and untouched since? Spares a look.
-    fn is_listed(&self, file: FileId, dir: &Dir, name: &CStr) -> bool {
+    pub(super) fn is_listed(&self, file: FileId, dir: &Dir, name: &CStr) -> bool {
         let Some(slot) = self.map.get(file) else { return false };
         let names = self.scan.as_ref().and_then(|scan| scan.listings.get(&dir.local));
         let ino = names.and_then(|names| names.get(&xxh3_128(name.to_bytes())));
@@ -254,7 +263,7 @@ impl Replica {
         if now.st_size as u64 > size { self.set_size(file, size) } else { Ok(()) }
     }
 
-    fn is_proven(&self, file: FileId, attr: &Attr) -> bool {
+    pub(super) fn is_proven(&self, file: FileId, attr: &Attr) -> bool {
         let Some((ctime, size)) = self.proven(file) else { return false };
         let same = ctime == attr.ctime() && (size == attr.size || attr.is_dir());
         let heard = self.scan.as_ref().map_or(0, |scan| scan.heard);
@@ -322,6 +331,13 @@ impl Replica {
         let listed = entries(dir).map_err(|errno| self.failed("list", file, errno))?;
         let inner = super::ground::path_of_fd(dir.fd()).map_err(|errno| self.failed("locate", file, errno))?;
         let at_root = self.is_root(file);
+        if !purpose.compares() && self.images.is_some() {
+            let unstated = listed.iter().filter(|(name, _)| left.contains_key(&xxh3_128(name.to_bytes())));
+            unstated
+                .filter(|(name, _)| name.to_bytes() != HOLDING)
+                .try_for_each(|(name, _)| self.note_name(dir, name))?;
+            self.commit_images()?;
+        }
         for (name, kind) in listed {
             let is_holding = at_root && name.to_bytes() == HOLDING;
             if is_holding || !left.contains_key(&xxh3_128(name.to_bytes())) {
@@ -349,7 +365,13 @@ impl Replica {
 
     fn displace(&mut self, dir: &Dir, name: &CStr) -> Result<(), ApplyError> {
         let known = self.lookup(dir, name)?.and_then(|local| self.map.id_of(local));
-        let Some(file) = known else { return self.move_to_holding(None, dir, name) };
+        let Some(file) = known else {
+            return match self.policy.orphans {
+                Orphans::Delete => self.move_to_holding(None, dir, name),
+                Orphans::MoveAside => self.move_aside(dir, name),
+                Orphans::Keep => Ok(()),
+            };
+        };
         if self.held.contains(&file) {
             return self.remove_name(dir, name, false);
         }
@@ -358,6 +380,9 @@ impl Replica {
         let is_dir = stat.st_mode & 0o170_000 == 0o040_000;
         if !is_dir && stat.st_nlink > 1 {
             return self.remove_name(dir, name, false);
+        }
+        if let Some(slot) = self.map.get(file).copied() {
+            self.note_removed(dir, name, slot.local, &stat);
         }
         self.move_to_holding(known, dir, name)
     }

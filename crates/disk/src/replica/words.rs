@@ -47,6 +47,53 @@ pub struct Outcome {
     pub needs: Vec<Need>,
     /// What a scan found different.
     pub differs: Vec<Difference>,
+    /// The end of a scan would remove that many objects, more than [`Policy::removals_max`]: nothing was removed, and the
+    /// scan has not ended. After [`Replica::accept_removals`](super::Replica::accept_removals) apply the same ScanEnd again.
+    pub would_remove: Option<u64>,
+}
+
+/// What the plan wants of a replica besides; see [`Replica::set_policy`](super::Replica::set_policy).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Objects that the end of a scan may remove without being asked; `None`: any number.
+    pub removals_max: Option<u64>,
+    /// What becomes of objects that never came from the source.
+    pub orphans: Orphans,
+    /// How long removed objects are kept so that they can be put back.
+    pub trash: TrashLimits,
+    /// Bytes that the undo log may have.
+    pub images_bytes_max: u64,
+}
+
+impl Default for Policy {
+    /// No limits, orphans deleted, nothing kept.
+    fn default() -> Self {
+        let (removals_max, orphans, trash) = (None, Orphans::Delete, TrashLimits::default());
+        Policy { removals_max, orphans, trash, images_bytes_max: u64::MAX }
+    }
+}
+
+/// What becomes, at the end of a scan, of objects that never came from the source and that the rules do not leave out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Orphans {
+    /// They go.
+    #[default]
+    Delete,
+    /// They go to `.stead-holding/aside/DATE`, under their own names.
+    MoveAside,
+    /// They stay, unless the source has another object of that name: then they are moved aside.
+    Keep,
+}
+
+/// The window in which removed objects are kept; the oldest go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrashLimits {
+    /// Seconds after the removal.
+    pub seconds_max: u64,
+    /// Names; 0: nothing is kept.
+    pub objects_max: u64,
+    /// Bytes on the disk.
+    pub bytes_max: u64,
 }
 
 /// What the target needs from the source.

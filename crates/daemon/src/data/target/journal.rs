@@ -92,6 +92,7 @@ fn head(frame: &[u8]) -> EntryHead {
         first: header.first,
         last: header.last,
         consistent: header.is_consistent(),
+        ..EntryHead::default()
     }
 }
 
