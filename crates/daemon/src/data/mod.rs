@@ -14,7 +14,9 @@ use stead_model::{NodeName, SetName};
 
 use crate::barrier;
 use crate::peer::PeerStream;
-use crate::seam::{Command, CommandId, Context, DataEvent, DataPlane, Failure, SourceSpec, Stop, TargetSpec};
+use crate::seam::{
+    BrakeAnswer, Command, CommandId, Context, DataEvent, DataPlane, Failure, SourceSpec, Stop, TargetSpec,
+};
 
 use source::SourceSession;
 use target::TargetSession;
@@ -45,6 +47,24 @@ impl DataPlane for Data {
             self.sources.remove(set);
         }
         Ok(())
+    }
+
+    fn reconfigure_source(&mut self, spec: SourceSpec) -> Result<(), Failure> {
+        match self.sources.get_mut(&spec.set) {
+            Some(session) => session.reconfigure(spec),
+            None => Err(not_here(&spec.set)),
+        }
+    }
+
+    fn answer_brake(
+        &mut self,
+        set: &SetName,
+        target: Option<&NodeName>,
+        id: CommandId,
+        answer: BrakeAnswer,
+    ) -> Result<(), Failure> {
+        let session = self.sources.get(set).ok_or_else(|| not_here(set))?;
+        session.answer_brake(target, id, answer)
     }
 
     fn start_target(&mut self, spec: TargetSpec) -> Result<(), Failure> {

@@ -13,6 +13,8 @@ pub(super) struct Pending {
     verifies: Vec<CommandId>,
     /// Each with the targets whose mirror has not ended, bit n for target n.
     mirrors: Vec<(CommandId, u32)>,
+    /// Each with the targets that have not taken back, and why one could not.
+    undos: Vec<(CommandId, u32, Option<String>)>,
 }
 
 impl Pending {
@@ -28,6 +30,25 @@ impl Pending {
         self.mirrors.push((id, targets.fold(0, |mask, target| mask | 1 << target)));
     }
 
+    pub(super) fn add_undo(&mut self, id: CommandId, targets: &[TargetId]) {
+        self.undos.push((id, targets.iter().fold(0, |mask, target| mask | 1 << target), None));
+    }
+
+    /// A target took back what the brake halted at, or could not.
+    pub(super) fn undone(&mut self, target: TargetId, result: Result<u64, String>, events: &Events) {
+        for (id, left, failed) in &mut self.undos {
+            *left &= !(1 << target);
+            *failed = failed.take().or_else(|| result.clone().err());
+            if *left == 0 {
+                let failure =
+                    |why| Failure::new("what was deleted cannot be taken back", why, "Look at the target's log");
+                let result = failed.take().map_or(Ok(Outcome::Done), |why| Err(failure(why)));
+                events.send(DataEvent::CommandDone { id: *id, result });
+            }
+        }
+        self.undos.retain(|(_, left, _)| *left != 0);
+    }
+
     /// Is somebody still waiting for it?
     pub(super) fn has_wait(&self, id: CommandId) -> bool {
         self.waits.contains(&id)
@@ -37,6 +58,7 @@ impl Pending {
         self.waits.retain(|wait| *wait != id);
         self.verifies.retain(|verify| *verify != id);
         self.mirrors.retain(|(mirror, _)| *mirror != id);
+        self.undos.retain(|(undo, ..)| *undo != id);
     }
 
     /// Answers a wait or a verify, if somebody still waits.
@@ -67,7 +89,8 @@ impl Pending {
 
     /// The set ends: everybody is told.
     pub(super) fn end(&mut self, events: &Events) {
-        for id in self.take() {
+        let undos = std::mem::take(&mut self.undos).into_iter().map(|(id, ..)| id);
+        for id in self.take().into_iter().chain(undos) {
             let failure = Failure::new("the set was stopped", "its daemon ends, or it is no longer protected", "");
             events.send(DataEvent::CommandDone { id, result: Err(failure) });
         }

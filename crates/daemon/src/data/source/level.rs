@@ -33,12 +33,17 @@ struct Level {
 }
 
 impl Levels {
-    /// Those of the targets that are synchronous.
-    pub(super) fn new(targets: &[TargetLink]) -> Levels {
-        let sync = (0..).zip(targets).filter(|(_, link)| link.mode == Mode::Sync);
-        let each: BTreeMap<_, _> = sync.map(|(target, link)| (target, Level::new(config(link)))).collect();
-        let timeout = targets.iter().map(|link| link.settings.sync_timeout).max().unwrap_or_default();
-        Levels { each, timeout, looked: None, confirmed: 0 }
+    /// Those of the targets that are synchronous; who was so before stays as it stands.
+    pub(super) fn take<'a>(&mut self, targets: impl Iterator<Item = (TargetId, &'a TargetLink)>) {
+        let mut before = std::mem::take(&mut self.each);
+        for (target, link) in targets.filter(|(_, link)| link.mode == Mode::Sync) {
+            let config = config(link);
+            let mut level = before.remove(&target).unwrap_or_else(|| Level::new(config));
+            level.source.handle(SyncInput::Configure(config), Instant::now());
+            level.blocks = config.blocks;
+            self.each.insert(target, level);
+            self.timeout = self.timeout.max(config.timeout);
+        }
     }
 
     /// Tells capture whether the set is synchronous.

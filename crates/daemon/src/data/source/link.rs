@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,9 @@ const WRITE_BYTES: usize = 256 << 10;
 const READ_BYTES: usize = 64 << 10;
 /// A connection that lived this long was a good one: the next attempt comes soon.
 const GOOD: Duration = Duration::from_secs(10);
+
+/// Numbers connections, over all links.
+static GENERATION: AtomicU64 = AtomicU64::new(1);
 
 /// A link to be kept up.
 pub(super) struct Link {
@@ -53,10 +57,9 @@ impl Link {
 
     fn keep_up(self) {
         let mut backoff = Backoff::default();
-        let mut generation = 0;
         let purpose = Purpose::Data { set: self.set.clone() };
         loop {
-            generation += 1;
+            let generation = GENERATION.fetch_add(1, Relaxed);
             let begun = Instant::now();
             let reason = match self.dialer.dial(&self.node, self.route, &purpose) {
                 Ok(stream) => self.session(generation, stream),
@@ -65,7 +68,7 @@ impl Link {
             if begun.elapsed() > GOOD {
                 backoff.reset();
             }
-            let told = self.events.send(Event::Disconnected { target: self.target, reason });
+            let told = self.events.send(Event::Disconnected { target: self.target, generation, reason });
             if told.is_err() || self.rest(backoff.next_wait()) {
                 return;
             }

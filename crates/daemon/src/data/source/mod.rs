@@ -16,10 +16,12 @@ mod ring;
 mod settings;
 mod start;
 mod synced;
+mod targets;
 mod view;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::Command as Process;
 use std::sync::{Arc, Mutex};
@@ -28,15 +30,19 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use stead_capture::CaptureError;
 use stead_model::status::ConnectionStatus;
-use stead_model::{NodeName, SetName};
+use stead_model::{NodeName, RulesSpec, SetName};
+use stead_replication::source::TargetId;
 
 use super::{lock, not_here};
-use crate::seam::{Command, CommandId, Context, Failure, SourceSpec, Stop};
+use crate::peer::Dialer;
+use crate::seam::{BrakeAnswer, Command, CommandId, Context, Failure, SourceSpec, Stop, TargetLink};
 
 use begin::Begin;
 use drivers::Drivers;
+use link::Link;
 use pump::Event;
 use rate::Limit;
+use targets::Targets;
 
 /// A running source of a set.
 pub(super) struct SourceSession {
@@ -46,12 +52,29 @@ pub(super) struct SourceSession {
     /// Its end ends the threads that wait for something else than an event.
     running: Sender<Infallible>,
     status: Arc<Mutex<Vec<ConnectionStatus>>>,
-    limits: BTreeMap<NodeName, Arc<Limit>>,
+    targets: Targets,
+    links: BTreeMap<TargetId, Linked>,
+    wiring: LinkWiring,
+    rules: RulesSpec,
     begin: Begin,
     /// The directories beneath the capture.
     roots: Vec<OwnedFd>,
     /// Ends when the pump has.
     pumping: Receiver<Infallible>,
+}
+
+/// The link to a target, which ends with the value.
+struct Linked {
+    route: Option<SocketAddr>,
+    limit: Arc<Limit>,
+    _alive: Sender<Infallible>,
+}
+
+/// What every link needs.
+struct LinkWiring {
+    set: SetName,
+    dialer: Dialer,
+    events: Sender<Event>,
 }
 
 /// How long the end of the pump is waited for, where the machine goes down.
@@ -71,6 +94,7 @@ impl SourceSession {
         let _ = self.events.try_send(Event::Stop);
         let (nobody, _) = crossbeam_channel::bounded(0);
         self.running = nobody;
+        self.links.clear();
         if how == Stop::Daemon && is_going_down() {
             self.end_cleanly();
         }
@@ -86,9 +110,53 @@ impl SourceSession {
         }
     }
 
+    /// Goes on as the spec now says.
+    pub(super) fn reconfigure(&mut self, spec: SourceSpec) -> Result<(), Failure> {
+        let roots = (spec.rules != self.rules).then(|| start::root_configs(&spec, &self.drivers)).transpose()?;
+        self.link_up(&spec.targets)?;
+        self.rules.clone_from(&spec.rules);
+        self.tell(Event::Reconfigure { links: spec.targets, roots })
+    }
+
+    /// The operator's answer to a brake that halted the connection to `target`, or any.
+    pub(super) fn answer_brake(
+        &self,
+        target: Option<&NodeName>,
+        id: CommandId,
+        answer: BrakeAnswer,
+    ) -> Result<(), Failure> {
+        let unknown = |node: &NodeName| {
+            Failure::new(format!("set {} was not changed", self.set), format!("{node} is none of its targets"), "")
+        };
+        let targets = match target {
+            Some(node) => vec![self.targets.id(node).ok_or_else(|| unknown(node))?],
+            None => self.targets.ids(),
+        };
+        self.tell(Event::Brake { id, targets, answer })
+    }
+
+    /// A link for each of these targets, and for no other.
+    fn link_up(&mut self, links: &[TargetLink]) -> Result<(), Failure> {
+        self.targets.take(links);
+        let routes: BTreeMap<_, _> =
+            self.targets.links().map(|(id, link)| (id, (link.node.clone(), link.route))).collect();
+        self.links.retain(|id, linked| routes.get(id).is_some_and(|(_, route)| *route == linked.route));
+        for (target, (node, route)) in routes {
+            if !self.links.contains_key(&target) {
+                let linked = self.wiring.link(target, node, route)?;
+                self.links.insert(target, linked);
+            }
+        }
+        Ok(())
+    }
+
     /// Hands a command to the session, which answers it.
     pub(super) fn command(&self, id: CommandId, command: Command) -> Result<(), Failure> {
-        self.events.try_send(Event::Command(id, command)).map_err(|e| match e {
+        self.tell(Event::Command(id, command))
+    }
+
+    fn tell(&self, event: Event) -> Result<(), Failure> {
+        self.events.try_send(event).map_err(|e| match e {
             TrySendError::Full(_) => Failure::new(
                 format!("set {} is too busy for another command", self.set),
                 "many wait to be looked at already",
@@ -105,14 +173,24 @@ impl SourceSession {
 
     /// How fast the link to that target may send from now on.
     pub(super) fn limit(&self, target: &NodeName, rate: Option<u64>) {
-        if let Some(limit) = self.limits.get(target) {
-            limit.set(rate);
+        if let Some(linked) = self.targets.id(target).and_then(|id| self.links.get(&id)) {
+            linked.limit.set(rate);
         }
     }
 
     /// The connections of the set.
     pub(super) fn status(&self) -> Vec<ConnectionStatus> {
         lock(&self.status).clone()
+    }
+}
+
+impl LinkWiring {
+    fn link(&self, target: TargetId, node: NodeName, route: Option<SocketAddr>) -> Result<Linked, Failure> {
+        let (alive, stopped) = crossbeam_channel::bounded(0);
+        let limit = Arc::<Limit>::default();
+        let (set, dialer, events) = (self.set.clone(), self.dialer.clone(), self.events.clone());
+        Link { target, node, route, set, dialer, limit: limit.clone(), events, stopped }.spawn()?;
+        Ok(Linked { route, limit, _alive: alive })
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, never, select};
 use stead_model::status::{ConnectionStatus, Difference, State, VerifyReport};
 use stead_replication::frame::{self, DifferenceKind, Frame};
-use stead_replication::source::{self, SourceEvent, SourceInput, TargetId, Verified};
+use stead_replication::source::{self, RootConfig, SourceEvent, SourceInput, TargetId, Verified};
 use stead_replication::sync::SyncMessage;
 use stead_replication::{Encoded, ReadRequest, ReadResult, Source, SourceOutput, Ticket};
 
@@ -21,9 +21,10 @@ use super::link::Wire;
 use super::memory::Memory;
 use super::paths::Paths;
 use super::ring::Captured;
-use super::view::{self, Since};
+use super::targets::{Targets, Turn};
+use super::{settings, view};
 use crate::data::{lock, threads};
-use crate::seam::{Command, CommandId, DataEvent, Events, Failure, Outcome, SourceSpec};
+use crate::seam::{BrakeAnswer, Command, CommandId, DataEvent, Events, Failure, Outcome, SourceSpec, TargetLink};
 
 /// A cause of work, besides captured records.
 pub(super) enum Event {
@@ -36,7 +37,7 @@ pub(super) enum Event {
     /// Nothing will come any more.
     Lost { target: TargetId, generation: u64 },
     /// The connection, or the attempt to make one, ended.
-    Disconnected { target: TargetId, reason: String },
+    Disconnected { target: TargetId, generation: u64, reason: String },
     /// Somebody asks for something.
     Command(CommandId, Command),
     /// Nobody waits for its end any more.
@@ -45,6 +46,10 @@ pub(super) enum Event {
     Flushed(CommandId, Result<u64, String>),
     /// The file systems of the source were synced when capture was at that number.
     Synced(u64),
+    /// The plan says something else of the targets; with other rules, the roots.
+    Reconfigure { links: Vec<TargetLink>, roots: Option<Vec<RootConfig>> },
+    /// The operator answers the mass-change brake.
+    Brake { id: CommandId, targets: Vec<TargetId>, answer: BrakeAnswer },
     /// The session ends.
     Stop,
 }
@@ -77,7 +82,7 @@ pub(super) struct Pump {
     spec: SourceSpec,
     wiring: Wiring,
     wires: BTreeMap<TargetId, Wire>,
-    since: Vec<Since>,
+    targets: Targets,
     pending: Pending,
     drains: Drains,
     levels: Levels,
@@ -95,22 +100,15 @@ struct Drains {
 
 impl Pump {
     pub(super) fn new(source: Source, spec: SourceSpec, wiring: Wiring) -> Pump {
-        let since = spec.targets.iter().map(|_| Since::new()).collect();
         let pending = Pending::default();
         let drains = Drains::new(&wiring.drivers);
-        let levels = Levels::new(&spec.targets);
+        let (targets, levels) = (Targets::default(), Levels::default());
         let (shown, wires) = (Instant::now(), BTreeMap::new());
-        Pump { source, spec, wiring, wires, since, pending, drains, levels, shown, stopping: false }
+        Pump { source, spec, wiring, wires, targets, pending, drains, levels, shown, stopping: false }
     }
 
     pub(super) fn run(mut self) {
-        for (target, link) in (0..).zip(self.spec.targets.clone()) {
-            self.tell(SourceInput::AddTarget { target });
-            if link.paused {
-                self.tell(SourceInput::Command(source::Command::Pause { target }));
-            }
-        }
-        self.begin_levels();
+        self.reconfigure(&self.spec.targets.clone(), None);
         while !self.stopping {
             self.show();
             self.turn();
@@ -138,6 +136,25 @@ impl Pump {
             self.outputs();
         }
         self.turn_levels();
+    }
+
+    /// Goes on as the plan now says.
+    fn reconfigure(&mut self, links: &[TargetLink], roots: Option<Vec<RootConfig>>) {
+        for turn in self.targets.take(links) {
+            self.tell(match turn {
+                Turn::Added(target) => SourceInput::AddTarget { target },
+                Turn::Removed(target) => SourceInput::RemoveTarget { target },
+                Turn::Paused(target, true) => SourceInput::Command(source::Command::Pause { target }),
+                Turn::Paused(target, false) => SourceInput::Command(source::Command::Resume { target }),
+            });
+        }
+        self.wires.retain(|target, _| self.targets.0.contains_key(target));
+        self.tell(SourceInput::Command(source::Command::Configure(settings::of(links))));
+        if let Some(roots) = roots {
+            self.tell(SourceInput::Command(source::Command::Rules { roots }));
+        }
+        self.levels.take(self.targets.links());
+        self.begin_levels();
     }
 
     fn begin_levels(&mut self) {
@@ -196,10 +213,14 @@ impl Pump {
                     self.wires.remove(&target);
                 }
             }
-            Event::Disconnected { target, reason } => {
-                self.wires.remove(&target);
-                self.tell(SourceInput::Disconnected { target, reason });
+            Event::Disconnected { target, generation, reason } => {
+                if self.wires.get(&target).is_none_or(|wire| wire.generation == generation) {
+                    self.wires.remove(&target);
+                    self.tell(SourceInput::Disconnected { target, reason });
+                }
             }
+            Event::Reconfigure { links, roots } => self.reconfigure(&links, roots),
+            Event::Brake { id, targets, answer } => self.answer_brake(id, &targets, answer),
             Event::Command(id, command) => self.command(id, command),
             Event::Forget(id) => {
                 self.pending.forget(id);
@@ -259,7 +280,7 @@ impl Pump {
         match command {
             Command::Wait => self.wait(id),
             Command::Mirror => {
-                self.pending.add_mirror(id, self.targets());
+                self.pending.add_mirror(id, self.targets.ids().into_iter());
                 self.each_target(|target| source::Command::Mirror { target });
             }
             Command::Verify { repair } => {
@@ -271,19 +292,37 @@ impl Pump {
         }
     }
 
+    fn answer_brake(&mut self, id: CommandId, targets: &[TargetId], answer: BrakeAnswer) {
+        let braked = |target: &TargetId| self.source.view(*target).is_some_and(|view| view.braked.is_some());
+        let braked: Vec<_> = targets.iter().copied().filter(braked).collect();
+        if braked.is_empty() {
+            let why = "the mass-change brake has halted none of these connections";
+            let failure = Failure::new("nothing was changed", why, "Look at: stead status");
+            return self.wiring.loop_events.send(DataEvent::CommandDone { id, result: Err(failure) });
+        }
+        for target in &braked {
+            self.tell(SourceInput::Command(match answer {
+                BrakeAnswer::Accept => source::Command::AcceptDeletions { target: *target },
+                BrakeAnswer::Undo => source::Command::Undo { target: *target },
+            }));
+        }
+        match answer {
+            BrakeAnswer::Accept => {
+                self.wiring.loop_events.send(DataEvent::CommandDone { id, result: Ok(Outcome::Done) });
+            }
+            BrakeAnswer::Undo => self.pending.add_undo(id, &braked),
+        }
+    }
+
     /// Why waiting for the connections would be in vain.
     fn stuck(&self) -> Option<Failure> {
-        let mut views = self.targets().filter_map(|target| self.source.view(target));
+        let mut views = self.targets.ids().into_iter().filter_map(|target| self.source.view(target));
         let view = views.find(|view| is_stopped(view.state))?;
         Some(stuck(view.state, view.reason.as_deref().unwrap_or_default()))
     }
 
-    fn targets(&self) -> impl Iterator<Item = TargetId> + use<> {
-        0..self.spec.targets.len() as TargetId
-    }
-
     fn each_target(&mut self, command: impl Fn(TargetId) -> source::Command) {
-        for target in self.targets() {
+        for target in self.targets.ids() {
             self.tell(SourceInput::Command(command(target)));
         }
     }
@@ -328,7 +367,7 @@ impl Pump {
         let events = self.wiring.loop_events.clone();
         match event {
             SourceEvent::State { target, state, reason } => {
-                let target = &self.spec.targets[target as usize].node;
+                let target = self.targets.name(target).to_owned();
                 let why = reason.unwrap_or_default();
                 tracing::info!(%set, %target, %state, why, "the connection's state");
                 if is_stopped(state) {
@@ -362,7 +401,7 @@ impl Pump {
                     self.levels.received(target, message);
                 }
             }
-            SourceEvent::Undone { .. } => {}
+            SourceEvent::Undone { target, result } => self.pending.undone(target, result, &events),
         }
     }
 
@@ -389,14 +428,12 @@ impl Pump {
 
     fn look(&mut self) {
         self.shown = Instant::now();
-        let mut all = Vec::with_capacity(self.spec.targets.len());
-        for target in self.targets() {
-            let Some(view) = self.source.view(target) else { continue };
-            let node = &self.spec.targets[target as usize].node;
-            let since = &mut self.since[target as usize];
-            let (capture, (_, covered)) = (self.wiring.drivers.names(), self.drains.now());
-            let mut status = view::status(&self.spec, node, capture, self.wiring.incarnation, covered, &view, since);
-            status.details.sync = self.levels.status(target);
+        let (capture, (_, covered)) = (self.wiring.drivers.names(), self.drains.now());
+        let mut all = Vec::with_capacity(self.targets.0.len());
+        for (target, tracked) in &mut self.targets.0 {
+            let Some(view) = self.source.view(*target) else { continue };
+            let mut status = view::status(&self.spec, tracked, capture, self.wiring.incarnation, covered, &view);
+            status.details.sync = self.levels.status(*target);
             all.push(status);
         }
         *lock(&self.wiring.status) = all;

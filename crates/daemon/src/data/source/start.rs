@@ -18,13 +18,12 @@ use stead_replication::{Source, SourceConfig};
 
 use super::begin::Begin;
 use super::drivers::{Drivers, StreamRoot};
-use super::link::Link;
 use super::memory::Memory;
 use super::paths::Paths;
 use super::pump::{Pump, Wiring};
-use super::rate::Limit;
 use super::ring::Captured;
-use super::{SourceSession, reads, ring, settings, synced};
+use super::targets::Targets;
+use super::{LinkWiring, SourceSession, reads, ring, settings, synced};
 use crate::data::threads::spawn;
 use crate::seam::{Context, Failure, SourceSpec};
 
@@ -69,18 +68,6 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
     reads::spawn(&spec.set, drivers.again()?, reader, requests_in, events.clone())?;
     let roots = beneath(drivers, &spec)?;
     synced::spawn(&spec.set, drivers.again()?, beneath(drivers, &spec)?, events.clone(), stopped.clone())?;
-    let limits: BTreeMap<_, Arc<Limit>> = spec.targets.iter().map(|link| (link.node.clone(), Arc::default())).collect();
-    let links = spec.targets.iter().zip(0..).map(|(link, target)| Link {
-        target,
-        node: link.node.clone(),
-        route: link.route,
-        set: spec.set.clone(),
-        dialer: context.dialer.clone(),
-        limit: limits[&link.node].clone(),
-        events: events.clone(),
-        stopped: stopped.clone(),
-    });
-    links.into_iter().try_for_each(Link::spawn)?;
     let wiring = Wiring {
         events: events_in,
         own_events: events.clone(),
@@ -95,13 +82,31 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
         retain,
     };
     let set = spec.set.clone();
-    let drivers = drivers.again()?;
+    let (links, rules) = (spec.targets.clone(), spec.rules.clone());
     spawn(&format!("{set}-pump"), move || {
         let _runs: Sender<Infallible> = pump_runs;
         let source = Source::new(config, Instant::now());
         Pump::new(source, spec, wiring).run();
     })?;
-    Ok(SourceSession { set, drivers, events, running, status, limits, begin, roots, pumping })
+    let wiring = LinkWiring { set: set.clone(), dialer: context.dialer.clone(), events: events.clone() };
+    let drivers = drivers.again()?;
+    let (targets, linked) = (Targets::default(), BTreeMap::new());
+    let mut session = SourceSession {
+        set,
+        drivers,
+        events,
+        running,
+        status,
+        targets,
+        links: linked,
+        wiring,
+        rules,
+        begin,
+        roots,
+        pumping,
+    };
+    session.link_up(&links)?;
+    Ok(session)
 }
 
 /// What the source before this one knew, where capture has gone on and lacks nothing.
@@ -132,14 +137,7 @@ fn config(
     begin: &Begin,
     recalled: Option<Recalled>,
 ) -> Result<SourceConfig, Failure> {
-    let bad = |e: BadRule| {
-        Failure::new(format!("the rules of set {} cannot be used", spec.set), e.to_string(), "Correct the plan")
-    };
-    let root = |root: StreamRoot<'_>| {
-        let rules = Rules::new(&root.rules).map_err(bad)?;
-        Ok(RootConfig { file: root.root.id, rules, index: root.index as u32 })
-    };
-    let roots = drivers.roots(spec).into_iter().map(root).collect::<Result<_, Failure>>()?;
+    let roots = root_configs(spec, drivers)?;
     let incarnation = begin.incarnation;
     tracing::info!(set = %spec.set, incarnation, unclean = begin.unclean, recalled = recalled.is_some(), "the stream begins");
     Ok(SourceConfig {
@@ -151,6 +149,18 @@ fn config(
         settings: settings::of(&spec.targets),
         ..SourceConfig::new(spec.set.clone(), spec.node.clone(), roots, spec.epoch, incarnation)
     })
+}
+
+/// The roots of the stream, with what belongs to the set.
+pub(super) fn root_configs(spec: &SourceSpec, drivers: &Drivers) -> Result<Vec<RootConfig>, Failure> {
+    let bad = |e: BadRule| {
+        Failure::new(format!("the rules of set {} cannot be used", spec.set), e.to_string(), "Correct the plan")
+    };
+    let root = |root: StreamRoot<'_>| {
+        let rules = Rules::new(&root.rules).map_err(bad)?;
+        Ok(RootConfig { file: root.root.id, rules, index: root.index as u32 })
+    };
+    drivers.roots(spec).into_iter().map(root).collect()
 }
 
 fn beneath(drivers: &Drivers, spec: &SourceSpec) -> Result<Vec<OwnedFd>, Failure> {

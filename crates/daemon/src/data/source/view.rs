@@ -1,9 +1,10 @@
 //! A connection as `status` shows it.
 
+use stead_model::Position;
 use stead_model::status::{ConnectionStatus, Details, Positions, State, Timestamp};
-use stead_model::{NodeName, Position};
 use stead_replication::source::ConnectionView;
 
+use super::targets::Tracked;
 use crate::data::wall_clock;
 use crate::seam::SourceSpec;
 
@@ -32,22 +33,21 @@ impl Since {
 /// The status of one connection.
 pub(super) fn status(
     spec: &SourceSpec,
-    target: &NodeName,
+    tracked: &mut Tracked,
     capture: &str,
     incarnation: u64,
     covered: u64,
     view: &ConnectionView,
-    since: &mut Since,
 ) -> ConnectionStatus {
     let position = |sequence| Position { epoch: spec.epoch.number, incarnation, sequence };
     let lag = view.oldest_time.map(|oldest| wall_clock().0.saturating_sub(oldest) as f64 / 1e9);
     ConnectionStatus {
         set: spec.set.clone(),
         source: spec.node.clone(),
-        target: target.clone(),
+        target: tracked.link.node.clone(),
         state: view.state,
         reason: view.reason.clone(),
-        since: since.of(view),
+        since: tracked.since.of(view),
         mirror: view.mirror,
         queue: view.queue,
         lag_seconds: Some(lag.unwrap_or(0.0)),
