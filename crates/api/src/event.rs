@@ -1,7 +1,8 @@
 //! What a daemon answers.
 
 use serde::{Deserialize, Serialize};
-use stead_model::status::{Status, VerifyReport};
+use stead_model::alert::Alert;
+use stead_model::status::{Status, Timestamp, VerifyReport};
 use stead_model::{NodeName, SetName};
 
 use crate::Failure;
@@ -46,6 +47,10 @@ pub enum Answer {
     Status(Status),
     /// What was compared; different: exit code 3.
     Verified(VerifyReport),
+    /// When the last verify ended and what it found; none: there was none. Different: exit code 3.
+    LastVerify(Option<(Timestamp, VerifyReport)>),
+    /// What is wrong, the oldest first.
+    Alerts(Vec<Alert>),
     /// The plan as TOML.
     Plan(String),
     /// What is wrong; nothing: the plan holds.

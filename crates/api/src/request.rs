@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use stead_model::plan::{CaptureChoice, Feature, Mode, Order};
+use stead_model::plan::{CaptureChoice, Feature, Mode, Order, Rate, SettingsSpec};
 use stead_model::{NodeName, RulesSpec, SetName};
 
 /// A request. Durations are milliseconds.
@@ -55,12 +55,43 @@ pub enum Request {
     Pause {
         /// The set.
         set: SetName,
+        /// Only to that node; none: to all.
+        #[serde(default)]
+        on: Option<NodeName>,
     },
     /// Go on after a pause. Answer: `Done`.
     Resume {
         /// The set.
         set: SetName,
+        /// Only to that node; none: to all.
+        #[serde(default)]
+        on: Option<NodeName>,
     },
+    /// Limit how fast a set is sent, from now on and in the plan. Answer: `Done`.
+    Limit {
+        /// The set.
+        set: SetName,
+        /// Only to that node; none: to all.
+        on: Option<NodeName>,
+        /// Bytes each second; none: as fast as the line is.
+        to: Option<Rate>,
+    },
+    /// Answer a brake that halted connections of a set. Answer: `Done`.
+    AnswerBrake {
+        /// The set.
+        set: SetName,
+        /// Only to that node; none: to all.
+        on: Option<NodeName>,
+        /// The changes are meant; else they are taken back on the replica.
+        accept: bool,
+    },
+    /// What the last verify of a set found. Answer: `LastVerify`.
+    LastVerify {
+        /// The set.
+        set: SetName,
+    },
+    /// What is wrong at this node now. Answer: `Alerts`.
+    Alerts,
     /// The plan as TOML. Answer: `Plan`.
     PlanShow,
     /// Does the plan still fit the machines? Answer: `Checked`.
@@ -103,6 +134,15 @@ pub struct Protect {
     pub yes: bool,
     /// Return once it runs, not once the mirror is done.
     pub no_wait: bool,
+    /// The replica was filled from a carried copy: only what differs is sent. What is there may stay.
+    #[serde(default)]
+    pub seeded: bool,
+    /// Paused from the start.
+    #[serde(default)]
+    pub paused: bool,
+    /// How the connection is run.
+    #[serde(default)]
+    pub settings: SettingsSpec,
 }
 
 /// `--map SRC=DST`

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use stead_model::SetName;
+use stead_model::plan::{BadAmount, Limit};
 
 use crate::commands;
 
@@ -45,9 +46,13 @@ pub enum Command {
     /// Compare replicas with their source while both are in use; exit code 3 where they differ
     Verify(commands::verify::Args),
     /// Stop sending a set; what changes is remembered
-    Pause(SetArg),
-    /// Go on sending a set
-    Resume(SetArg),
+    Pause(commands::pause::Args),
+    /// Go on sending a set; or answer the mass-change brake that halted it
+    Resume(commands::pause::ResumeArgs),
+    /// Limit how fast a set is sent
+    Limit(commands::limit::Args),
+    /// List what is wrong at this node now
+    Alerts(commands::alerts::Args),
     /// Show, check or replace the plan
     Plan(commands::plan::Args),
     /// End the daemon; captures go on and remember what changes
@@ -81,6 +86,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     };
     let number: u64 = digits.parse().map_err(|_| "use a number with ms, s, m or h, as 500ms, 3s, 2m".to_string())?;
     number.checked_mul(milliseconds_each).map(Duration::from_millis).ok_or_else(|| "that is too long".into())
+}
+
+/// Reads `10MiB/s`, `8Mbit/s` or `unlimited`.
+pub fn limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "unlimited" => Ok(Limit::of(None)),
+        rate => rate.parse().map(|rate| Limit::of(Some(rate))).map_err(|e: BadAmount| e.to_string()),
+    }
 }
 
 #[cfg(test)]

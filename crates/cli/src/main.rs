@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&state, args),
         Command::Pause(args) => pause::pause(&state, args),
         Command::Resume(args) => pause::resume(&state, args),
+        Command::Limit(args) => limit::run(&state, args),
+        Command::Alerts(args) => alerts::run(&state, args),
         Command::Plan(args) => plan::run(&state, args),
         Command::Shutdown => shutdown::run(&state),
         Command::Barrier => barrier::run(&state),

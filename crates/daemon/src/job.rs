@@ -1,16 +1,18 @@
 //! Work beside the loop: what asks peers or walks trees runs on a thread of its own, on values it was given, and comes
 //! back as an event.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::SyncSender;
 use std::thread;
 
 use stead_api::Failure;
-use stead_model::plan::{ConnectionPlan, SetPlan};
-use stead_model::{Epoch, SetName};
+use stead_model::plan::{ConnectionPlan, Plan, SetPlan};
+use stead_model::{Epoch, NodeName, SetName};
 use tracing::error;
 
 use crate::api_server::Responder;
+use crate::apply::Steps;
 use crate::event::Event;
 use crate::peer::listen::Caller;
 use crate::peer::messages::{ReplicaAsk, Tell};
@@ -31,6 +33,17 @@ pub(crate) enum JobDone {
     },
     /// The targets were told that these sets are no longer protected; `rest` is to be protected next.
     Released { sets: Vec<SetName>, responder: Responder, rest: Vec<stead_api::Protect> },
+    /// `plan apply`: the targets were told what changes for them, but for those, for that reason.
+    Changing {
+        steps: Box<Steps>,
+        wanted: Box<Plan>,
+        untold: BTreeMap<(SetName, NodeName), Failure>,
+        responder: Responder,
+    },
+    /// A target was told how its set is run.
+    Told { set: SetName, target: NodeName },
+    /// The alert command ended.
+    AlertTold,
 }
 
 /// What follows a `protect`.
@@ -47,6 +60,10 @@ pub(crate) struct Kept {
     pub(crate) connection: ConnectionPlan,
     pub(crate) dirs: Vec<bool>,
     pub(crate) epoch: Epoch,
+    /// The set runs already: this is another target of it.
+    pub(crate) joins: bool,
+    /// The replica was filled from a carried copy.
+    pub(crate) seeded: bool,
 }
 
 /// Runs something that may panic, which is then a failure like any other: the client hears of it.

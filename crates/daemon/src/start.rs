@@ -16,7 +16,7 @@ use tracing::info;
 use crate::api_server;
 use crate::data;
 use crate::event::Event;
-use crate::node::Node;
+use crate::node::{Node, Pulse};
 use crate::peer::{Book, Dialer, Identity, listen};
 use crate::seam::{Context, Events};
 use crate::state::invites::Invites;
@@ -80,6 +80,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         reserved: BTreeSet::new(),
         unstarted: BTreeMap::new(),
         retry_at: Instant::now(),
+        untold: BTreeMap::new(),
+        pulse: Pulse::begin(&state),
         state,
     };
     let socket = node.state.file(SOCKET);

@@ -3,6 +3,7 @@
 //!
 //! Byte formats are little-endian, and records are read in place, so the crate refuses big-endian machines.
 
+pub mod alert;
 mod attr;
 pub mod handle;
 mod ids;

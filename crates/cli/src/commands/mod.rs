@@ -1,11 +1,13 @@
 //! One module for each subcommand: its arguments, and what it does.
 
+pub mod alerts;
 pub mod barrier;
 pub mod capture;
 pub mod completions;
 pub mod daemon;
 pub mod invite;
 pub mod join;
+pub mod limit;
 pub mod man;
 pub mod mirror;
 pub mod nodes;

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use stead_api::{Answer, Failure, FailureKind, MapArg, Request};
-use stead_model::plan::{CaptureChoice, Feature, Mode, Order};
+use stead_model::plan::{CaptureChoice, Feature, Limit, Mode, Order, SettingsSpec};
 use stead_model::{NodeName, RulesSpec, SetName};
 
 use super::{DONE, Ended};
+use crate::args::limit;
 use crate::client::{ask, misunderstood};
 use crate::show::{Progress, behind, say};
 
@@ -55,6 +56,12 @@ pub struct Args {
     /// Do not ask whether what is listed may be deleted (nobody is asked where there is no terminal)
     #[arg(long)]
     yes: bool,
+    /// The directory on the target was filled from a carried copy: send only what differs
+    #[arg(long)]
+    seeded: bool,
+    /// How fast it may be sent, as 10MiB/s or 8Mbit/s
+    #[arg(long, value_name = "RATE", value_parser = limit)]
+    limit: Option<Limit>,
     /// Return once it runs, not once the mirror is done
     #[arg(long)]
     no_wait: bool,
@@ -155,6 +162,9 @@ fn options(args: Args) -> Result<stead_api::Protect, Failure> {
         into_non_empty: args.into_non_empty,
         yes: args.yes || !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()),
         no_wait: args.no_wait,
+        seeded: args.seeded,
+        paused: false,
+        settings: SettingsSpec { bandwidth: args.limit, ..SettingsSpec::default() },
     })
 }
 

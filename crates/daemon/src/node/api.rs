@@ -6,22 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use stead_api::{Answer, Failure, FailureKind, NodeInfo, Request};
+use stead_api::{Answer, Failure, NodeInfo, Request};
 use stead_model::SetName;
-use stead_model::plan::Plan;
 
 use super::ops::Op;
 use super::{Node, unix_seconds};
 use crate::api_server::Responder;
+use crate::check;
 use crate::gather::{self, Gathering};
-use crate::job::{self, JobDone, Then};
+use crate::job::{self, JobDone};
 use crate::peer::messages::{Ask, JoinAsk, Tell};
 use crate::peer::{Target, ask, ask_address};
-use crate::protect;
 use crate::seam::Command;
 use crate::state::invites::Line;
 use crate::state::peers::Peer;
-use crate::{apply, check};
 
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(4);
@@ -47,8 +45,12 @@ impl Node {
                 let what = format!("set {set} was not verified");
                 self.command(&set, Command::Verify { repair }, None, what, responder);
             }
-            Request::Pause { set } => self.pause(&set, true, responder),
-            Request::Resume { set } => self.pause(&set, false, responder),
+            Request::Pause { set, on } => self.pause(&set, on.as_ref(), true, responder),
+            Request::Resume { set, on } => self.pause(&set, on.as_ref(), false, responder),
+            Request::Limit { set, on, to } => responder.end(self.limit(&set, on.as_ref(), to)),
+            Request::AnswerBrake { set, on, accept } => self.answer_brake(&set, on.as_ref(), accept, responder),
+            Request::LastVerify { set } => responder.end(self.last_verify(&set)),
+            Request::Alerts => responder.done(Answer::Alerts(self.pulse.alerts.list().to_vec())),
             Request::PlanShow => responder.done(Answer::Plan(self.plan.to_toml())),
             Request::PlanCheck => self.plan_check(responder),
             Request::PlanApply { text } => self.plan_apply(&text, responder),
@@ -150,31 +152,6 @@ impl Node {
         });
     }
 
-    /// Protects what the first options say, then the rest.
-    pub(super) fn protect(&mut self, mut options: Vec<stead_api::Protect>, responder: Responder) {
-        if options.is_empty() {
-            return responder.done(Answer::Done);
-        }
-        let first = options.remove(0);
-        let name = match protect::set_name(&first) {
-            Ok(name) if !self.reserved.contains(&name) => name,
-            Ok(name) => {
-                let why = "another command is at work on that set";
-                let remedy = "Wait for the other command to end";
-                return responder.failed(Failure::new(format!("set {name} was not made"), why, remedy));
-            }
-            Err(failure) => return responder.failed(failure),
-        };
-        self.reserved.insert(name.clone());
-        let world = self.world();
-        job::spawn(&self.events, move || {
-            let what = format!("set {name} was not made");
-            let result = job::guarded(&what, || protect::source::arrange(&world, &name, &first, &responder));
-            let then = Then { no_wait: first.no_wait, rest: options };
-            Some(JobDone::Protected { set: name, result: result.map(Box::new), responder, then })
-        });
-    }
-
     fn command(
         &mut self,
         set: &SetName,
@@ -206,69 +183,12 @@ impl Node {
         Gathering { local: self.local_status(), peers, dialer: self.dialer.clone() }
     }
 
-    fn pause(&mut self, set: &SetName, paused: bool, responder: Responder) {
-        let what = format!("set {set} was not {}", if paused { "paused" } else { "resumed" });
-        let changed = self.as_source(set, &what).and_then(|()| {
-            let plan = self.plan.with_paused(set, paused).map_err(|e| Failure::new(&what, e.to_string(), ""))?;
-            self.adopt(plan)
-        });
-        match changed {
-            Ok(()) => {
-                let command = if paused { Command::Pause } else { Command::Resume };
-                self.begin(set, command, None, what, responder);
-            }
-            Err(failure) => responder.failed(failure),
-        }
-    }
-
     fn plan_check(&self, responder: Responder) {
         let (plan, node, dialer) = (self.plan.clone(), self.name.clone(), self.dialer.clone());
         job::spawn(&self.events, move || {
             responder.done(Answer::Checked(check::findings(&plan, &node, &dialer)));
             None
         });
-    }
-
-    fn plan_apply(&mut self, text: &str, responder: Responder) {
-        let wanted = Plan::parse(text).map_err(|e| {
-            let remedy = "Nothing was changed; compare with: stead plan show";
-            Failure::new("the plan was not applied", e.to_string(), remedy).kind(FailureKind::Usage)
-        });
-        match wanted.and_then(|wanted| apply::steps(&self.plan, &wanted, &self.name)) {
-            Ok(steps) => self.take_steps(steps, responder),
-            Err(failure) => responder.failed(failure),
-        }
-    }
-
-    fn take_steps(&mut self, steps: Vec<apply::Step>, responder: Responder) {
-        let (mut ended, mut new) = (Vec::new(), Vec::new());
-        let mut taken = Ok(());
-        for step in steps {
-            taken = match step {
-                apply::Step::Unprotect(set) => self.end_source(&set).map(|targets| ended.push((set, targets))),
-                apply::Step::Pause(set, paused) => self.pause_quietly(&set, paused),
-                apply::Step::Protect(options) => {
-                    new.push(*options);
-                    Ok(())
-                }
-            };
-            if taken.is_err() {
-                break;
-            }
-        }
-        match taken {
-            Ok(()) => self.release(ended, responder, new),
-            Err(failure) => responder.failed(failure),
-        }
-    }
-
-    fn pause_quietly(&mut self, set: &SetName, paused: bool) -> Result<(), Failure> {
-        let what = format!("set {set} was not paused or resumed");
-        let plan = self.plan.with_paused(set, paused).map_err(|e| Failure::new(what, e.to_string(), ""))?;
-        self.adopt(plan)?;
-        self.commands += 1;
-        self.plane.command(set, self.commands, if paused { Command::Pause } else { Command::Resume });
-        Ok(())
     }
 }
 

@@ -1,8 +1,12 @@
 //! The loop: one owner of everything, one place where causes become actions.
 
+mod alerts;
 mod api;
+mod live;
 mod ops;
+mod pace;
 mod peers;
+mod pulse;
 mod sets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +28,10 @@ use crate::seam::{DataEvent, DataPlane};
 use crate::state::StateDir;
 use crate::state::invites::Invites;
 use crate::state::peers::Peers;
+use live::Untold;
 use ops::Op;
+pub(crate) use pulse::Pulse;
+use stead_model::status::Status;
 
 /// How often waiting clients are told how it stands.
 const TICK: Duration = Duration::from_millis(200);
@@ -51,6 +58,10 @@ pub(crate) struct Node {
     /// Sets of the plan that could not be started, and why.
     pub(crate) unstarted: BTreeMap<SetName, Failure>,
     pub(crate) retry_at: Instant,
+    /// Targets that do not know yet how their set is run.
+    pub(crate) untold: Untold,
+    /// What happens by the clock.
+    pub(crate) pulse: Pulse,
 }
 
 impl Node {
@@ -73,7 +84,8 @@ impl Node {
     fn select(&self, events: &Receiver<Event>) -> Option<Event> {
         let wait = match (self.ops.is_empty(), self.unstarted.is_empty()) {
             (false, _) => TICK,
-            (true, false) => self.retry_at.saturating_duration_since(Instant::now()),
+            (true, false) => self.retry_at.saturating_duration_since(Instant::now()).min(self.pulse.wait()),
+            (true, true) if !self.plan.sets.is_empty() => self.pulse.wait(),
             (true, true) => return Some(events.recv().unwrap_or(Event::Stop)),
         };
         match events.recv_timeout(wait) {
@@ -116,6 +128,13 @@ impl Node {
             JobDone::ReplicaMade { ask, from, result, reply } => {
                 let _ = reply.send(self.keep_replica(*ask, &from, result));
             }
+            JobDone::Changing { steps, wanted, untold, responder } => {
+                self.changing(*steps, &wanted, untold, responder);
+            }
+            JobDone::Told { set, target } => {
+                self.untold.remove(&(set, target));
+            }
+            JobDone::AlertTold => self.alert_told(),
             JobDone::Released { sets, responder, rest } => {
                 self.reserved.retain(|set| !sets.contains(set));
                 self.protect(rest, responder);
@@ -127,6 +146,7 @@ impl Node {
         if !self.unstarted.is_empty() && Instant::now() >= self.retry_at {
             self.retry_unstarted();
         }
+        self.tick_pulse();
         self.tick_ops();
     }
 }

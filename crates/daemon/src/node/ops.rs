@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use stead_api::{Answer, Failure, FailureKind};
-use stead_model::SetName;
 use stead_model::status::{ConnectionStatus, State, Status};
+use stead_model::{NodeName, SetName};
+use tracing::warn;
 
 use super::Node;
 use crate::api_server::Responder;
@@ -29,6 +30,8 @@ pub(crate) enum Op {
         what: String,
         responder: Responder,
     },
+    /// `pause` and `resume`: until the connections stand so.
+    Settle { set: SetName, on: Option<NodeName>, paused: bool, deadline: Instant, responder: Responder },
     /// `status --watch`: until the client goes.
     Watch { next: Instant, busy: Arc<AtomicBool>, responder: Responder },
 }
@@ -36,9 +39,10 @@ pub(crate) enum Op {
 impl Op {
     fn responder(&self) -> &Responder {
         match self {
-            Op::FirstMirror { responder, .. } | Op::Command { responder, .. } | Op::Watch { responder, .. } => {
-                responder
-            }
+            Op::FirstMirror { responder, .. }
+            | Op::Command { responder, .. }
+            | Op::Settle { responder, .. }
+            | Op::Watch { responder, .. } => responder,
         }
     }
 }
@@ -63,8 +67,19 @@ impl Node {
 
     pub(super) fn command_done(&mut self, id: CommandId, result: Result<Outcome, Failure>) {
         let at = self.ops.iter().position(|op| matches!(op, Op::Command { id: waiting, .. } if *waiting == id));
-        let Some(at) = at else { return };
-        self.ops.swap_remove(at).responder().end(result.map(|outcome| match outcome {
+        let by_schedule = self.pulse.take_verify(id);
+        let asked = at.map(|at| self.ops.swap_remove(at));
+        let set = match &asked {
+            Some(Op::Command { set, .. }) => Some(set.clone()),
+            _ => by_schedule,
+        };
+        match (&set, &result) {
+            (Some(set), Ok(Outcome::Verified(report))) => self.keep_report(set, report),
+            (Some(set), Err(failure)) if asked.is_none() => warn!("set {set} was not verified by schedule: {failure}"),
+            _ => {}
+        }
+        let Some(asked) = asked else { return };
+        asked.responder().end(result.map(|outcome| match outcome {
             Outcome::Done => Answer::Done,
             Outcome::Verified(report) => Answer::Verified(report),
         }));
@@ -96,6 +111,13 @@ impl Node {
             Op::Command { deadline: Some(deadline), what, responder, set, .. } if *deadline <= now => {
                 responder.failed(out_of_time(what, &of_set(local, set)));
                 false
+            }
+            Op::Settle { set, on, paused, deadline, responder } => {
+                let settled = Node::settled(local, set, on.as_ref(), *paused, *deadline);
+                if settled {
+                    responder.done(Answer::Done);
+                }
+                !settled
             }
             Op::Command { progress, set, responder, .. } => {
                 if *progress {

@@ -23,6 +23,7 @@ impl Node {
             (Ask::Ping, _) => Ok(Tell::Done),
             (Ask::Status, _) => Ok(Tell::Status(self.local_status().connections)),
             (Ask::Have { set }, Some(name)) => Ok(Tell::Have(self.may_send(&set, name).is_ok())),
+            (Ask::Change(change), Some(name)) => self.change_replica(*change, name),
             (Ask::Release { set, undo }, Some(name)) => self.release_for(&set, name, undo),
             (Ask::Check(ask), Some(_)) => {
                 let world = self.world();

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use stead_api::{Answer, Failure};
 use stead_model::plan::{ConnectionPlan, Plan, SetPlan};
-use stead_model::status::{ConnectionStatus, Details, MirrorStatus, Positions, QueueStatus, State, Status, Timestamp};
+use stead_model::status::{
+    Cause, ConnectionStatus, Details, MirrorStatus, Positions, QueueStatus, State, Status, Timestamp,
+};
 use stead_model::{NodeName, SetName};
 use tracing::{info, warn};
 
@@ -50,7 +52,7 @@ impl Node {
     }
 
     fn start_again(&mut self, name: &SetName) {
-        match self.start(name, false) {
+        match self.start(name, false, false) {
             Ok(()) => {
                 self.unstarted.remove(name);
             }
@@ -63,13 +65,25 @@ impl Node {
         }
     }
 
-    fn start(&mut self, name: &SetName, fresh: bool) -> Result<(), Failure> {
+    /// What the clock and the targets have to do with a set that runs now.
+    fn begun(&mut self, name: &SetName) {
+        self.pulse.begun(name);
+        self.load_report(name);
+        self.tell_all(name);
+        if let Err(failure) = self.keep_time_of(name) {
+            warn!("set {name}: {failure}");
+        }
+    }
+
+    fn start(&mut self, name: &SetName, fresh: bool, seeded: bool) -> Result<(), Failure> {
         let Some(set) = self.plan.set(name).cloned() else { return Ok(()) };
         let connections: Vec<_> = self.plan.connections_of(name).cloned().collect();
         let kept = SetState::load(&self.state, name)?;
         if set.source == self.name {
-            let spec = self.source_spec(&set, &connections, &kept, fresh)?;
-            self.plane.start_source(spec)
+            let spec = self.source_spec(&set, &connections, &kept, &|_| fresh.then_some(seeded))?;
+            self.plane.start_source(spec)?;
+            self.begun(name);
+            Ok(())
         } else if let Some(connection) = connections.iter().find(|c| c.target == self.name) {
             let spec = self.target_spec(&set, connection, &kept)?;
             self.plane.start_target(spec)
@@ -80,7 +94,7 @@ impl Node {
 
     /// Begins to keep a replica that was just written down, or forgets it again.
     pub(super) fn start_replica(&mut self, name: &SetName) -> Result<(), Failure> {
-        let started = self.start(name, true);
+        let started = self.start(name, true, false);
         if started.is_err() {
             let plan = self.plan.without_set(name).unwrap_or_else(|_| self.plan.clone());
             let undone = self.adopt(plan).and_then(|()| sets::remove(&self.state, name));
@@ -89,26 +103,30 @@ impl Node {
         started
     }
 
-    fn source_spec(
+    /// `fresh` says of a connection whether it was just made, and if so whether its replica was filled from a copy.
+    pub(super) fn source_spec(
         &self,
         set: &SetPlan,
         connections: &[ConnectionPlan],
         kept: &SetState,
-        fresh: bool,
+        fresh: &dyn Fn(&ConnectionPlan) -> Option<bool>,
     ) -> Result<SourceSpec, Failure> {
         let broken = |why: String| Failure::new(format!("set {} cannot be started", set.name), why, "Protect it again");
         let root = |(path, is_dir): (&stead_model::plan::PathPlan, &bool)| {
             let volume = path.volume_id().map_err(|e| broken(e.to_string()))?;
             Ok(SourceRoot { path: path.path.clone(), volume, is_dir: *is_dir })
         };
-        let link = |c: &ConnectionPlan| TargetLink {
-            node: c.target.clone(),
-            route: c.route,
-            mode: c.mode,
-            fresh,
-            seeded: false,
-            paused: c.paused,
-            settings: self.plan.settings_of(c),
+        let link = |c: &ConnectionPlan| {
+            let settings = self.plan.settings_of(c);
+            TargetLink {
+                node: c.target.clone(),
+                route: c.route,
+                mode: c.mode,
+                fresh: fresh(c).is_some(),
+                seeded: fresh(c).unwrap_or_default(),
+                paused: self.pulse.is_paused(c, &settings),
+                settings,
+            }
         };
         Ok(SourceSpec {
             set: set.name.clone(),
@@ -124,7 +142,12 @@ impl Node {
         })
     }
 
-    fn target_spec(&self, set: &SetPlan, connection: &ConnectionPlan, kept: &SetState) -> Result<TargetSpec, Failure> {
+    pub(super) fn target_spec(
+        &self,
+        set: &SetPlan,
+        connection: &ConnectionPlan,
+        kept: &SetState,
+    ) -> Result<TargetSpec, Failure> {
         let broken =
             |why: &str| Failure::new(format!("replica {} cannot be started", set.name), why, "Protect it again");
         let root = |(path, is_dir): (&stead_model::plan::PathPlan, &bool)| {
@@ -159,7 +182,11 @@ impl Node {
             Err(failure) => return responder.failed(failure),
         };
         let target = kept.connection.target.clone();
-        match self.begin_source(*kept) {
+        let begun = match kept.joins {
+            true => self.begin_connection(kept.connection, kept.seeded),
+            false => self.begin_source(*kept),
+        };
+        match begun {
             Ok(()) if !then.rest.is_empty() => self.protect(then.rest, responder),
             Ok(()) if then.no_wait => {
                 let status = of_set(&self.local_status(), name);
@@ -173,11 +200,12 @@ impl Node {
     fn begin_source(&mut self, kept: Kept) -> Result<(), Failure> {
         let name = kept.set.name.clone();
         let what = format!("set {name} was not made");
+        let seeded = kept.seeded;
         let plan =
             self.plan.with_set(kept.set, vec![kept.connection]).map_err(|e| Failure::new(what, e.to_string(), ""))?;
         SetState::begin(kept.epoch, kept.dirs, Vec::new()).save(&self.state, &name, "source")?;
         let before = self.plan.clone();
-        let begun = self.adopt(plan).and_then(|()| self.start(&name, true));
+        let begun = self.adopt(plan).and_then(|()| self.start(&name, true, seeded));
         if begun.is_err() {
             let undone = self.adopt(before).and_then(|()| sets::remove(&self.state, &name));
             undone.unwrap_or_else(|failure| warn!("set {name}: {failure}"));
@@ -330,6 +358,7 @@ impl Node {
             let own = |c: &&ConnectionPlan| set.source == self.name || c.target == self.name;
             connections.extend(self.plan.connections_of(name).filter(own).map(|c| unstarted(set, c, failure)));
         }
+        self.describe(&mut connections);
         connections.sort_by(|a, b| (&a.set, &a.target).cmp(&(&b.set, &b.target)));
         Status { node: self.name.clone(), connections, monitors: Vec::new(), unreachable: Vec::new() }
     }
@@ -350,6 +379,6 @@ fn unstarted(set: &SetPlan, connection: &ConnectionPlan, failure: &Failure) -> C
         capture: "none".into(),
         epoch: 0,
         positions: Positions::default(),
-        details: Details::default(),
+        details: Details { cause: Some(Cause::NotStarted), remedy: Some(failure.remedy.clone()), ..Details::default() },
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum Ask {
     Keep(Box<ReplicaAsk>),
     /// Keep it no longer. The files stay, except that `undo` removes the empty directories that were made for it.
     Release { set: SetName, undo: bool },
+    /// Run that replica so from now on: its rules, its settings. The same again changes nothing.
+    Change(Box<ReplicaChange>),
     /// Do you keep a replica of that set from me?
     Have { set: SetName },
 }
@@ -68,6 +70,13 @@ pub(crate) struct ReplicaAsk {
     pub(crate) files: u64,
     /// The directories need not be empty.
     pub(crate) into_non_empty: bool,
+}
+
+/// How a replica is run from now on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ReplicaChange {
+    pub(crate) set: SetPlan,
+    pub(crate) connection: ConnectionPlan,
 }
 
 /// What the target found.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use stead_api::{Failure, FailureKind, MapArg, Protect};
 use stead_disk::guard::{Hold, Holder};
-use stead_model::plan::{CaptureChoice, ConnectionPlan, Mapping, Mode, PathPlan, Plan, SetPlan, SettingsSpec, overlap};
+use stead_model::plan::{CaptureChoice, ConnectionPlan, Mapping, Mode, PathPlan, Plan, SetPlan, overlap};
 use stead_model::{Epoch, Rules, SetName};
 
 use super::tree::{self, Size};
@@ -28,11 +28,15 @@ const DELETED_SHOWN: usize = 50;
 pub(crate) fn arrange(
     world: &World,
     name: &SetName,
+    existing: Option<Existing>,
     options: &Protect,
     responder: &Responder,
 ) -> Result<Kept, Failure> {
     let what = format!("set {name} was not made");
-    check_options(world, name, options, &what)?;
+    check_options(world, name, options, existing.as_ref(), &what)?;
+    if let Some(existing) = existing {
+        return join(world, existing, options, responder);
+    }
     let rules = Rules::new(&options.rules).map_err(|e| usage(&what, e.to_string(), "Correct the glob"))?;
     let mut roots = Vec::new();
     for path in &options.paths {
@@ -40,6 +44,8 @@ pub(crate) fn arrange(
     }
     let (set, connection) = plan_parts(world, name, options, &roots)?;
     refuse_overlap(&world.plan, &set, &connection, &what)?;
+    let settings = connection.settings.or(&world.plan.defaults.settings);
+    let told = ConnectionPlan { settings, ..connection.clone() };
     if roots.iter().any(|root| root.is_dir) {
         responder.notice(MOUNT_REFUSES);
     }
@@ -56,11 +62,49 @@ pub(crate) fn arrange(
         epoch: first_epoch(world)?,
         bytes: size.bytes,
         files: size.files,
-        into_non_empty: options.into_non_empty,
+        into_non_empty: options.into_non_empty || options.seeded,
         set,
-        connection,
+        connection: told,
     };
-    agree(world, question, &rules, options, responder)
+    let kept = agree(world, question, &rules, options, responder)?;
+    Ok(Kept { connection, ..kept })
+}
+
+/// A set of this node that runs.
+pub(crate) struct Existing {
+    pub(crate) set: SetPlan,
+    pub(crate) dirs: Vec<bool>,
+    pub(crate) epoch: Epoch,
+}
+
+/// Another target for a set that runs.
+fn join(world: &World, existing: Existing, options: &Protect, responder: &Responder) -> Result<Kept, Failure> {
+    let Existing { set, dirs, epoch } = existing;
+    let what = format!("set {} got no other target", set.name);
+    let rules = Rules::new(&set.rules).map_err(|e| usage(&what, e.to_string(), "Correct the glob"))?;
+    let paths: Vec<_> = set.paths.iter().map(|path| path.path.clone()).collect();
+    let connection = connection_of(&set.name, &paths, options)?;
+    world
+        .plan
+        .with_connection(connection.clone())
+        .map_err(|e| Failure::new(&what, e.to_string(), "Name another node, or another place with --map SRC=DST"))?;
+    let mut size = Size::default();
+    for path in &paths {
+        let part = tree::measure(path, &rules).map_err(|e| unfit(path, e.to_string(), "Check the file system"))?;
+        size = Size { bytes: size.bytes + part.bytes, files: size.files + part.files };
+    }
+    let settings = connection.settings.or(&world.plan.defaults.settings);
+    let question = ReplicaAsk {
+        dirs,
+        epoch,
+        bytes: size.bytes,
+        files: size.files,
+        into_non_empty: options.into_non_empty || options.seeded,
+        set,
+        connection: ConnectionPlan { settings, ..connection.clone() },
+    };
+    let kept = agree(world, question, &rules, options, responder)?;
+    Ok(Kept { connection, joins: true, ..kept })
 }
 
 struct Root {
@@ -70,14 +114,23 @@ struct Root {
     nested: Vec<PathBuf>,
 }
 
-fn check_options(world: &World, name: &SetName, options: &Protect, what: &str) -> Result<(), Failure> {
-    if options.paths.is_empty() {
+fn check_options(
+    world: &World,
+    name: &SetName,
+    options: &Protect,
+    existing: Option<&Existing>,
+    what: &str,
+) -> Result<(), Failure> {
+    if options.paths.is_empty() && existing.is_none() {
         return Err(usage(what, "no path is given", "Name the directories: stead protect PATH… --on NODE"));
     }
-    if let Some(set) = world.plan.set(name) {
+    if let Some(set) = world.plan.set(name).filter(|set| !existing.is_some_and(|_| is_meant(set, options))) {
         let paths: Vec<_> = set.paths.iter().map(|path| path.path.display().to_string()).collect();
         let why = format!("there is a set of that name already: {} on {}", paths.join(", "), set.source);
-        return Err(Failure::new(what, why, "Choose another name with --set"));
+        let remedy = format!(
+            "Choose another name with --set; to give that set another target: stead protect --set {name} --on NODE"
+        );
+        return Err(Failure::new(what, why, remedy));
     }
     if options.on == world.node {
         return Err(usage(what, format!("{} is this node itself", options.on), "Name another node with --on"));
@@ -91,10 +144,21 @@ fn check_options(world: &World, name: &SetName, options: &Protect, what: &str) -
         let remedy = "Use --capture auto or --capture mount";
         return Err(Failure::new(what, "capture by probe is not part of this release", remedy));
     }
-    if options.mode == Mode::Sync {
-        return Err(Failure::new(what, "synchronous mode is not part of this release", "Use --mode async"));
+    is_supported(options.mode, what)
+}
+
+/// Are those the paths of the set, or none at all?
+fn is_meant(set: &SetPlan, options: &Protect) -> bool {
+    let canonical = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+    options.paths.is_empty() || options.paths.iter().map(canonical).eq(set.paths.iter().map(|path| path.path.clone()))
+}
+
+/// The one place that says which modes this release has.
+pub(crate) fn is_supported(mode: Mode, what: &str) -> Result<(), Failure> {
+    match mode {
+        Mode::Async => Ok(()),
+        Mode::Sync => Err(Failure::new(what, "synchronous mode is not part of this release", "Use --mode async")),
     }
-    Ok(())
 }
 
 fn check_path(world: &World, given: &Path, responder: &Responder) -> Result<Root, Failure> {
@@ -180,16 +244,6 @@ fn plan_parts(
     options: &Protect,
     roots: &[Root],
 ) -> Result<(SetPlan, ConnectionPlan), Failure> {
-    let what = format!("set {name} was not made");
-    let canonical = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let map: Vec<_> = options.map.iter().map(|m| MapArg { from: canonical(&m.from), to: m.to.clone() }).collect();
-    if let Some(stray) = map.iter().find(|m| !roots.iter().any(|root| root.plan.path == m.from)) {
-        let why = format!("--map names {}, which is not among the paths", stray.from.display());
-        return Err(usage(&what, why, "Map the paths of the set themselves"));
-    }
-    let goes_to =
-        |path: &Path| map.iter().find(|m| m.from == path).map_or_else(|| path.to_path_buf(), |m| m.to.clone());
-    let mapping = roots.iter().map(|r| Mapping { from: r.plan.path.clone(), to: goes_to(&r.plan.path) }).collect();
     let set = SetPlan {
         name: name.clone(),
         source: world.node.clone(),
@@ -199,17 +253,31 @@ fn plan_parts(
         rules: options.rules.clone(),
         paths: roots.iter().map(|root| root.plan.clone()).collect(),
     };
-    let connection = ConnectionPlan {
+    let paths: Vec<_> = roots.iter().map(|root| root.plan.path.clone()).collect();
+    Ok((set, connection_of(name, &paths, options)?))
+}
+
+fn connection_of(name: &SetName, paths: &[PathBuf], options: &Protect) -> Result<ConnectionPlan, Failure> {
+    let what = format!("set {name} was not made");
+    let canonical = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let map: Vec<_> = options.map.iter().map(|m| MapArg { from: canonical(&m.from), to: m.to.clone() }).collect();
+    if let Some(stray) = map.iter().find(|m| !paths.contains(&m.from)) {
+        let why = format!("--map names {}, which is not among the paths", stray.from.display());
+        return Err(usage(&what, why, "Map the paths of the set themselves"));
+    }
+    let goes_to =
+        |path: &Path| map.iter().find(|m| m.from == path).map_or_else(|| path.to_path_buf(), |m| m.to.clone());
+    let mapping = paths.iter().map(|path| Mapping { from: path.clone(), to: goes_to(path) }).collect();
+    Ok(ConnectionPlan {
         set: name.clone(),
         target: options.on.clone(),
         route: options.route,
         mode: options.mode,
         without: options.without.clone(),
-        paused: false,
-        settings: SettingsSpec::default(),
+        paused: options.paused,
+        settings: options.settings.clone(),
         mapping,
-    };
-    Ok((set, connection))
+    })
 }
 
 fn refuse_overlap(plan: &Plan, set: &SetPlan, connection: &ConnectionPlan, what: &str) -> Result<(), Failure> {
@@ -287,7 +355,8 @@ fn agree(
         name_doomed(target.as_str(), &doomed, told.cut, options.yes, responder)?;
     }
     put(Ask::Keep(Box::new(question.clone())))?;
-    Ok(Kept { set: question.set, connection: question.connection, dirs: question.dirs, epoch: question.epoch })
+    let ReplicaAsk { set, connection, dirs, epoch, .. } = question;
+    Ok(Kept { set, connection, dirs, epoch, joins: false, seeded: options.seeded })
 }
 
 fn name_doomed(target: &str, doomed: &[PathBuf], cut: bool, yes: bool, responder: &Responder) -> Result<(), Failure> {

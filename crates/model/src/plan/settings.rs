@@ -318,7 +318,8 @@ impl Limit {
         rate.map_or(Limit::Unlimited(Unlimited::Unlimited), Limit::Rate)
     }
 
-    fn rate(self) -> Option<Rate> {
+    /// The rate; none: as fast as the line is.
+    pub fn rate(self) -> Option<Rate> {
         match self {
             Limit::Rate(rate) => Some(rate),
             Limit::Unlimited(_) => None,

@@ -1,0 +1,277 @@
+//! Tells the operator's command what begins and what ends to be wrong: one after the other, each in bounded time, and
+//! none forgotten over a restart.
+//!
+//! The file `alerts.json` is written before the command runs and after it ended. Where the daemon is killed in between,
+//! the command runs again for the same event.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use stead_api::Failure;
+use stead_model::NodeName;
+use stead_model::alert::{Alert, Edge, Patience, Raised};
+use stead_model::status::Timestamp;
+use tracing::warn;
+
+use super::Node;
+use super::pulse::wall_clock;
+use crate::job::{self, JobDone};
+use crate::state::{StateDir, files};
+
+/// Events that wait for the command; beyond that, those go whose end waits as well.
+const PENDING_MAX: usize = 1000;
+
+/// What is wrong, and what of it the command has not been told.
+pub(crate) struct Alerts {
+    file: PathBuf,
+    kept: Kept,
+    running: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Kept {
+    raised: Raised,
+    pending: VecDeque<Told>,
+}
+
+/// One event, as the command gets it on its standard input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Told {
+    event: Edge,
+    at: Timestamp,
+    #[serde(flatten)]
+    alert: Alert,
+}
+
+impl Alerts {
+    /// As the last daemon left them.
+    pub(super) fn load(state: &StateDir) -> Alerts {
+        let file = state.file("alerts.json");
+        let kept = match std::fs::read(&file).map(|bytes| serde_json::from_slice(&bytes)) {
+            Ok(Ok(kept)) => kept,
+            Ok(Err(e)) => {
+                warn!("{} cannot be read, alerts begin anew: {e}", file.display());
+                Kept::default()
+            }
+            Err(_) => Kept::default(),
+        };
+        Alerts { file, kept, running: false }
+    }
+
+    /// What is wrong now.
+    pub(super) fn list(&self) -> &[Alert] {
+        self.kept.raised.list()
+    }
+
+    fn save(&self) {
+        let bytes = serde_json::to_vec(&self.kept).unwrap_or_default();
+        if let Err(failure) = files::write(&self.file, &bytes, 0o600) {
+            warn!("{failure}");
+        }
+    }
+
+    fn add(&mut self, told: Told) {
+        if self.kept.pending.len() >= PENDING_MAX {
+            self.shorten();
+        }
+        self.kept.pending.push_back(told);
+    }
+
+    /// Forgets the oldest trouble that is over before anyone heard of it; where there is none, the oldest event.
+    fn shorten(&mut self) {
+        let pending = &mut self.kept.pending;
+        let same = |a: &Told, b: &Told| {
+            a.alert.wrong == b.alert.wrong && a.alert.set == b.alert.set && a.alert.target == b.alert.target
+        };
+        let first = usize::from(self.running);
+        let ended = |at: &usize| {
+            pending[*at].event == Edge::Raise && pending.iter().skip(at + 1).any(|later| same(later, &pending[*at]))
+        };
+        let Some(raise) = (first..pending.len()).find(ended) else {
+            pending.remove(first);
+            return warn!("the alert command is too slow: an event was left out");
+        };
+        let raised = pending.remove(raise);
+        let clear = raised.and_then(|raised| pending.iter().skip(raise).position(|later| same(later, &raised)));
+        if let Some(clear) = clear {
+            pending.remove(raise + clear);
+        }
+    }
+}
+
+impl Node {
+    /// Looks for what began and what ended to be wrong, and has it told.
+    pub(super) fn look_for_alerts(&mut self, now: Timestamp) {
+        let connections = self.local_status().connections;
+        let settings = &self.plan.alerts;
+        let patience = Patience { behind: settings.behind(), disconnected: settings.disconnected() };
+        let plan = &self.plan;
+        let planned = |set: &_, target: &NodeName| plan.connections_of(set).any(|c| c.target == *target);
+        let told = self.pulse.alerts.kept.raised.look(&connections, planned, patience, now);
+        for (event, alert) in told {
+            warn!("{}: {} of set {} → {}: {}", word(event), alert.wrong, alert.set, alert.target, alert.text);
+            self.pulse.alerts.add(Told { event, at: wall_clock(), alert });
+            self.pulse.alerts.save();
+        }
+        self.tell_next_alert();
+    }
+
+    /// The command ended, however: the next event is its turn.
+    pub(super) fn alert_told(&mut self) {
+        self.pulse.alerts.running = false;
+        self.pulse.alerts.kept.pending.pop_front();
+        self.pulse.alerts.save();
+        self.tell_next_alert();
+    }
+
+    fn tell_next_alert(&mut self) {
+        if self.pulse.alerts.running || self.pulse.alerts.kept.pending.is_empty() {
+            return;
+        }
+        let Some(command) = self.plan.alerts.command.clone() else {
+            self.pulse.alerts.kept.pending.clear();
+            return self.pulse.alerts.save();
+        };
+        let (told, node, timeout) =
+            (self.pulse.alerts.kept.pending[0].clone(), self.name.clone(), self.plan.alerts.timeout());
+        self.pulse.alerts.running = true;
+        job::spawn(&self.events, move || {
+            let run = job::guarded("the alert command was not run", || tell(&command, &node, &told, timeout));
+            run.unwrap_or_else(|failure| warn!("{failure}"));
+            Some(JobDone::AlertTold)
+        });
+    }
+}
+
+fn word(event: Edge) -> &'static str {
+    match event {
+        Edge::Raise => "raise",
+        Edge::Clear => "clear",
+    }
+}
+
+/// Runs the command for one event.
+fn tell(command: &str, node: &NodeName, told: &Told, timeout: Duration) -> Result<(), Failure> {
+    let failed = |why: String| Failure::new(format!("the alert command {command:?} did not work"), why, "");
+    let alert = &told.alert;
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", command])
+        .env("STEAD_ALERT_EVENT", word(told.event))
+        .env("STEAD_ALERT_KIND", alert.wrong.as_str())
+        .env("STEAD_ALERT_NODE", node.as_str())
+        .env("STEAD_ALERT_SET", alert.set.as_str())
+        .env("STEAD_ALERT_SOURCE", alert.source.as_str())
+        .env("STEAD_ALERT_TARGET", alert.target.as_str())
+        .env("STEAD_ALERT_SINCE", alert.since.to_string())
+        .env("STEAD_ALERT_TEXT", &alert.text)
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(|e| failed(e.to_string()))?;
+    // A command that does not read has its reasons; what is written fits into the pipe.
+    if let (Some(mut stdin), Ok(mut line)) = (child.stdin.take(), serde_json::to_vec(told)) {
+        line.push(b'\n');
+        line.truncate(32 << 10);
+        let _ = stdin.write_all(&line);
+    }
+    match ended(&mut child, timeout) {
+        Ok(Some(status)) if status.success() => Ok(()),
+        Ok(Some(status)) => Err(failed(status.to_string())),
+        Ok(None) => Err(failed(format!("it was not done after {} s and was killed", timeout.as_secs_f64()))),
+        Err(e) => Err(failed(e.to_string())),
+    }
+}
+
+/// Waits for its end; kills it and all that it started where that takes too long.
+fn ended(child: &mut Child, timeout: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            if let Some(group) = rustix::process::Pid::from_raw(child.id() as i32) {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stead_model::alert::Wrong;
+
+    fn told(event: Edge, text: &str) -> Told {
+        let alert = Alert {
+            wrong: Wrong::Halted,
+            set: "notes".parse().unwrap(),
+            source: "paris".parse().unwrap(),
+            target: "lyon".parse().unwrap(),
+            since: Timestamp(0),
+            text: text.into(),
+        };
+        Told { event, at: Timestamp(1_000_000_000), alert }
+    }
+
+    fn run(command: &str, timeout: Duration) -> Result<(), Failure> {
+        tell(command, &"paris".parse().unwrap(), &told(Edge::Raise, "disk \"full\"\n$(reboot)"), timeout)
+    }
+
+    #[test]
+    fn the_command_gets_the_event_in_its_environment_and_as_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let command = format!(
+            "{{ echo \"$STEAD_ALERT_EVENT $STEAD_ALERT_KIND $STEAD_ALERT_SET\"; echo \"$STEAD_ALERT_TEXT\"; cat; }} > {}",
+            out.display()
+        );
+        run(&command, Duration::from_secs(20)).unwrap();
+        let text = std::fs::read_to_string(out).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[..3], ["raise halted notes", "disk \"full\"", "$(reboot)"]);
+        let json: serde_json::Value = serde_json::from_str(lines[3]).unwrap();
+        assert_eq!(
+            (&json["event"], &json["wrong"], &json["text"]),
+            (&"raise".into(), &"halted".into(), &"disk \"full\"\n$(reboot)".into())
+        );
+        assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn a_command_that_hangs_or_fails_is_ended_and_named() {
+        let start = Instant::now();
+        let hung = run("sleep 300 & sleep 300", Duration::from_millis(300)).unwrap_err();
+        assert!(hung.why.contains("killed") && start.elapsed() < Duration::from_secs(20), "{hung}");
+        assert!(run("exit 7", Duration::from_secs(20)).unwrap_err().why.contains('7'));
+        assert!(run("exec 0<&-; exit 0", Duration::from_secs(20)).is_ok());
+    }
+
+    #[test]
+    fn what_waits_survives_a_restart_and_stays_bounded_in_pairs() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let mut alerts = Alerts::load(&state);
+        alerts.add(told(Edge::Raise, "first"));
+        alerts.save();
+        assert_eq!(Alerts::load(&state).kept, alerts.kept);
+        for _ in 0..PENDING_MAX {
+            alerts.add(told(Edge::Clear, ""));
+            alerts.add(told(Edge::Raise, "again"));
+        }
+        assert!(alerts.kept.pending.len() <= PENDING_MAX);
+        assert_eq!(alerts.kept.pending.back().unwrap().event, Edge::Raise);
+        std::fs::write(dir.path().join("alerts.json"), b"{").unwrap();
+        assert_eq!(Alerts::load(&state).kept, Kept::default());
+    }
+}

@@ -1,0 +1,192 @@
+//! What is wrong, told once when it begins and once when it ends. A mind: statuses and `now` in, raises and clears out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::status::{Cause, ConnectionStatus, State, SyncState, Timestamp};
+use crate::{NodeName, SetName};
+
+/// What can be wrong with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wrong {
+    /// It is halted, for another reason than those below.
+    Halted,
+    /// The mass-change brake halted it and asks.
+    Brake,
+    /// It is halted because there is no room.
+    NoRoom,
+    /// Its lag is longer than the plan bears, or it is behind for so long.
+    Behind,
+    /// It is without a session for longer than the plan bears.
+    Disconnected,
+    /// It was synchronous and is asynchronous, or blocks the application.
+    SyncLost,
+    /// The last verify found differences that were not put right.
+    Different,
+    /// The target has newer data: a person decides.
+    RestoreRequired,
+    /// A process wrote past the capture.
+    Bypassed,
+}
+
+impl Wrong {
+    /// The fixed word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Wrong::Halted => "halted",
+            Wrong::Brake => "brake",
+            Wrong::NoRoom => "no-room",
+            Wrong::Behind => "behind",
+            Wrong::Disconnected => "disconnected",
+            Wrong::SyncLost => "sync-lost",
+            Wrong::Different => "different",
+            Wrong::RestoreRequired => "restore-required",
+            Wrong::Bypassed => "bypassed",
+        }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Something that is wrong now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// What.
+    pub wrong: Wrong,
+    /// With which set.
+    pub set: SetName,
+    /// On its way from there.
+    pub source: NodeName,
+    /// To there.
+    pub target: NodeName,
+    /// Since when it is told.
+    pub since: Timestamp,
+    /// What is wrong, for people.
+    pub text: String,
+}
+
+/// What is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Edge {
+    /// It began.
+    Raise,
+    /// It ended.
+    Clear,
+}
+
+/// How long what is borne.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Lag.
+    pub behind: Duration,
+    /// Being without a session.
+    pub disconnected: Duration,
+}
+
+/// What is wrong now: kept from one look to the next, and over restarts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Raised(Vec<Alert>);
+
+impl Raised {
+    /// What is wrong, the oldest first.
+    pub fn list(&self) -> &[Alert] {
+        &self.0
+    }
+
+    /// Looks at all connections of a node and says what began and what ended since the last look. What is not known to
+    /// have ended goes on: a connection that is still `planned` but has no status yet keeps its alerts.
+    pub fn look(
+        &mut self,
+        connections: &[ConnectionStatus],
+        planned: impl Fn(&SetName, &NodeName) -> bool,
+        patience: Patience,
+        now: Timestamp,
+    ) -> Vec<(Edge, Alert)> {
+        let mut wrong: BTreeMap<_, _> = BTreeMap::new();
+        for connection in connections {
+            for (what, text) in wrongs(connection, patience, now) {
+                wrong.insert((what, connection.set.clone(), connection.target.clone()), (connection, text));
+            }
+        }
+        let known = |alert: &Alert| connections.iter().any(|c| c.set == alert.set && c.target == alert.target);
+        let mut told = Vec::new();
+        self.0.retain_mut(|alert| {
+            let key = (alert.wrong, alert.set.clone(), alert.target.clone());
+            let goes_on = match wrong.remove(&key) {
+                Some((_, text)) => {
+                    alert.text = text;
+                    true
+                }
+                None => !known(alert) && planned(&alert.set, &alert.target),
+            };
+            if !goes_on {
+                told.push((Edge::Clear, alert.clone()));
+            }
+            goes_on
+        });
+        for ((what, set, target), (connection, text)) in wrong {
+            let alert = Alert { wrong: what, set, source: connection.source.clone(), target, since: now, text };
+            self.0.push(alert.clone());
+            told.push((Edge::Raise, alert));
+        }
+        told
+    }
+}
+
+/// What is wrong with a connection. A pause is asked for, so nothing that follows from it is wrong.
+fn wrongs(connection: &ConnectionStatus, patience: Patience, now: Timestamp) -> Vec<(Wrong, String)> {
+    let mut all = Vec::new();
+    let reason = connection.reason.clone().unwrap_or_else(|| connection.state.to_string());
+    let lasted = Duration::from_nanos(now.0.saturating_sub(connection.since.0));
+    match (connection.state, connection.details.cause) {
+        (State::Halted, Some(Cause::Brake)) => all.push((Wrong::Brake, reason)),
+        (State::Halted, Some(Cause::NoRoom)) => all.push((Wrong::NoRoom, reason)),
+        (State::Halted, _) => all.push((Wrong::Halted, reason)),
+        (State::RestoreRequired, _) => all.push((Wrong::RestoreRequired, reason)),
+        (State::Disconnected, _) if lasted >= patience.disconnected => all.push((Wrong::Disconnected, reason)),
+        _ => {}
+    }
+    if is_late(connection, patience, lasted) {
+        let lag = connection.lag_seconds.map_or_else(|| "longer than that".into(), |lag| format!("{lag:.0} s"));
+        all.push((Wrong::Behind, format!("what is on {} is {lag} behind", connection.target)));
+    }
+    match connection.details.sync.map(|sync| sync.state) {
+        Some(SyncState::FallenBack) => {
+            all.push((Wrong::SyncLost, "it was synchronous and is asynchronous until the target has caught up".into()));
+        }
+        Some(SyncState::Blocked) => all.push((Wrong::SyncLost, "the application waits for the target".into())),
+        _ => {}
+    }
+    if let Some(verified) = connection.details.verified.filter(|verified| verified.different > verified.repaired) {
+        let text = format!("{} differences between replica and source", verified.different - verified.repaired);
+        all.push((Wrong::Different, text));
+    }
+    if connection.details.bypassing_writes > 0 {
+        let file = connection.details.bypassed.as_ref().map_or(String::new(), |file| format!(", last of {file}"));
+        all.push((Wrong::Bypassed, format!("{} writes past the capture{file}", connection.details.bypassing_writes)));
+    }
+    all
+}
+
+fn is_late(connection: &ConnectionStatus, patience: Patience, lasted: Duration) -> bool {
+    let lag = connection.lag_seconds.is_some_and(|lag| lag > patience.behind.as_secs_f64());
+    match connection.state {
+        State::Replicating => lag,
+        State::Behind => lag || lasted > patience.behind,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[path = "alert_tests.rs"]
+mod tests;

@@ -1,0 +1,98 @@
+use super::*;
+use crate::status::{Details, SyncStatus, VerifySummary};
+
+const SECOND: u64 = 1_000_000_000;
+const PATIENCE: Patience = Patience { behind: Duration::from_secs(60), disconnected: Duration::from_secs(30) };
+
+fn connection(state: State, since: u64) -> ConnectionStatus {
+    let json = serde_json::json!({
+        "set": "notes", "source": "paris", "target": "lyon", "state": state, "since": Timestamp(since),
+        "mirror": {"files_done": 0, "files_total": 0, "bytes_done": 0, "bytes_total": 0},
+        "queue": {"changes": 0, "bytes": 0}, "lag_seconds": 0.0, "consistent_at": null, "capture": "mount", "epoch": 1
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+fn look(raised: &mut Raised, connections: &[ConnectionStatus], now: u64) -> Vec<(Edge, Wrong)> {
+    let told = raised.look(connections, |_, _| true, PATIENCE, Timestamp(now));
+    told.into_iter().map(|(edge, alert)| (edge, alert.wrong)).collect()
+}
+
+#[test]
+fn each_wrong_is_raised_once_and_cleared_once() {
+    let good = connection(State::Replicating, 0);
+    let halted = |cause| ConnectionStatus {
+        details: Details { cause, ..Details::default() },
+        ..connection(State::Halted, 0)
+    };
+    let late = ConnectionStatus { lag_seconds: Some(61.0), ..good.clone() };
+    let details = |details| ConnectionStatus { details, ..good.clone() };
+    let verified = VerifySummary { at: Timestamp(0), files: 9, bytes: 9, different: 2, repaired: 1 };
+    let sync = SyncStatus { state: SyncState::FallenBack, since: Timestamp(0) };
+    let cases = [
+        (halted(None), Wrong::Halted),
+        (halted(Some(Cause::Brake)), Wrong::Brake),
+        (halted(Some(Cause::NoRoom)), Wrong::NoRoom),
+        (connection(State::RestoreRequired, 0), Wrong::RestoreRequired),
+        (connection(State::Disconnected, 0), Wrong::Disconnected),
+        (connection(State::Behind, 0), Wrong::Behind),
+        (late, Wrong::Behind),
+        (details(Details { sync: Some(sync), ..Details::default() }), Wrong::SyncLost),
+        (details(Details { verified: Some(verified), ..Details::default() }), Wrong::Different),
+        (details(Details { bypassing_writes: 1, ..Details::default() }), Wrong::Bypassed),
+    ];
+    for (bad, wrong) in cases {
+        let (mut raised, now) = (Raised::default(), 100 * SECOND);
+        assert_eq!(look(&mut raised, std::slice::from_ref(&good), now), []);
+        assert_eq!(look(&mut raised, std::slice::from_ref(&bad), now), [(Edge::Raise, wrong)]);
+        assert_eq!(look(&mut raised, &[bad], now), []);
+        assert_eq!(raised.list().len(), 1);
+        assert_eq!(look(&mut raised, std::slice::from_ref(&good), now), [(Edge::Clear, wrong)]);
+        assert_eq!(look(&mut raised, std::slice::from_ref(&good), now), []);
+    }
+}
+
+#[test]
+fn short_troubles_and_pauses_are_borne() {
+    let mut raised = Raised::default();
+    assert_eq!(look(&mut raised, &[connection(State::Disconnected, 0)], 29 * SECOND), []);
+    assert_eq!(look(&mut raised, &[connection(State::Behind, 0)], 59 * SECOND), []);
+    let paused = ConnectionStatus { lag_seconds: Some(9e9), ..connection(State::Paused, 0) };
+    assert_eq!(look(&mut raised, &[paused], 9_000 * SECOND), []);
+    assert_eq!(look(&mut raised, &[connection(State::Disconnected, 0)], 30 * SECOND).len(), 1);
+}
+
+#[test]
+fn a_clock_that_was_set_back_raises_nothing() {
+    let mut raised = Raised::default();
+    assert_eq!(look(&mut raised, &[connection(State::Disconnected, 500 * SECOND)], 0), []);
+}
+
+#[test]
+fn alerts_survive_a_restart_and_the_silence_after_it() {
+    let mut raised = Raised::default();
+    let bad = connection(State::Halted, 0);
+    look(&mut raised, std::slice::from_ref(&bad), SECOND);
+    let mut again: Raised = serde_json::from_str(&serde_json::to_string(&raised).unwrap()).unwrap();
+    assert_eq!(look(&mut again, &[], 2 * SECOND), []);
+    assert_eq!(look(&mut again, std::slice::from_ref(&bad), 3 * SECOND), []);
+    assert_eq!(again.list()[0].since, Timestamp(SECOND));
+    assert_eq!(look(&mut again, &[connection(State::Replicating, 0)], 4 * SECOND), [(Edge::Clear, Wrong::Halted)]);
+}
+
+#[test]
+fn what_is_no_longer_planned_is_no_longer_wrong() {
+    let mut raised = Raised::default();
+    look(&mut raised, &[connection(State::Halted, 0)], SECOND);
+    let told = raised.look(&[], |_, _| false, PATIENCE, Timestamp(2 * SECOND));
+    assert!(matches!(told[..], [(Edge::Clear, _)]));
+    assert!(raised.list().is_empty());
+}
+
+#[test]
+fn one_wrong_may_follow_another() {
+    let mut raised = Raised::default();
+    look(&mut raised, &[connection(State::Disconnected, 0)], 100 * SECOND);
+    let told = look(&mut raised, &[connection(State::Halted, 0)], 101 * SECOND);
+    assert_eq!(told, [(Edge::Clear, Wrong::Disconnected), (Edge::Raise, Wrong::Halted)]);
+}
