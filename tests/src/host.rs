@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -231,15 +231,36 @@ impl Host {
     /// # Errors
     /// Where the disk is none that can lose power, or something outside of the host holds its mounts.
     pub fn lose_power(&self, seed: u64) -> Result<Cut> {
-        let power = self.power.as_ref().context("this host's disk cannot lose power")?;
-        let mut power = power.lock().unwrap_or_else(PoisonError::into_inner);
         self.kill_everything();
-        let cut = self.cut_within_a_sync(&mut power.disk, seed)?;
+        let cut = self.cut_within_a_sync(&mut self.power()?.disk, seed)?;
+        self.mend_disk()?;
+        Ok(cut)
+    }
+
+    /// Its disk becomes read-only, as after an error of the medium, until [`Host::mend_disk`].
+    ///
+    /// # Errors
+    /// Where the kernel does not do it.
+    pub fn break_disk(&self) -> Result<()> {
+        run(Command::new("mount").args(["-o", "remount,abort"]).arg(self.store())).map(drop)
+    }
+
+    /// Ends everything on it and mounts its disk anew.
+    ///
+    /// # Errors
+    /// Where the disk is none that can lose power, or something outside of the host holds its mounts.
+    pub fn mend_disk(&self) -> Result<()> {
+        self.kill_everything();
+        let mut power = self.power()?;
         power.unmount()?;
         power.disk.power_on()?;
         power.disk.mount(&self.store(), MOUNT_OPTIONS)?;
-        self.bind_raw()?;
-        Ok(cut)
+        self.bind_raw()
+    }
+
+    fn power(&self) -> Result<MutexGuard<'_, Power>> {
+        let power = self.power.as_ref().context("this host's disk cannot lose power")?;
+        Ok(power.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Most cuts come while much is on its way to the disk.

@@ -7,6 +7,7 @@
 pub mod apt;
 pub mod command;
 pub mod compare;
+pub mod faults;
 pub mod host;
 pub mod load;
 pub mod matrix;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::command::{output, run, shown, text, until};
 use crate::host::Host;
-use crate::run::{MARK, kill_marked, signal};
+use crate::run::{MARK, kill_marked, marked, signal};
 
 /// Port that a host's first daemon listens on.
 pub const PORT: u16 = 7130;
@@ -91,6 +91,17 @@ impl Node {
     /// Pid of the daemon.
     pub fn pid(&self) -> i32 {
         self.child.as_ref().map_or(0, |child| child.id() as i32)
+    }
+
+    /// Does the daemon run, if it was started and neither killed nor stopped?
+    ///
+    /// # Errors
+    /// Names the status with which it ended, and its log.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
+            Some(status) => bail!("the daemon of {} ended with {status}: {}", self.name, self.log()),
+            None => Ok(()),
+        }
     }
 
     /// The last of what the daemon printed.
@@ -227,6 +238,17 @@ impl Node {
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
         }
+    }
+
+    /// Pids of the processes that serve mounts of this node, without those that supervise them.
+    pub fn capture_servers(&self) -> Vec<i32> {
+        let pids = marked(&self.mark());
+        let of = |pid: &i32, file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let captures: Vec<i32> =
+            pids.into_iter().filter(|pid| of(pid, "cmdline").split('\0').any(|word| word == "capture")).collect();
+        let parent = |pid: &i32| of(pid, "stat").rsplit(") ").next()?.split(' ').nth(1)?.parse().ok();
+        let is_child = |pid: &i32| parent(pid).is_some_and(|parent: i32| captures.contains(&parent));
+        captures.iter().copied().filter(is_child).collect()
     }
 
     fn mark(&self) -> PathBuf {

@@ -90,6 +90,16 @@ impl Cluster {
         Ok(tool.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
     }
 
+    /// Starts pgbench with that many transactions a second for at most that many seconds.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn load_at(&self, rate: u64, seconds: u32) -> Result<Child> {
+        let mut tool = self.tool("pgbench");
+        tool.args(["-n", "-U", "postgres", "-c", "2", "-R", &rate.to_string(), "-T", &seconds.to_string(), "-h"]);
+        Ok(tool.arg(self.sockets()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
+    }
+
     /// Checks the tables' structure with pg_amcheck and pgbench's invariant: every transaction moved its amount in
     /// accounts, tellers and branches alike. Returns how many transactions are there.
     ///

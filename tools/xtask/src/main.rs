@@ -20,7 +20,7 @@ const USAGE: &str = "usage: cargo xtask CHORE
         --full         the million-file row with a million files, more repetitions
         --files N      that many files in the memory row
         --list         names of the rows
-  soak [WHAT…]         longer runs: sim, fuzz, crash, random; --minutes N for each (10)
+  soak [WHAT…]         longer runs: faults, sim, fuzz, crash, random; --minutes N for each (10), --seed S
   docs [--check]       man pages and completions from the binary into docs/reference";
 
 fn main() -> ExitCode {

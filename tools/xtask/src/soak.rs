@@ -2,19 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use stead_tests::faults::{self, Kind, Report};
+use stead_tests::rng::Rng;
 
 use crate::build;
 
-const ALL: &[&str] = &["sim", "fuzz", "crash", "random"];
+const ALL: &[&str] = &["faults", "sim", "fuzz", "crash", "random"];
+/// Longest single run of faults: then everything is compared, and the next one begins with another seed.
+const FAULTS_MAX: Duration = Duration::from_secs(180);
 
 /// Runs the chosen kinds, or all, for some minutes each.
 pub fn main(args: &[String]) -> Result<()> {
-    let (mut minutes, mut chosen) = (10, Vec::new());
+    let (mut minutes, mut seed, mut chosen) = (10, Rng::seed(), Vec::new());
     let mut args = args.iter();
     while let Some(arg) = args.next() {
+        let mut number = || args.next().with_context(|| format!("{arg} needs a number"))?.parse().context("a number");
         match arg.as_str() {
-            "--minutes" => minutes = args.next().and_then(|n| n.parse().ok()).unwrap_or(minutes),
+            "--minutes" => minutes = number()?,
+            "--seed" => seed = number()?,
             name if ALL.contains(&name) => chosen.push(name.to_string()),
             name => bail!("soak knows {}, not {name}", ALL.join(", ")),
         }
@@ -23,8 +29,9 @@ pub fn main(args: &[String]) -> Result<()> {
     for name in ALL.iter().filter(|name| chosen.is_empty() || chosen.iter().any(|chosen| chosen == *name)) {
         println!("--- {name}, {minutes} minutes");
         match *name {
+            "faults" => break_things(limit, seed)?,
             "fuzz" => fuzz(limit)?,
-            "sim" => simulate(limit)?,
+            "sim" => simulate(limit, seed)?,
             "crash" => repeat(limit, &["test", "--package", "stead-tests", "--test", "crash", "--", "--nocapture"])?,
             _ => repeat(limit, &["test", "--package", "stead-tests", "--test", "conformance", "--", "--nocapture"])?,
         }
@@ -32,11 +39,35 @@ pub fn main(args: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Injects faults under load, in runs of a few minutes; what they did and saw is printed at the end.
+fn break_things(limit: Duration, mut seed: u64) -> Result<()> {
+    build::use_binary(&build::stead("test")?)?;
+    let begin = Instant::now();
+    let (mut all, mut runs) = (Report::default(), 0);
+    while begin.elapsed() < limit {
+        let options = faults::Options {
+            seed,
+            duration: limit.saturating_sub(begin.elapsed()).min(FAULTS_MAX),
+            kinds: Kind::chosen()?,
+            with_cluster: true,
+            program: std::env::current_exe()?,
+        };
+        let ended = faults::run(&options);
+        if ended.is_err() {
+            all.print();
+        }
+        all.add(&ended?);
+        (seed, runs) = (seed + 1, runs + 1);
+    }
+    println!("{runs} runs");
+    all.print();
+    Ok(())
+}
+
 /// Simulates source and targets, a batch of new seeds after the other.
-fn simulate(limit: Duration) -> Result<()> {
+fn simulate(limit: Duration, mut from: u64) -> Result<()> {
     const SEEDS: u64 = 2_000;
     let begin = Instant::now();
-    let mut from = stead_tests::rng::Rng::seed();
     while begin.elapsed() < limit {
         let (seeds, first) = (SEEDS.to_string(), from.to_string());
         let mut sim = build::cargo();

@@ -1,0 +1,244 @@
+//! Faults in random order while databases are written: the application notices nothing, the replica is an earlier source
+//! at any moment at which it says so, and becomes equal by itself.
+
+mod application;
+mod inject;
+mod kind;
+mod probe;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+
+use crate::command::text;
+use crate::compare::Compare;
+use crate::host::Traffic;
+use crate::rng::Rng;
+use application::Application;
+use inject::World;
+pub use kind::{ALL, Kind, Place};
+pub use probe::{Stall, Waits};
+pub use report::Report;
+
+/// Longest time until it replicates again after all faults have ended.
+const RECOVERY_MAX: Duration = Duration::from_secs(60);
+
+/// PostgreSQL takes seconds to be opened: one sample in so many.
+const CLUSTER_EVERY: u64 = 5;
+
+/// What a run does.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Number that the order and the moments of faults follow from.
+    pub seed: u64,
+    /// How long faults are injected.
+    pub duration: Duration,
+    /// Which faults.
+    pub kinds: Vec<Kind>,
+    /// Does PostgreSQL run, too?
+    pub with_cluster: bool,
+    /// Executable of the loads.
+    pub program: PathBuf,
+}
+
+/// One run.
+struct Driver {
+    world: World,
+    application: Application,
+    active: Vec<(Kind, Instant)>,
+    rng: Rng,
+    begin: Instant,
+    traffic: Traffic,
+    report: Report,
+}
+
+/// Runs it to its end; what happens is printed.
+///
+/// # Errors
+/// Names what did not hold, with the seed.
+pub fn run(options: &Options) -> Result<Report> {
+    println!("seed {}", options.seed);
+    let mut driver = Driver::start(options)?;
+    let ended = driver.inject(options).and_then(|()| driver.calm());
+    let last: Vec<_> = driver.active.iter().map(|(kind, _)| *kind).collect();
+    ended.with_context(|| {
+        format!("seed {}, {:?} after its start, within {last:?}", options.seed, driver.begin.elapsed())
+    })?;
+    driver.conclude().with_context(|| format!("seed {}", options.seed))
+}
+
+impl Driver {
+    fn start(options: &Options) -> Result<Driver> {
+        let world = World::new(&options.program)?;
+        let cluster = options.with_cluster.then(|| Application::prepare(&world.site, &world.set)).transpose()?;
+        world.protect()?;
+        let application = Application::start(&world.site, &world.set, &options.program, cluster)?;
+        world.recover(RECOVERY_MAX)?;
+        Ok(Driver {
+            traffic: world.site.hosts.paris.traffic()?,
+            world,
+            application,
+            active: Vec::new(),
+            rng: Rng::new(options.seed),
+            begin: Instant::now(),
+            report: Report { seed: options.seed, injected: BTreeMap::new(), ..Report::default() },
+        })
+    }
+
+    fn inject(&mut self, options: &Options) -> Result<()> {
+        while self.begin.elapsed() < options.duration {
+            self.end_due()?;
+            let kind = *self.rng.pick(&options.kinds);
+            if kind.needs_calm() || self.rng.one_in(6) {
+                self.calm()?;
+            }
+            if self.active.iter().all(|(other, _)| !excludes(*other, kind)) {
+                self.begin_fault(kind)?;
+            }
+            std::thread::sleep(Duration::from_millis(self.rng.below(600)));
+            self.check()?;
+            if self.rng.one_in(3) {
+                self.sample(false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_fault(&mut self, kind: Kind) -> Result<()> {
+        let lasts = kind.lasts(&mut self.rng);
+        println!("  {:7.2} s  {kind:?} for {lasts:?}", self.begin.elapsed().as_secs_f64());
+        self.world.begin(kind, &mut self.rng).with_context(|| format!("{kind:?} begins"))?;
+        *self.report.injected.entry(kind).or_default() += 1;
+        if lasts > Duration::ZERO {
+            self.active.push((kind, Instant::now() + lasts));
+        }
+        Ok(())
+    }
+
+    fn end_due(&mut self) -> Result<()> {
+        let now = Instant::now();
+        while let Some(at) = self.active.iter().position(|(_, until)| *until <= now) {
+            let (kind, _) = self.active.remove(at);
+            self.world.end(kind).with_context(|| format!("{kind:?} ends"))?;
+        }
+        Ok(())
+    }
+
+    /// Ends every fault; then it has to recover by itself, and the replica to be good.
+    fn calm(&mut self) -> Result<()> {
+        // The disk before what runs on it.
+        self.active.sort_by_key(|(kind, _)| *kind != Kind::TargetFull);
+        for (kind, _) in std::mem::take(&mut self.active) {
+            self.world.end(kind).with_context(|| format!("{kind:?} ends"))?;
+        }
+        let begin = Instant::now();
+        self.world.recover(RECOVERY_MAX)?;
+        println!("  {:7.2} s  calm after {:.2?}", self.begin.elapsed().as_secs_f64(), begin.elapsed());
+        self.report.recoveries.push(begin.elapsed());
+        self.check()?;
+        self.sample(true)
+    }
+
+    fn check(&mut self) -> Result<()> {
+        self.application.check()?;
+        self.world.site.paris.check()?;
+        self.world.site.lyon.check()
+    }
+
+    /// Copies the databases while the target's daemon stands still. Where the replica says to be an image before and
+    /// after, it has to be one.
+    fn sample(&mut self, is_calm: bool) -> Result<()> {
+        let tries = if is_calm { 50 } else { 1 };
+        for _ in 0..tries {
+            if self.try_sample(is_calm)? {
+                self.report.samples += 1;
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.report.samples_unconsistent += 1;
+        ensure!(!is_calm, "it replicates, but has no consistent image: {}", self.world.site.lyon.status()?);
+        Ok(())
+    }
+
+    fn try_sample(&mut self, is_calm: bool) -> Result<bool> {
+        // What was not written yet when a file system broke is gone from its cache, too, until it is mounted again.
+        let is_broken = self.active.iter().any(|(kind, _)| *kind == Kind::TargetReadOnly);
+        if is_broken || !self.is_image() {
+            return Ok(false);
+        }
+        let (lyon, replica) = (self.world.site.lyon.pid(), self.world.set.replica.clone());
+        let scratch = self.world.site.hosts.paris.dir().join("copy");
+        let (files, cluster) = (scratch.join("files"), scratch.join("cluster"));
+        std::fs::create_dir_all(&scratch)?;
+        let with_cluster = is_calm && self.report.samples % CLUSTER_EVERY == 0 && self.application.has_cluster();
+        crate::run::signal(lyon, Signal::STOP);
+        let mut copied = Ok(());
+        for name in ["wal", "second", "rollback"] {
+            let to = files.join(name);
+            let _ = std::fs::remove_dir_all(&to);
+            copied = copied.and_then(|()| Ok(std::fs::create_dir_all(&files)?));
+            copied = copied.and_then(|()| application::copy(&replica.join(name), &to));
+        }
+        if with_cluster {
+            copied = copied.and_then(|()| application::copy(&replica.join("pg"), &cluster));
+        }
+        crate::run::signal(lyon, Signal::CONT);
+        copied?;
+        if !self.is_image() {
+            return Ok(false);
+        }
+        self.application.examine(&files, &scratch.join("opened")).context("a sample of the replica")?;
+        if with_cluster {
+            let site = &self.world.site;
+            self.application.examine_cluster(site, &cluster).context("a sample of the replica's PostgreSQL")?;
+        }
+        Ok(true)
+    }
+
+    /// Says the target, without asking the source, that its replica is an image of one instant?
+    fn is_image(&self) -> bool {
+        let lyon = &self.world.site.lyon;
+        lyon.pid() != 0
+            && lyon.connection(&self.world.set.set).is_ok_and(|connection| !connection["consistent_at"].is_null())
+    }
+
+    fn conclude(mut self) -> Result<Report> {
+        self.report.written = self.application.written(&self.world.site);
+        self.report.sent = self.world.site.hosts.paris.traffic()?.since(self.traffic).sent;
+        let (waits, told) = self.application.finish(self.begin);
+        self.report.waits = waits;
+        let World { site, set, .. } = &self.world;
+        // After a power cut the target cannot tell a hole from zeroes that are equal to the source's.
+        site.settle_with(set, &Compare { holes: false, ..Compare::default() }).context("at the end")?;
+        let verified = site.paris.output(["verify", &set.set])?;
+        ensure!(verified.status.success(), "verify: {}{}", text(&verified.stdout), text(&verified.stderr));
+        for node in [&site.paris, &site.lyon] {
+            let state = node.state_of(&set.set)?;
+            ensure!(state == "replicating", "{} says {state} at the end", node.name());
+        }
+        for (database, count) in told {
+            let name = database.parent().and_then(Path::file_name).context("no name")?;
+            let found =
+                crate::load::examine_copy(&set.replica.join(name).join("db"), &site.hosts.paris.dir().join("last"))?;
+            if found.transactions < count {
+                bail!("{name:?}: {} of {count} confirmed commits at the end", found.transactions);
+            }
+            self.report.commits += count;
+        }
+        self.report.duration = self.begin.elapsed();
+        Ok(self.report)
+    }
+}
+
+/// May both not be at once?
+fn excludes(active: Kind, next: Kind) -> bool {
+    let both = [active.place(), next.place()];
+    // Asking the source to pause needs it; its death in between is a fault of another test.
+    let needs_source = both.contains(&Place::Source) && both.contains(&Place::Plan);
+    active.place() == next.place() || needs_source
+}
