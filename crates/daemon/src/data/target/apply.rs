@@ -1,7 +1,7 @@
 //! Batches to the replica, and what the replica finds back into the words of replication.
 
-use stead_disk::replica::{self, ApplyError, Outcome, Replica, What};
-use stead_model::record;
+use stead_disk::replica::{self, ApplyError, Class, Outcome, Replica, What};
+use stead_model::{Kind, record};
 use stead_replication::frame::{Difference, DifferenceKind, Need, NeedWhat, Range};
 use stead_replication::target::Batch;
 
@@ -12,23 +12,54 @@ pub(super) struct Found {
     pub(super) differences: Vec<Difference>,
 }
 
+/// Why a batch was not applied.
+pub(super) enum Failed {
+    /// What it overwrites cannot be kept.
+    NoRoom(String),
+    /// It ends a scan that would remove that many objects.
+    Braked(u64),
+    /// The target's disk is full; why.
+    Full(String),
+    /// Anything else.
+    Other(String),
+}
+
+/// What [`Kind::Sync`] says where the source's file systems completed a sync.
+const SOURCE_SYNCED: u32 = 3;
+
 /// Applies a batch.
-pub(super) fn apply(replica: &mut Replica, batch: &Batch) -> Result<Found, String> {
+pub(super) fn apply(replica: &mut Replica, batch: &Batch) -> Result<Found, Failed> {
     let mut found = Found::default();
+    replica.set_place(batch.position);
+    replica.foresee(&batch.records).map_err(Failed::from)?;
     if let Some(time) = batch.consistent {
         replica.hear(time);
     }
     for record in record::records(&batch.records) {
-        let record = record.map_err(|e| format!("a record cannot be read: {e}"))?;
-        let outcome = replica.apply(&record).map_err(explain)?;
+        let record = record.map_err(|e| Failed::Other(format!("a record cannot be read: {e}")))?;
+        let outcome = replica.apply(&record)?;
+        if let Some(removals) = outcome.would_remove {
+            return Err(Failed::Braked(removals));
+        }
+        if record.kind == Kind::Sync && record.file.is_none() && record.c == SOURCE_SYNCED {
+            replica.source_synced();
+        }
         found.add(outcome);
     }
-    replica.settle().map_err(explain)?;
+    replica.settle()?;
     Ok(found)
 }
 
-fn explain(error: ApplyError) -> String {
-    error.to_string()
+impl From<ApplyError> for Failed {
+    fn from(error: ApplyError) -> Self {
+        let remedy = error.remedy().map_or(String::new(), |remedy| format!(". {remedy}"));
+        let reason = format!("{error}{remedy}");
+        match (&error, error.class()) {
+            (ApplyError::NoRoom { .. }, _) => Failed::NoRoom(reason),
+            (_, Some(Class::NoSpace | Class::Quota)) => Failed::Full(reason),
+            _ => Failed::Other(reason),
+        }
+    }
 }
 
 impl Found {

@@ -18,7 +18,12 @@ const OPTIONS: JournalOptions = JournalOptions { segment_bytes: 64 << 20, bytes_
 /// What the journal is asked to do, in order.
 pub(super) enum Job {
     /// Append these frames and sync once.
-    Append { frames: Vec<Arc<[u8]>>, last: Sequence },
+    Append {
+        frames: Vec<Arc<[u8]>>,
+        last: Sequence,
+        /// The run of capture that numbers what is in them.
+        capture: u64,
+    },
     /// Forget everything up to there.
     Drop(Position),
     /// Forget everything.
@@ -49,7 +54,12 @@ impl JournalDir {
     /// What it holds, up to the first entry that is no frame.
     pub(super) fn changes(&mut self) -> Result<Vec<Changes>, JournalError> {
         let entries = self.journal.entries().collect::<Result<Vec<_>, _>>()?;
-        Ok(entries.iter().map_while(|entry| changes(&entry.payload)).collect())
+        Ok(entries.iter().map_while(|entry| changes(&entry.payload[..].into())).collect())
+    }
+
+    /// The run of capture that the last entry names; 0: none.
+    pub(super) fn capture(&self) -> u64 {
+        self.journal.last_captured().map_or(0, |(capture, _)| capture)
     }
 
     /// Starts the thread; it ends when the session drops its end of `jobs`.
@@ -67,15 +77,15 @@ impl JournalDir {
 
     fn work(&mut self, job: Job) -> Option<Event> {
         let done = match job {
-            Job::Append { frames, last } => return Some(self.append(&frames, last)),
+            Job::Append { frames, last, capture } => return Some(self.append(&frames, last, capture)),
             Job::Drop(position) => self.journal.drop_until(position).map_err(|e| e.to_string()),
             Job::Reset => self.journal.clear().map_err(|e| e.to_string()),
         };
         done.err().map(|why| Event::JournalFailed { reason: format!("the journal cannot forget: {why}") })
     }
 
-    fn append(&mut self, frames: &[Arc<[u8]>], last: Sequence) -> Event {
-        let mut appended = frames.iter().map(|frame| self.journal.append(&head(frame), frame));
+    fn append(&mut self, frames: &[Arc<[u8]>], last: Sequence, capture: u64) -> Event {
+        let mut appended = frames.iter().map(|frame| self.journal.append(&head(frame, capture), frame));
         match appended.find(Result::is_err).unwrap_or(Ok(())).and_then(|()| self.journal.sync()) {
             Ok(()) => Event::Journaled { last },
             Err(e) => Event::JournalFailed { reason: format!("the journal cannot be written: {e}") },
@@ -83,20 +93,20 @@ impl JournalDir {
     }
 }
 
-fn head(frame: &[u8]) -> EntryHead {
-    let header = frame.first_chunk::<HEADER_BYTES>().and_then(|bytes| frame::decode_header(bytes).ok());
-    let header = header.expect("the mind only journals frames that it has checked");
+fn head(frame: &Arc<[u8]>, capture: u64) -> EntryHead {
+    let changes = changes(frame).expect("the mind only journals frames that it has checked");
     EntryHead {
-        epoch: header.epoch,
-        incarnation: header.incarnation,
-        first: header.first,
-        last: header.last,
-        consistent: header.is_consistent(),
-        ..EntryHead::default()
+        epoch: changes.header.epoch,
+        incarnation: changes.header.incarnation,
+        first: changes.header.first,
+        last: changes.header.last,
+        consistent: changes.header.is_consistent(),
+        capture,
+        captured: changes.captured(),
     }
 }
 
-fn changes(frame: &[u8]) -> Option<Changes> {
+fn changes(frame: &Arc<[u8]>) -> Option<Changes> {
     let header = frame::decode_header(frame.first_chunk::<HEADER_BYTES>()?).ok()?;
-    Some(Changes { header, frame: frame.into() })
+    Some(Changes { header, frame: frame.clone() })
 }

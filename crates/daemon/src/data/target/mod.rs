@@ -4,6 +4,7 @@
 mod apply;
 mod journal;
 mod level;
+mod policy;
 mod receive;
 mod saved;
 mod session;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use stead_model::Epoch;
-use stead_replication::target::Checkpoint;
+use stead_replication::target::{Checkpoint, Kept};
 
 use crate::seam::Failure;
 use crate::state::files;
@@ -18,6 +18,9 @@ struct Saved {
     /// Records were applied although no checkpoint was made yet.
     #[serde(default)]
     begun: bool,
+    /// Pre-images are kept that lead back to this image.
+    #[serde(default)]
+    kept: Option<Kept>,
 }
 
 /// The file that holds it.
@@ -43,6 +46,14 @@ impl SavedFile {
 
     pub(super) fn begun(&self) -> bool {
         self.saved.begun
+    }
+
+    pub(super) fn kept(&self) -> Option<Kept> {
+        self.saved.kept
+    }
+
+    pub(super) fn save_kept(&mut self, kept: Option<Kept>) -> Result<(), Failure> {
+        if self.saved.kept == kept { Ok(()) } else { self.replace(Saved { kept, ..self.saved.clone() }) }
     }
 
     pub(super) fn save_epoch(&mut self, epoch: Epoch) -> Result<(), Failure> {

@@ -5,19 +5,21 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
 use stead_disk::guard::Guard;
-use stead_disk::replica::Replica;
+use stead_disk::replica::{Policy, Replica};
 use stead_model::Sequence;
 use stead_model::plan::Mode;
 use stead_model::status::ConnectionStatus;
+use stead_replication::frame::HaltCode;
 use stead_replication::sync::SyncMessage;
-use stead_replication::target::{Batch, Checkpoint, TargetEvent, TargetInput};
+use stead_replication::target::{Batch, Checkpoint, Kept, TargetEvent, TargetInput};
 use stead_replication::{Target, TargetOutput};
 
+use super::apply::{Failed, Found};
 use super::journal::Job;
 use super::level::Level;
 use super::receive::Wire;
 use super::saved::SavedFile;
-use super::{apply, view};
+use super::{apply, policy, view};
 use crate::data::lock;
 use crate::peer::PeerStream;
 use crate::seam::{DataEvent, Events, Failure, Stop, TargetSpec};
@@ -46,6 +48,8 @@ pub(super) struct Wiring {
 }
 
 const IDLE: Duration = Duration::from_secs(1);
+/// Removed objects that are destroyed at once.
+const TIDY_OBJECTS: usize = 64;
 /// How long what is journaled may take to be applied when the set is no longer protected.
 const LEAVE: Duration = Duration::from_secs(50);
 
@@ -62,6 +66,11 @@ pub(super) struct Session {
     /// Of a synchronous connection.
     level: Option<Level>,
     stop: Option<Stop>,
+    policy: Policy,
+    /// Pre-images are wanted and could not be begun.
+    unkept: Option<Kept>,
+    /// Removed objects wait to be destroyed.
+    untidy: bool,
     /// What the journal held at the start is being applied, up to there.
     replay: Option<Sequence>,
 }
@@ -79,6 +88,7 @@ impl Session {
         let behind = view.journaled.sequence > view.applied.sequence;
         let replay = behind.then_some(view.journaled.sequence);
         let level = (spec.mode == Mode::Sync).then(|| Level::new(&spec.state_dir));
+        let policy = policy::of(&spec.settings);
         Session {
             target,
             replica,
@@ -91,11 +101,15 @@ impl Session {
             lost: None,
             level,
             stop: None,
+            policy,
+            unkept: None,
+            untidy: true,
             replay,
         }
     }
 
     pub(super) fn run(mut self) -> Result<(), Failure> {
+        self.replica.set_policy(self.policy);
         if self.replay.is_some() {
             self.replaying(true);
         }
@@ -114,7 +128,8 @@ impl Session {
     fn turn(&mut self) {
         let now = Instant::now();
         let ask_at = self.level.as_ref().and_then(Level::ask_at);
-        let due = self.target.poll_timeout().map(|(at, _)| at).into_iter().chain(ask_at).min();
+        let tidy_at = self.untidy.then_some(now);
+        let due = self.target.poll_timeout().map(|(at, _)| at).into_iter().chain(ask_at).chain(tidy_at).min();
         let timeout = due.map_or(IDLE, |at| at.saturating_duration_since(now)).min(IDLE);
         let frames = match &self.wire {
             Some(wire) if self.target.wants_frames() => wire.frames.clone(),
@@ -127,7 +142,7 @@ impl Session {
                 Ok(frame) => self.tell(TargetInput::Received(frame)),
                 Err(_) => self.disconnected("the source ended the connection".into()),
             },
-            default(timeout) => {}
+            default(timeout) => self.tidy(),
         }
         if self.target.poll_timeout().is_some_and(|(at, _)| at <= Instant::now()) {
             self.target.handle_timeout(Instant::now());
@@ -196,7 +211,7 @@ impl Session {
                         wire.answer(frame);
                     }
                 }
-                TargetOutput::Journal { frames, last, .. } => self.job(Job::Append { frames, last }),
+                TargetOutput::Journal { frames, last, capture } => self.job(Job::Append { frames, last, capture }),
                 TargetOutput::DropJournal(position) => self.job(Job::Drop(position)),
                 TargetOutput::ResetJournal => self.job(Job::Reset),
                 TargetOutput::Apply(batches) => self.apply(&batches),
@@ -220,10 +235,13 @@ impl Session {
                         tracing::error!(set = %self.spec.set, %failure, "the checkpoint cannot be saved");
                     }
                 }
-                TargetOutput::Doubt
-                | TargetOutput::KeepPreImages(_)
-                | TargetOutput::DropPreImages
-                | TargetOutput::RollBack(_) => {}
+                TargetOutput::Doubt => self.doubt(),
+                TargetOutput::KeepPreImages(kept) => self.keep_images(kept),
+                TargetOutput::DropPreImages => self.drop_images(),
+                TargetOutput::RollBack(_) => {
+                    let rolled = self.replica.roll_back().map(drop).map_err(|e| e.to_string());
+                    self.target.handle(TargetInput::RolledBack(rolled), Instant::now());
+                }
                 TargetOutput::Event(event) => self.happened(event),
             }
         }
@@ -239,16 +257,12 @@ impl Session {
         if let Err(failure) = self.saved.save_begun() {
             return self.target.handle(TargetInput::ApplyFailed { reason: failure.to_string() }, Instant::now());
         }
+        if let Some(reason) = self.unkept.and_then(|kept| self.try_to_keep(kept).err()) {
+            return self.target.handle(TargetInput::NoRoom { reason }, Instant::now());
+        }
         for batch in batches {
-            let input = match apply::apply(&mut self.replica, batch) {
-                Ok(found) => TargetInput::Applied {
-                    last: batch.position.sequence,
-                    needs: found.needs,
-                    differences: found.differences,
-                },
-                Err(reason) => TargetInput::ApplyFailed { reason },
-            };
-            let failed = matches!(input, TargetInput::ApplyFailed { .. });
+            let input = self.apply_one(batch);
+            let failed = !matches!(input, TargetInput::Applied { .. });
             if !failed && self.replay.is_some_and(|end| batch.position.sequence >= end) {
                 self.replaying(false);
             }
@@ -257,6 +271,82 @@ impl Session {
                 return;
             }
         }
+    }
+
+    fn apply_one(&mut self, batch: &Batch) -> TargetInput {
+        self.limit_removals(batch.removals_max);
+        match apply::apply(&mut self.replica, batch) {
+            Ok(found) => {
+                let Found { needs, differences } = found;
+                TargetInput::Applied { last: batch.position.sequence, needs, differences }
+            }
+            Err(Failed::NoRoom(reason)) => TargetInput::NoRoom { reason },
+            Err(Failed::Braked(removals)) => TargetInput::Braked { removals },
+            Err(Failed::Full(reason)) => {
+                self.make_room();
+                TargetInput::ApplyFailed { reason }
+            }
+            Err(Failed::Other(reason)) => TargetInput::ApplyFailed { reason },
+        }
+    }
+
+    fn limit_removals(&mut self, removals_max: Option<u64>) {
+        if self.policy.removals_max != removals_max {
+            self.policy.removals_max = removals_max;
+            self.replica.set_policy(self.policy);
+        }
+    }
+
+    /// What was removed lately makes room for what has to be written.
+    fn make_room(&mut self) {
+        if self.replica.removed().names > 0 {
+            tracing::warn!(set = %self.spec.set, "the disk is full: what was removed lately cannot be put back any more");
+            self.replica.set_policy(policy::bare(self.policy));
+            while matches!(self.replica.tidy(TIDY_OBJECTS), Ok(true)) {}
+            self.replica.set_policy(self.policy);
+        }
+    }
+
+    /// Destroys a little of what was removed and is not needed any more; not while the brake asks about it.
+    fn tidy(&mut self) {
+        if self.target.view().halt_code != HaltCode::Other {
+            self.untidy = false;
+            return;
+        }
+        self.untidy = self.replica.tidy(TIDY_OBJECTS).unwrap_or_else(|error| {
+            tracing::warn!(set = %self.spec.set, %error, "what was removed stays in the holding directory");
+            false
+        });
+    }
+
+    /// The source's machine went down: what came since its last completed sync proves nothing.
+    fn doubt(&mut self) {
+        let since = self.replica.generation().saturating_sub(1);
+        let files = self.replica.doubt_since(since);
+        tracing::info!(set = %self.spec.set, files, "files in doubt: the source's machine went down");
+    }
+
+    fn keep_images(&mut self, kept: Kept) {
+        if let Err(reason) = self.try_to_keep(kept) {
+            tracing::warn!(set = %self.spec.set, reason, "the last good image cannot be kept");
+            self.unkept = Some(kept);
+        }
+    }
+
+    fn try_to_keep(&mut self, kept: Kept) -> Result<(), String> {
+        self.replica.keep_images(kept.position).map_err(|e| e.to_string())?;
+        self.saved.save_kept(Some(kept)).map_err(|e| e.to_string())?;
+        self.unkept = None;
+        Ok(())
+    }
+
+    fn drop_images(&mut self) {
+        self.unkept = None;
+        let dropped = self.saved.save_kept(None).map_err(|e| e.to_string());
+        if let Err(why) = dropped.and_then(|()| self.replica.drop_images().map_err(|e| e.to_string())) {
+            tracing::error!(set = %self.spec.set, why, "what was kept of the last good image stays");
+        }
+        self.untidy = true;
     }
 
     /// In what the journal held at the start there are records about files that died later.

@@ -7,9 +7,9 @@ use std::time::Instant;
 use stead_disk::guard::Guard;
 use stead_disk::journal::JournalError;
 use stead_disk::replica::{IdStorage, Replica, ReplicaConfig, RootTarget};
-use stead_model::plan::Feature;
+use stead_model::plan::{self, Feature};
 use stead_model::{BadRule, Rules, RulesSpec};
-use stead_replication::target::Recovery;
+use stead_replication::target::{OnNoRoom, Recovery};
 use stead_replication::{Target, TargetConfig};
 
 use super::journal::JournalDir;
@@ -38,11 +38,20 @@ pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession
         epoch: saved.epoch(),
         checkpoint: saved.checkpoint(),
         partial: saved.begun(),
-        kept: None,
-        capture: 0,
+        kept: saved.kept().filter(|_| replica.images().is_some()),
+        capture: journal.capture(),
         journal: journal.changes().map_err(unread)?,
     };
-    let target = Target::recover(TargetConfig::new(spec.set.clone(), spec.node.clone()), recovery, Instant::now());
+    let config = TargetConfig {
+        removals_max: spec.settings.brake.deletions,
+        keeps_images: true,
+        on_no_room: match spec.settings.on_no_room {
+            plan::OnNoRoom::Halt => OnNoRoom::Halt,
+            plan::OnNoRoom::Spoil => OnNoRoom::Spoil,
+        },
+        ..TargetConfig::new(spec.set.clone(), spec.node.clone())
+    };
+    let target = Target::recover(config, recovery, Instant::now());
 
     let (events, events_in) = crossbeam_channel::bounded(EVENTS_MAX);
     let (jobs, jobs_in) = crossbeam_channel::bounded(JOBS_MAX);
