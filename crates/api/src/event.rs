@@ -36,6 +36,26 @@ pub enum Answer {
     },
     /// This node first, then its peers by name.
     Nodes(Vec<NodeInfo>),
+    /// The node of that name is in the place of the other one, with these sets.
+    Replaced {
+        /// Its name.
+        node: NodeName,
+        /// What it keeps from now on.
+        sets: Vec<SetName>,
+    },
+    /// This node has another key.
+    Rotated {
+        /// SHA-256 of its new certificate, in hexadecimal.
+        fingerprint: String,
+        /// Peers that know it.
+        told: Vec<NodeName>,
+        /// Peers that are told when they are met again, and why they were not.
+        untold: Vec<(NodeName, String)>,
+    },
+    /// The content of a backup file, in hexadecimal.
+    Backup(String),
+    /// Lines of the daemon's log, the newest last.
+    Log(Vec<String>),
     /// The set is protected (with `no_wait`: its mirror has begun).
     Protected {
         /// Its name.
@@ -68,6 +88,27 @@ pub struct NodeInfo {
     pub addresses: Vec<std::net::SocketAddr>,
     /// Does it answer? None for this node itself.
     pub reachable: Option<bool>,
+    /// When it was first trusted; none where that was not noted, and for this node itself.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// When something was last heard of it since this daemon was started.
+    #[serde(default)]
+    pub last_heard: Option<Timestamp>,
+    /// Streams of sets that stand with it.
+    #[serde(default)]
+    pub streams: usize,
+    /// Version of the protocol that is spoken with it; of this node: the newest that it speaks.
+    #[serde(default)]
+    pub protocol: Option<u16>,
+    /// Sets whose source it is, as far as this node takes part in them.
+    #[serde(default)]
+    pub source_of: Vec<SetName>,
+    /// Sets whose replica it keeps, as far as this node takes part in them.
+    #[serde(default)]
+    pub target_of: Vec<SetName>,
+    /// What the operator should know: an older certificate that is still accepted, a new one that it was not told.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }
 
 /// Something in which plan and machines differ.

@@ -18,6 +18,35 @@ pub enum Request {
     },
     /// The nodes that this one trusts. Answer: `Nodes`.
     Nodes,
+    /// End the trust in a node, on both sides. Refused while connections use it. Answer: `Done`.
+    NodeRemove {
+        /// The node.
+        node: NodeName,
+        /// Also where it still keeps or sends something and refuses.
+        force: bool,
+    },
+    /// A node is reached elsewhere from now on. Answer: `Done`.
+    NodeAddress {
+        /// The node.
+        node: NodeName,
+        /// Where it listens, first the one to be tried first; not empty.
+        addresses: Vec<std::net::SocketAddr>,
+    },
+    /// A rebuilt machine takes the place of a dead node in the plan. Notices; answer: `Replaced`.
+    NodeReplace {
+        /// The dead node.
+        old: NodeName,
+        /// The line that `invite` printed on the machine, or the name of a node that is trusted already.
+        new: String,
+        /// The replicas' directories are not empty there: a carried copy, or the old disks.
+        seeded: bool,
+    },
+    /// Make a new key for this node and announce it. Answer: `Rotated`.
+    RotateKey,
+    /// What has to survive the loss of this machine. Answer: `Backup`.
+    StateBackup,
+    /// The last lines that the daemon logged. Answer: `Log`.
+    Log,
     /// Protect paths. Notices, status while the mirror runs; answer: `Protected`.
     Protect(Protect),
     /// End the protection of a set; the replica stays as it is. Answer: `Done`.

@@ -32,7 +32,10 @@ pub enum Command {
     /// Trust the node that printed that line, and be trusted by it
     Join(commands::join::Args),
     /// List this node and those that it trusts
+    #[command(hide = true)]
     Nodes(commands::nodes::Args),
+    /// List, remove, replace and move nodes; change this node's key
+    Node(commands::node::Args),
     /// Keep a live replica of directories on another node
     Protect(commands::protect::Args),
     /// End the protection of a set; its replica stays as it is
@@ -55,6 +58,10 @@ pub enum Command {
     Alerts(commands::alerts::Args),
     /// Show, check or replace the plan
     Plan(commands::plan::Args),
+    /// Save what this node is and knows, or bring it back
+    State(commands::state::Args),
+    /// Write what a person who helps needs to know into a tar file, without secrets
+    Support(commands::support::Args),
     /// End the daemon; captures go on and remember what changes
     Shutdown,
     /// Make everything protected inaccessible until the daemon is up: for the boot, before any other service

@@ -1,6 +1,7 @@
 //! The command line `stead`: one file for each subcommand; all but `daemon` and `capture` talk to a running daemon.
 
 mod args;
+mod bundle;
 mod client;
 mod commands;
 mod show;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         Command::Invite => invite::run(&state),
         Command::Join(args) => join::run(&state, args),
         Command::Nodes(args) => nodes::run(&state, args),
+        Command::Node(args) => node::run(&state, args),
         Command::Protect(args) => protect::run(&state, args),
         Command::Unprotect(args) => unprotect::run(&state, args),
         Command::Wait(args) => wait::run(&state, args),
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         Command::Limit(args) => limit::run(&state, args),
         Command::Alerts(args) => alerts::run(&state, args),
         Command::Plan(args) => plan::run(&state, args),
+        Command::State(args) => commands::state::run(&state, args),
+        Command::Support(args) => support::run(&state, args),
         Command::Shutdown => shutdown::run(&state),
         Command::Barrier => barrier::run(&state),
         Command::Completions(args) => completions::run(args),

@@ -22,6 +22,12 @@ use crate::state::peers::Peer;
 pub(crate) enum JobDone {
     /// `join`: the other side trusts this node now; trust it too.
     Joined { peer: Peer, responder: Responder },
+    /// `node remove`: the node was told to forget this one, or why not.
+    Forgotten { node: NodeName, force: bool, told: Result<(), Failure>, responder: Responder },
+    /// Peers were told this node's new certificate, or why not. A client waits for it, or nobody does.
+    KeyTold { told: Vec<(NodeName, Result<(), Failure>)>, responder: Option<Responder> },
+    /// `node replace`: the new machine keeps the replicas now, or why not.
+    Replaced { replacement: Box<Replacement>, result: Result<(), Failure>, responder: Responder },
     /// `protect`: the target keeps the replica now, or why not.
     Protected { set: SetName, result: Result<Box<Kept>, Failure>, responder: Responder, then: Then },
     /// The directories of a replica were made (those lists), or why not.
@@ -44,6 +50,14 @@ pub(crate) enum JobDone {
     Told { set: SetName, target: NodeName },
     /// The alert command ended.
     AlertTold,
+}
+
+/// A machine that takes the place of a node.
+pub(crate) struct Replacement {
+    pub(crate) old: NodeName,
+    /// None where it did not come so far that the machine trusts this node.
+    pub(crate) peer: Option<Peer>,
+    pub(crate) sets: Vec<SetName>,
 }
 
 /// What follows a `protect`.

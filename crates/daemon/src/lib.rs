@@ -17,6 +17,7 @@ mod data;
 mod event;
 mod gather;
 mod job;
+mod log;
 mod node;
 mod notify;
 pub mod peer;
@@ -28,3 +29,5 @@ mod state;
 mod test_values;
 
 pub use start::{Options, PORT, run};
+pub use state::restore::{Restored, restore};
+pub use state::take_backup;

@@ -16,11 +16,13 @@ use tracing::info;
 use crate::api_server;
 use crate::data;
 use crate::event::Event;
+use crate::log;
 use crate::node::{Node, Pulse};
-use crate::peer::{Book, Dialer, Identity, listen};
+use crate::peer::{Book, Dialer, Identity, Keyring, listen};
 use crate::seam::{Context, Events};
 use crate::state::invites::Invites;
 use crate::state::peers::{ADDRESSES_MAX, Peers};
+use crate::state::rotation::Rotation;
 use crate::state::{StateDir, files, node};
 
 /// The port that a daemon listens on unless told otherwise.
@@ -45,11 +47,11 @@ pub struct Options {
 /// # Errors
 /// Why it cannot run here.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    log();
+    log::begin();
     must_be_root()?;
     let state = StateDir::open(&options.state)?;
     let name = node::name(&state, options.name.clone())?;
-    let identity = Arc::new(Identity::load_or_make(state.path())?);
+    let (keys, rotation) = load_keys(&state)?;
     let plan = load_plan(&state)?;
     let (peers, invites) = (Peers::load(&state)?, Invites::load(&state)?);
     let book = Book::default();
@@ -57,17 +59,19 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
     let (events, received) = sync_channel(EVENTS_MAX);
     stop_on_signals(events.clone())?;
-    let addresses = listen(options, &identity, &book, &events)?;
+    let addresses = listen(options, &keys, &book, &events)?;
     let clients = api_server::serve(&state.file(SOCKET), events.clone())?;
     info!("node {name} listens on {addresses:?}, state {}", state.path().display());
 
-    let dialer = Dialer::new(identity.clone(), book.clone());
+    let dialer = Dialer::new(keys.clone(), book.clone());
     let executable = std::env::current_exe().unwrap_or_else(|_| "stead".into());
     let context = Context { dialer: dialer.clone(), events: Events(events.clone()), executable };
     let node = Node {
         plane: data::new(context),
         name,
-        identity,
+        keys,
+        tell_at: rotation.is_some().then(Instant::now),
+        rotation,
         addresses,
         peers,
         book,
@@ -100,15 +104,15 @@ fn must_be_root() -> Result<(), Failure> {
     Err(Failure::new("the daemon cannot run", why, "Run it as root, as its systemd unit does"))
 }
 
-fn log() {
-    use std::io::IsTerminal;
-    let level = match std::env::var("STEAD_LOG").as_deref() {
-        Ok("debug") => tracing::Level::DEBUG,
-        Ok("trace") => tracing::Level::TRACE,
-        _ => tracing::Level::INFO,
-    };
-    let ansi = std::io::stderr().is_terminal();
-    let _ = tracing_subscriber::fmt().with_max_level(level).with_ansi(ansi).with_writer(std::io::stderr).try_init();
+fn load_keys(state: &StateDir) -> Result<(Keyring, Option<Rotation>), Failure> {
+    match Rotation::load(state)? {
+        Some((rotation, older, newer)) => {
+            let keys = Keyring::new(Arc::new(newer));
+            keys.set(keys.now(), Some(Arc::new(older)), rotation.untold.clone());
+            Ok((keys, Some(rotation)))
+        }
+        None => Ok((Keyring::new(Arc::new(Identity::load_or_make(state.path())?)), None)),
+    }
 }
 
 pub(crate) fn load_plan(state: &StateDir) -> Result<Plan, Failure> {
@@ -126,7 +130,7 @@ pub(crate) fn load_plan(state: &StateDir) -> Result<Plan, Failure> {
 /// Listens everywhere; returns the addresses under which other nodes reach this one.
 fn listen(
     options: &Options,
-    identity: &Identity,
+    keys: &Keyring,
     book: &Book,
     events: &SyncSender<Event>,
 ) -> Result<Vec<SocketAddr>, Failure> {
@@ -137,7 +141,7 @@ fn listen(
         let listener = listen::bind(*address)?;
         let bound = listener.local_addr().unwrap_or(*address);
         addresses.extend(reached_at(bound));
-        listen::serve(listener, identity, book.clone(), events.clone())?;
+        listen::serve(listener, keys, book.clone(), events.clone())?;
     }
     addresses.truncate(ADDRESSES_MAX);
     Ok(addresses)

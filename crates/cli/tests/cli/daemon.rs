@@ -46,6 +46,17 @@ impl Daemon {
         self.listen = nodes[0]["addresses"][0].as_str().unwrap().into();
     }
 
+    /// Where it listens.
+    pub fn listen(&self) -> &str {
+        &self.listen
+    }
+
+    /// Starts it again, at another address.
+    pub fn launch_at(&mut self, listen: &str) {
+        self.listen = listen.into();
+        self.launch();
+    }
+
     /// Its state directory.
     pub fn state(&self) -> PathBuf {
         self.dir.path().join("state")
@@ -88,7 +99,8 @@ impl Daemon {
         names.map(String::from).collect()
     }
 
-    fn log(&self) -> String {
+    /// What it logged.
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 }

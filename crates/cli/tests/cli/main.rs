@@ -1,5 +1,8 @@
 //! The command line against real daemons on loopback. As root: protecting mounts.
 
+mod care;
 mod daemon;
+mod lines;
 mod nodes;
 mod protect;
+mod trust;

@@ -2,17 +2,20 @@
 
 mod alerts;
 mod api;
+mod backup;
 mod live;
 mod ops;
 mod pace;
 mod peers;
 mod pulse;
+mod replace;
+mod rotate;
 mod sets;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,11 +26,12 @@ use tracing::{info, warn};
 
 use crate::event::Event;
 use crate::job::JobDone;
-use crate::peer::{Book, Dialer, Identity};
+use crate::peer::{Book, Dialer, Keyring};
 use crate::seam::{DataEvent, DataPlane};
 use crate::state::StateDir;
 use crate::state::invites::Invites;
 use crate::state::peers::Peers;
+use crate::state::rotation::Rotation;
 use live::Untold;
 use ops::Op;
 pub(crate) use pulse::Pulse;
@@ -42,7 +46,11 @@ const RETRY: Duration = Duration::from_secs(10);
 pub(crate) struct Node {
     pub(crate) state: StateDir,
     pub(crate) name: NodeName,
-    pub(crate) identity: Arc<Identity>,
+    pub(crate) keys: Keyring,
+    /// A change of this node's key that is not over.
+    pub(crate) rotation: Option<Rotation>,
+    /// When peers that do not know the new certificate are told again; none while they are being told.
+    pub(crate) tell_at: Option<Instant>,
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) peers: Peers,
     pub(crate) book: Book,
@@ -82,11 +90,14 @@ impl Node {
     }
 
     fn select(&self, events: &Receiver<Event>) -> Option<Event> {
-        let wait = match (self.ops.is_empty(), self.unstarted.is_empty()) {
-            (false, _) => TICK,
-            (true, false) => self.retry_at.saturating_duration_since(Instant::now()).min(self.pulse.wait()),
-            (true, true) if !self.plan.sets.is_empty() => self.pulse.wait(),
-            (true, true) => return Some(events.recv().unwrap_or(Event::Stop)),
+        let now = Instant::now();
+        let left = |at: Instant| at.saturating_duration_since(now);
+        let retry = (!self.unstarted.is_empty()).then(|| left(self.retry_at));
+        let tell = self.rotation.as_ref().and(self.tell_at).map(left);
+        let tick = (!self.ops.is_empty()).then_some(TICK);
+        let pulse = (!self.plan.sets.is_empty()).then(|| self.pulse.wait());
+        let Some(wait) = [tick, retry, tell, pulse].into_iter().flatten().min() else {
+            return Some(events.recv().unwrap_or(Event::Stop));
         };
         match events.recv_timeout(wait) {
             Ok(event) => Some(event),
@@ -124,6 +135,9 @@ impl Node {
     fn on_job(&mut self, done: JobDone) {
         match done {
             JobDone::Joined { peer, responder } => self.joined(peer, &responder),
+            JobDone::Forgotten { node, force, told, responder } => self.removed(&node, force, told, &responder),
+            JobDone::KeyTold { told, responder } => self.key_told(told, responder),
+            JobDone::Replaced { replacement, result, responder } => self.replaced(*replacement, result, &responder),
             JobDone::Protected { set, result, responder, then } => self.protected(&set, result, responder, then),
             JobDone::ReplicaMade { ask, from, result, reply } => {
                 let _ = reply.send(self.keep_replica(*ask, &from, result));
@@ -147,6 +161,9 @@ impl Node {
             self.retry_unstarted();
         }
         self.tick_pulse();
+        if self.rotation.is_some() && self.tell_at.is_some_and(|at| Instant::now() >= at) {
+            self.go_on_rotating();
+        }
         self.tick_ops();
     }
 }

@@ -16,7 +16,9 @@ use crate::state::peers::Peer;
 use crate::state::sets::SetState;
 
 impl Node {
-    pub(super) fn on_ask(&mut self, PeerAsk { from, ask, reply }: PeerAsk) {
+    pub(super) fn on_ask(&mut self, PeerAsk { mut from, ask, reply }: PeerAsk) {
+        // It may have been removed while it asked.
+        from.name = self.book.by_fingerprint(from.fingerprint).map(|peer| peer.name);
         let answer = match (ask, &from.name) {
             (Ask::Join(ask), _) => self.admit(&ask, &from),
             (_, None) => Err(Failure::new("the question was refused", "this node does not trust the asking one", "")),
@@ -25,6 +27,8 @@ impl Node {
             (Ask::Have { set }, Some(name)) => Ok(Tell::Have(self.may_send(&set, name).is_ok())),
             (Ask::Change(change), Some(name)) => self.change_replica(*change, name),
             (Ask::Release { set, undo }, Some(name)) => self.release_for(&set, name, undo),
+            (Ask::Forget, Some(name)) => self.forget_for(name),
+            (Ask::NewKey { fingerprint }, Some(name)) => self.take_key(name, from.fingerprint, fingerprint),
             (Ask::Check(ask), Some(_)) => {
                 let world = self.world();
                 return job::spawn(&self.events, move || {
@@ -65,23 +69,13 @@ impl Node {
         let mut invites = self.invites.clone();
         let checked = invites.check(&ask.secret, unix_seconds());
         if checked.is_ok() {
-            let peer = Peer {
-                name: ask.name.clone(),
-                fingerprint: from.fingerprint,
-                addresses: seen(from.address, &ask.addresses),
-            };
-            self.peers.with(peer, &self.name)?;
+            self.peers.with(newcomer(ask, from), &self.name)?;
             invites.spend(&ask.secret);
         }
         invites.save(&self.state)?;
         self.invites = invites;
         checked.inspect_err(|failure| warn!("{} was not let in: {failure}", from.address))?;
-        let peer = Peer {
-            name: ask.name.clone(),
-            fingerprint: from.fingerprint,
-            addresses: seen(from.address, &ask.addresses),
-        };
-        let again = self.trust(peer)?;
+        let again = self.trust(newcomer(ask, from))?;
         info!("{} joined from {}", ask.name, from.address);
         Ok(Tell::Joined(JoinTell { name: self.name.clone(), addresses: self.addresses.clone(), again }))
     }
@@ -133,12 +127,16 @@ impl Node {
     pub(super) fn world(&self) -> protect::World {
         protect::World {
             node: self.name.clone(),
-            fingerprint: self.identity.fingerprint,
+            fingerprint: self.keys.fingerprint(),
             state: self.state.path().to_path_buf(),
             plan: self.plan.clone(),
             dialer: self.dialer.clone(),
         }
     }
+}
+
+fn newcomer(ask: &JoinAsk, from: &Caller) -> Peer {
+    Peer::new(ask.name.clone(), from.fingerprint, seen(from.address, &ask.addresses), unix_seconds())
 }
 
 /// Where a newcomer is reached: at the address that it came from, as far as it listens there, then at the others.

@@ -350,9 +350,17 @@ impl Node {
         }
     }
 
+    /// Says why there is no session, as the last attempt to make one found.
+    fn explain(&self, connection: &mut ConnectionStatus) {
+        if connection.state == State::Disconnected && connection.source == self.name {
+            connection.reason = self.dialer.trouble(&connection.target).or(connection.reason.take());
+        }
+    }
+
     /// The connections of this node: as the data path tells them, and those that it could not start.
     pub(super) fn local_status(&self) -> Status {
         let mut connections = self.plane.status();
+        connections.iter_mut().for_each(|connection| self.explain(connection));
         for (name, failure) in &self.unstarted {
             let Some(set) = self.plan.set(name) else { continue };
             let own = |c: &&ConnectionPlan| set.source == self.name || c.target == self.name;

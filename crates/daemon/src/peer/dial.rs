@@ -2,19 +2,18 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Connection};
-use stead_api::Failure;
+use stead_api::{Failure, FailureKind};
 use stead_model::NodeName;
 
+use super::gate::Gates;
 use super::hello::{self, FRAME_BYTES_MAX, HelloError};
 use super::messages::{Ask, Tell};
 use super::stream::PeerStream;
-use super::{Fingerprint, Identity, Purpose, tls};
-use crate::state::peers::Peer;
+use super::{Book, Fingerprint, Identity, Keyring, Purpose, tls};
 
 /// Longest attempt on one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,26 +23,9 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Opens connections to trusted peers. Cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Dialer {
-    identity: Arc<Identity>,
+    keys: Keyring,
     book: Book,
-}
-
-/// The trusted peers as dialers see them; the loop writes it, nothing else.
-#[derive(Clone, Default)]
-pub(crate) struct Book(Arc<RwLock<Vec<Peer>>>);
-
-impl Book {
-    pub(crate) fn set(&self, peers: Vec<Peer>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = peers;
-    }
-
-    pub(crate) fn by_name(&self, name: &NodeName) -> Option<Peer> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().find(|p| p.name == *name).cloned()
-    }
-
-    pub(crate) fn by_fingerprint(&self, fingerprint: Fingerprint) -> Option<Peer> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().find(|p| p.fingerprint == fingerprint).cloned()
-    }
+    gates: Gates,
 }
 
 /// Who is to be at the other end.
@@ -51,10 +33,12 @@ pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) addresses: Vec<SocketAddr>,
+    /// As whom this node shows itself.
+    pub(crate) own: Arc<Identity>,
 }
 
 /// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum DialError {
     /// No peer has that name.
     #[error("{0} is not a node that this one trusts")]
@@ -68,7 +52,10 @@ pub enum DialError {
         reasons: String,
     },
     /// Something else answers at the address.
-    #[error("{address} answers with another certificate than {name}'s")]
+    #[error(
+        "{address} answers with another certificate than {name}'s: another machine has the address, or {name} was \
+             installed anew"
+    )]
     WrongCertificate {
         /// The node.
         name: String,
@@ -100,22 +87,36 @@ impl DialError {
     pub fn failure(self, what: &str) -> Failure {
         let remedy = match &self {
             DialError::UnknownNode(_) => {
-                "List the nodes with: stead nodes; make them known with: stead invite, stead join"
+                "List the nodes with: stead node list; make them known with: stead invite, stead join"
             }
             DialError::Unreachable { .. } => "Check that its daemon runs and that no firewall is between",
             DialError::WrongCertificate { .. } => {
-                "Check the address; where the node was installed anew, join it again with a fresh invitation"
+                "Check the address (stead node address); where the node was installed anew: stead node replace"
             }
             DialError::Greeting { .. } => "Check that both nodes run releases that fit together",
             DialError::Refused { failure, .. } => return failure.clone(),
         };
         Failure::new(what, self.to_string(), remedy)
     }
+
+    /// Does it stay so until a person does something?
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            DialError::WrongCertificate { .. } => true,
+            DialError::Refused { failure, .. } => failure.kind == FailureKind::No,
+            _ => false,
+        }
+    }
+
+    /// Is it the same for whatever the connection was for?
+    pub(super) fn is_of_the_line(&self) -> bool {
+        !matches!(self, DialError::Refused { .. })
+    }
 }
 
 impl Dialer {
-    pub(crate) fn new(identity: Arc<Identity>, book: Book) -> Dialer {
-        Dialer { identity, book }
+    pub(crate) fn new(keys: Keyring, book: Book) -> Dialer {
+        Dialer { keys, book, gates: Gates::default() }
     }
 
     /// Is that a trusted peer?
@@ -124,75 +125,116 @@ impl Dialer {
     }
 
     /// Connects to that peer for that purpose: one attempt on each of its addresses (only `route` where given), 15 s at
-    /// most for all of it. The stream blocks, without time-out; the greeting is done.
+    /// most for all of it. The stream blocks, without time-out; the greeting is done. Streams of sets are dialed one at
+    /// a time for each peer; a certificate that is not the peer's is asked for again after half a minute at the soonest.
+    /// The stream ends when the peer is no longer trusted.
     ///
     /// # Errors
     /// Why not.
     pub fn dial(&self, node: &NodeName, route: Option<SocketAddr>, purpose: &Purpose) -> Result<PeerStream, DialError> {
-        self.dial_within(node, route, purpose, DIAL_TIMEOUT)
+        let target = self.target(node, route)?;
+        if !matches!(purpose, Purpose::Data { .. }) {
+            return self.dial_target(&target, purpose, DIAL_TIMEOUT);
+        }
+        let what = format!("{} at {:?}", target.fingerprint, target.addresses);
+        let stream = self.gates.pass(node, what, || self.dial_target(&target, purpose, DIAL_TIMEOUT))?;
+        if !self.book.add(node, &stream) {
+            return Err(DialError::UnknownNode(node.clone()));
+        }
+        self.book.heard(node, stream.version());
+        Ok(stream)
     }
 
-    fn dial_within(
-        &self,
-        node: &NodeName,
-        route: Option<SocketAddr>,
-        purpose: &Purpose,
-        timeout: Duration,
-    ) -> Result<PeerStream, DialError> {
+    /// Why no stream of a set to that node stands, as the last attempt found; none where it has one, or is at it.
+    pub(crate) fn trouble(&self, node: &NodeName) -> Option<String> {
+        self.gates.trouble(node)
+    }
+
+    fn target(&self, node: &NodeName, route: Option<SocketAddr>) -> Result<Target, DialError> {
         let peer = self.book.by_name(node).ok_or_else(|| DialError::UnknownNode(node.clone()))?;
         let addresses = route.map_or(peer.addresses, |route| vec![route]);
-        self.dial_target(&Target { name: node.to_string(), fingerprint: peer.fingerprint, addresses }, purpose, timeout)
+        Ok(Target { name: node.to_string(), fingerprint: peer.fingerprint, addresses, own: self.keys.for_peer(node) })
+    }
+
+    /// A node that is known by an invitation only.
+    pub(crate) fn invited(&self, name: String, fingerprint: Fingerprint, addresses: Vec<SocketAddr>) -> Target {
+        let own = name.parse().map_or_else(|_| self.keys.now(), |node| self.keys.for_peer(&node));
+        Target { name, fingerprint, addresses, own }
     }
 
     fn dial_target(&self, target: &Target, purpose: &Purpose, timeout: Duration) -> Result<PeerStream, DialError> {
         let deadline = Instant::now() + timeout;
-        let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let mut reasons = Vec::new();
+        let mut unreached = Vec::new();
+        let mut refused = None;
         for address in &target.addresses {
-            match TcpStream::connect_timeout(address, left().min(CONNECT_TIMEOUT)) {
-                Ok(tcp) => return self.greet(target, *address, tcp, purpose, left()),
-                Err(e) => reasons.push(format!("{address}: {e}")),
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            match TcpStream::connect_timeout(address, left.min(CONNECT_TIMEOUT)) {
+                Ok(tcp) => match greet(target, *address, tcp, purpose, deadline) {
+                    Ok(stream) => return Ok(stream),
+                    Err(e @ DialError::Refused { .. }) => return Err(e),
+                    Err(e) => refused = refused.or(Some(e)),
+                },
+                Err(e) => unreached.push(format!("{address}: {e}")),
             }
         }
-        if reasons.is_empty() {
-            reasons.push("no address is known".into());
+        if unreached.is_empty() {
+            unreached.push("no address is known".into());
         }
-        Err(DialError::Unreachable { name: target.name.clone(), reasons: reasons.join(", ") })
+        let reasons = unreached.join(", ");
+        Err(refused.unwrap_or(DialError::Unreachable { name: target.name.clone(), reasons }))
     }
+}
 
-    fn greet(
-        &self,
-        target: &Target,
-        address: SocketAddr,
-        tcp: TcpStream,
-        purpose: &Purpose,
-        timeout: Duration,
-    ) -> Result<PeerStream, DialError> {
-        let name = target.name.clone();
-        let greeting = |why: String| DialError::Greeting { name: name.clone(), address, why };
-        let config = tls::client(&self.identity, target.fingerprint).map_err(|e| greeting(e.to_string()))?;
-        let server = ServerName::from(address.ip());
-        let tls = ClientConnection::new(config, server).map_err(|e| greeting(e.to_string()))?;
-        let mut stream = PeerStream::handshake(tcp, Connection::Client(tls), timeout).map_err(|e| {
-            let wrong = e.get_ref().and_then(|e| e.downcast_ref()).is_some_and(tls::is_wrong_certificate);
-            if wrong { DialError::WrongCertificate { name: name.clone(), address } } else { greeting(e.to_string()) }
-        })?;
-        let untimed = |e: io::Error| greeting(e.to_string());
-        stream.set_timeout(Some(timeout)).map_err(untimed)?;
-        hello::greet(&mut stream, purpose).map_err(|e| match e {
-            HelloError::Refused(failure) => DialError::Refused { name: name.clone(), failure },
-            other => greeting(other.to_string()),
-        })?;
-        stream.set_timeout(None).map_err(untimed)?;
-        Ok(stream)
+fn greet(
+    target: &Target,
+    address: SocketAddr,
+    tcp: TcpStream,
+    purpose: &Purpose,
+    deadline: Instant,
+) -> Result<PeerStream, DialError> {
+    let name = target.name.clone();
+    let greeting = |why: String| DialError::Greeting { name: name.clone(), address, why };
+    let config = tls::client(&target.own, target.fingerprint).map_err(|e| greeting(e.to_string()))?;
+    let server = tls::expected(target.fingerprint).map_err(|e| greeting(e.to_string()))?;
+    let tls = ClientConnection::new(config, server).map_err(|e| greeting(e.to_string()))?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut stream = PeerStream::handshake(tcp, Connection::Client(tls), left).map_err(|e| {
+        let wrong = e.get_ref().and_then(|e| e.downcast_ref()).is_some_and(tls::is_wrong_certificate);
+        if wrong { DialError::WrongCertificate { name: name.clone(), address } } else { greeting(said(&e)) }
+    })?;
+    let untimed = |e: io::Error| greeting(said(&e));
+    stream.set_deadline(Some(deadline)).map_err(untimed)?;
+    let version = hello::greet(&mut stream, purpose).map_err(|e| match e {
+        HelloError::Refused(failure) => DialError::Refused { name: name.clone(), failure },
+        HelloError::Io(e) => greeting(said(&e)),
+        other => greeting(other.to_string()),
+    })?;
+    stream.set_deadline(None).map_err(untimed)?;
+    stream.set_version(version);
+    Ok(stream)
+}
+
+/// The error in words; what the kernel calls "temporarily unavailable" is the time that was up.
+fn said(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it did not answer in time".into(),
+        io::ErrorKind::UnexpectedEof => "it closed the connection".into(),
+        _ => error.to_string(),
     }
 }
 
 /// Asks a peer one question.
 pub(crate) fn ask(dialer: &Dialer, node: &NodeName, ask: &Ask, timeout: Duration) -> Result<Tell, Failure> {
     let what = format!("{node} could not be asked");
-    let dialed = dialer.dial_within(node, None, &Purpose::Prepare, timeout.min(DIAL_TIMEOUT));
+    let dialed = dialer
+        .target(node, None)
+        .and_then(|target| dialer.dial_target(&target, &Purpose::Prepare, timeout.min(DIAL_TIMEOUT)));
     let stream = dialed.map_err(|e| e.failure(&what))?;
+    dialer.book.heard(node, stream.version());
+    if stream.version() < ask.version() {
+        let why = format!("its release is older and speaks version {} of the protocol", stream.version());
+        return Err(Failure::new(what, why, format!("Upgrade Stead on {node} first")));
+    }
     exchange(stream, node.as_str(), ask, timeout)
 }
 
@@ -203,9 +245,16 @@ pub(crate) fn ask_address(dialer: &Dialer, target: &Target, ask: &Ask, timeout: 
     exchange(stream, &target.name, ask, timeout)
 }
 
+/// Asks a node that trusts this one already one question, whether this one trusts it yet or not.
+pub(crate) fn ask_target(dialer: &Dialer, target: &Target, ask: &Ask, timeout: Duration) -> Result<Tell, Failure> {
+    let dialed = dialer.dial_target(target, &Purpose::Prepare, timeout.min(DIAL_TIMEOUT));
+    let stream = dialed.map_err(|e| e.failure(&format!("{} could not be asked", target.name)))?;
+    exchange(stream, &target.name, ask, timeout)
+}
+
 fn exchange(mut stream: PeerStream, name: &str, ask: &Ask, timeout: Duration) -> Result<Tell, Failure> {
     let mut run = || {
-        stream.set_timeout(Some(timeout))?;
+        stream.set_deadline(Some(Instant::now() + timeout))?;
         hello::write_frame(&mut stream, ask)?;
         hello::read_frame::<Result<Tell, Failure>>(&mut stream, FRAME_BYTES_MAX)
     };

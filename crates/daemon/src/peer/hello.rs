@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use stead_api::Failure;
 use stead_model::SetName;
 
-/// Oldest and newest version that this build speaks.
-pub(crate) const VERSIONS: (u16, u16) = (1, 1);
+/// Oldest and newest version that this build speaks. Version 2 added the questions `Forget` and `NewKey`.
+pub(crate) const VERSIONS: (u16, u16) = (1, 2);
 
 /// Longest frame of a trusted peer.
 pub(crate) const FRAME_BYTES_MAX: usize = 16 << 20;
@@ -53,21 +53,22 @@ pub(crate) enum HelloError {
     Refused(Failure),
 }
 
-/// Greets a server.
-pub(crate) fn greet(stream: &mut (impl Read + Write), purpose: &Purpose) -> Result<(), HelloError> {
+/// Greets a server; returns the version that both speak from now on.
+pub(crate) fn greet(stream: &mut (impl Read + Write), purpose: &Purpose) -> Result<u16, HelloError> {
     let mut opening = opening();
     append_frame(&mut opening, purpose)?;
     stream.write_all(&opening)?;
-    read_opening(stream)?;
-    read_frame::<Result<(), Failure>>(stream, HELLO_BYTES_MAX)?.map_err(HelloError::Refused)
+    let version = read_opening(stream)?;
+    read_frame::<Result<(), Failure>>(stream, HELLO_BYTES_MAX)?.map_err(HelloError::Refused)?;
+    Ok(version)
 }
 
-/// Reads a client's greeting. The answer is [`admit`].
-pub(crate) fn receive(stream: &mut (impl Read + Write)) -> Result<Purpose, HelloError> {
-    let versions = read_opening(stream);
+/// Reads a client's greeting: what it is for, and the version that both speak from now on. The answer is [`admit`].
+pub(crate) fn receive(stream: &mut (impl Read + Write)) -> Result<(Purpose, u16), HelloError> {
+    let version = read_opening(stream);
     stream.write_all(&opening())?;
-    versions?;
-    Ok(read_frame(stream, HELLO_BYTES_MAX)?)
+    let version = version?;
+    Ok((read_frame(stream, HELLO_BYTES_MAX)?, version))
 }
 
 /// Lets the client in, or says why not.
@@ -129,15 +130,51 @@ mod tests {
     fn the_greeting_has_these_bytes() {
         let mut bytes = opening();
         append_frame(&mut bytes, &Purpose::Data { set: "notes".parse().unwrap() }).unwrap();
-        assert_eq!(bytes, b"STEAD\0\x01\0\x01\0\x18\0\0\0{\"Data\":{\"set\":\"notes\"}}");
+        assert_eq!(bytes, b"STEAD\0\x01\0\x02\0\x18\0\0\0{\"Data\":{\"set\":\"notes\"}}");
+    }
+
+    /// What a node of version 1 sends and expects, byte by byte.
+    #[test]
+    fn a_greeting_of_version_1_is_understood() {
+        let sent = b"STEAD\0\x01\0\x01\0\x18\0\0\0{\"Data\":{\"set\":\"notes\"}}";
+        let mut line = Line { incoming: &sent[..], outgoing: Vec::new() };
+        let (purpose, version) = receive(&mut line).unwrap();
+        admit(&mut line, &Ok(())).unwrap();
+        assert_eq!((purpose, version), (Purpose::Data { set: "notes".parse().unwrap() }, 1));
+        assert_eq!(line.outgoing, b"STEAD\0\x01\0\x02\0\x0b\0\0\0{\"Ok\":null}");
+
+        let answer = b"STEAD\0\x01\0\x01\0\x0b\0\0\0{\"Ok\":null}";
+        let mut line = Line { incoming: &answer[..], outgoing: Vec::new() };
+        assert_eq!(greet(&mut line, &Purpose::Prepare).unwrap(), 1);
+        assert_eq!(line.outgoing, b"STEAD\0\x01\0\x02\0\x09\0\0\0\"Prepare\"");
+    }
+
+    struct Line<'a> {
+        incoming: &'a [u8],
+        outgoing: Vec<u8>,
+    }
+
+    impl Read for Line<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.incoming.read(buffer)
+        }
+    }
+
+    impl Write for Line<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.outgoing.write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]
     fn another_version_is_refused_with_both_numbers() {
-        let bytes = b"STEAD\0\x02\0\x03\0";
+        let bytes = b"STEAD\0\x03\0\x04\0";
         let error = read_opening(&mut bytes.as_slice()).unwrap_err().to_string();
-        assert_eq!(error, "it speaks protocol versions 2 to 3, and this build speaks 1 to 1");
-        assert!(read_opening(&mut b"STEAD\0\x01\0\x09\0".as_slice()).is_ok());
+        assert_eq!(error, "it speaks protocol versions 3 to 4, and this build speaks 1 to 2");
+        assert_eq!(read_opening(&mut b"STEAD\0\x01\0\x09\0".as_slice()).unwrap(), 2);
         assert!(matches!(read_opening(&mut b"HTTP/1.1 2".as_slice()), Err(HelloError::Magic)));
     }
 

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 use stead_api::Failure;
 
@@ -45,7 +47,8 @@ impl fmt::Display for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = BadFingerprint;
     fn from_str(text: &str) -> Result<Self, BadFingerprint> {
-        from_hex(text).map(Fingerprint).ok_or_else(|| BadFingerprint(text.into()))
+        let bytes = from_hex(text).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Fingerprint).ok_or_else(|| BadFingerprint(text.into()))
     }
 }
 
@@ -62,49 +65,75 @@ impl From<Fingerprint> for String {
     }
 }
 
-fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+/// Bytes as hexadecimal digits.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
-/// Key and certificate of this node.
+/// Reads what [`to_hex`] wrote.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if digits.len() % 2 != 0 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+/// Key and certificate of a node.
 pub(crate) struct Identity {
     pub(crate) key: PrivateKeyDer<'static>,
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) fingerprint: Fingerprint,
+    pub(super) certified: Arc<CertifiedKey>,
 }
 
 impl Identity {
     /// Reads them, or makes them where the state directory holds none yet.
     pub(crate) fn load_or_make(state: &Path) -> Result<Identity, Failure> {
         let (key, certificate) = (state.join(KEY), state.join(CERTIFICATE));
-        if !key.exists() && !certificate.exists() {
-            let (made_key, made_certificate) = make()?;
-            files::write(&certificate, &made_certificate, 0o644)?;
-            files::write(&key, &made_key, 0o600)?;
+        // The certificate comes last: where it is missing, nobody has ever seen it.
+        if !certificate.exists() {
+            let made = Identity::make()?;
+            files::write(&key, made.key.secret_der(), 0o600)?;
+            files::write(&certificate, &made.certificate, 0o644)?;
         }
-        let certificate = CertificateDer::from(files::read(&certificate)?);
-        let fingerprint = Fingerprint::of(&certificate);
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(files::read(&key)?));
-        Ok(Identity { key, certificate, fingerprint })
+        let unusable = |why: String| {
+            let remedy = "Restore both files from a backup of the state (stead state restore)";
+            Failure::new(format!("{} and {} cannot be used", key.display(), certificate.display()), why, remedy)
+        };
+        Identity::from_der(files::read(&key)?, files::read(&certificate)?).map_err(unusable)
     }
-}
 
-fn make() -> Result<(Vec<u8>, Vec<u8>), Failure> {
-    let failed = |e: rcgen::Error| Failure::new("the node's key could not be made", e.to_string(), "");
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(failed)?;
-    let mut params = rcgen::CertificateParams::new(vec!["stead".to_string()]).map_err(failed)?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(rcgen::DnType::CommonName, "stead");
-    let certificate = params.self_signed(&key).map_err(failed)?;
-    Ok((key.serialize_der(), certificate.der().to_vec()))
+    /// Makes the state directory's key and certificate this one.
+    pub(crate) fn save(&self, state: &Path) -> Result<(), Failure> {
+        files::write(&state.join(KEY), self.key.secret_der(), 0o600)?;
+        files::write(&state.join(CERTIFICATE), &self.certificate, 0o644)
+    }
+
+    /// A new key with its certificate.
+    pub(crate) fn make() -> Result<Identity, Failure> {
+        let failed = |why: String| Failure::new("the node's key could not be made", why, "");
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(|e| failed(e.to_string()))?;
+        let mut params = rcgen::CertificateParams::new(vec!["stead".to_string()]).map_err(|e| failed(e.to_string()))?;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "stead");
+        let certificate = params.self_signed(&key).map_err(|e| failed(e.to_string()))?;
+        Identity::from_der(key.serialize_der(), certificate.der().to_vec()).map_err(failed)
+    }
+
+    /// From a PKCS#8 key and a certificate that belong together.
+    pub(crate) fn from_der(key: Vec<u8>, certificate: Vec<u8>) -> Result<Identity, String> {
+        let certificate = CertificateDer::from(certificate);
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let certified = CertifiedKey::from_der(vec![certificate.clone()], key.clone_key(), &provider);
+        let certified = Arc::new(certified.map_err(|e| e.to_string())?);
+        Ok(Identity { key, fingerprint: Fingerprint::of(&certificate), certificate, certified })
+    }
 }
 
 #[cfg(test)]

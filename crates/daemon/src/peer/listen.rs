@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::{Connection, ServerConfig, ServerConnection};
 use socket2::{Domain, Socket, Type};
-use stead_api::Failure;
+use stead_api::{Failure, FailureKind};
 use stead_model::NodeName;
 use tracing::{debug, info, warn};
 
 use super::hello::{self, FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use super::messages::{Ask, Tell};
 use super::stream::PeerStream;
-use super::{Book, Fingerprint, Identity, Purpose, tls};
+use super::{Book, Fingerprint, Keyring, Purpose, tls};
 use crate::event::Event;
 
 /// Connections that are being served at the same time, data streams apart; more wait in the kernel's backlog.
@@ -61,11 +61,12 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 /// Serves a listener until the process ends.
 pub(crate) fn serve(
     listener: TcpListener,
-    identity: &Identity,
+    keys: &Keyring,
     book: Book,
     events: SyncSender<Event>,
 ) -> Result<(), Failure> {
-    let tls = tls::server(identity).map_err(|e| Failure::new("TLS cannot be set up", e.to_string(), ""))?;
+    let tls =
+        tls::server(Arc::new(keys.clone())).map_err(|e| Failure::new("TLS cannot be set up", e.to_string(), ""))?;
     let server = Arc::new(Server { tls, book, events, busy: AtomicUsize::new(0) });
     spawn("listen", move || server.accept(&listener));
     Ok(())
@@ -109,10 +110,14 @@ impl Server {
         let tls = ServerConnection::new(self.tls.clone()).map_err(|e| e.to_string())?;
         let mut stream =
             PeerStream::handshake(tcp, Connection::Server(tls), HELLO_TIMEOUT).map_err(|e| e.to_string())?;
-        stream.set_timeout(Some(HELLO_TIMEOUT)).map_err(|e| e.to_string())?;
-        let purpose = hello::receive(&mut stream).map_err(|e| e.to_string())?;
+        stream.set_deadline(Some(Instant::now() + HELLO_TIMEOUT)).map_err(|e| e.to_string())?;
+        let (purpose, version) = hello::receive(&mut stream).map_err(|e| e.to_string())?;
+        stream.set_version(version);
         let fingerprint = stream.fingerprint();
         let name = self.book.by_fingerprint(fingerprint).map(|peer| peer.name);
+        if let Some(name) = &name {
+            self.book.heard(name, version);
+        }
         let caller = Caller { fingerprint, name, address };
         debug!("{caller:?} greets for {purpose:?}");
         match (purpose, &caller.name) {
@@ -130,7 +135,10 @@ impl Server {
                 let verdict = verdict.recv_timeout(ANSWER_TIMEOUT).map_err(|e| e.to_string())?;
                 hello::admit(&mut stream, &verdict).map_err(|e| e.to_string())?;
                 verdict.map_err(|refusal| refusal.to_string())?;
-                stream.set_timeout(None).map_err(|e| e.to_string())?;
+                stream.set_deadline(None).map_err(|e| e.to_string())?;
+                if !self.book.add(name, &stream) {
+                    return Err(format!("{name} is no longer trusted"));
+                }
                 self.tell(Event::DataStream { set, source: name.clone(), stream: Box::new(stream) })
             }
         }
@@ -164,7 +172,8 @@ impl Drop for Place {
 
 fn stranger(fingerprint: Fingerprint) -> Failure {
     let why = format!("this node does not trust the certificate {fingerprint}");
-    Failure::new("the connection was refused", why, "Join the nodes again: stead invite there, stead join here")
+    let remedy = "Join the nodes again: stead invite there, stead join here";
+    Failure::new("the connection was refused", why, remedy).kind(FailureKind::No)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {

@@ -10,6 +10,8 @@ use stead_model::plan::{ConnectionPlan, SetPlan};
 use stead_model::status::ConnectionStatus;
 use stead_model::{Epoch, NodeName, SetName};
 
+use super::Fingerprint;
+
 /// A question.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
@@ -29,6 +31,20 @@ pub(crate) enum Ask {
     Change(Box<ReplicaChange>),
     /// Do you keep a replica of that set from me?
     Have { set: SetName },
+    /// I no longer trust you: trust me no longer. Refused where connections use the trust (version 2).
+    Forget,
+    /// That is my certificate from now on; the present one holds for a while longer (version 2).
+    NewKey { fingerprint: Fingerprint },
+}
+
+impl Ask {
+    /// The oldest version of the protocol that knows the question.
+    pub(crate) fn version(&self) -> u16 {
+        match self {
+            Ask::Change(_) | Ask::Forget | Ask::NewKey { .. } => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// An answer; a refusal is a [`Failure`](stead_api::Failure) in its place.

@@ -2,8 +2,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::Connection;
 use socket2::{SockRef, TcpKeepalive};
@@ -31,6 +32,7 @@ pub struct PeerReader {
     shared: Arc<Shared>,
     raw: Vec<u8>,
     raw_at: usize,
+    deadline: Option<Instant>,
 }
 
 /// The sending half. Each write is encrypted and handed to the kernel before it returns, so there is nothing to flush:
@@ -40,9 +42,17 @@ pub struct PeerWriter {
     shared: Arc<Shared>,
 }
 
+/// Whoever may end a stream, or ask when it was last heard, without keeping it alive.
+#[derive(Clone)]
+pub(crate) struct Tie(Weak<Shared>);
+
 struct Shared {
     tcp: TcpStream,
     peer: Fingerprint,
+    /// Of the protocol, as the greeting settled it; 0 before that.
+    version: AtomicU16,
+    /// When something came from the peer, in nanoseconds since 1970.
+    heard: AtomicU64,
     tls: Mutex<Connection>,
     /// Taken before `tls` by whoever sends: what was encrypted first is sent first.
     out: Mutex<Vec<u8>>,
@@ -53,22 +63,23 @@ impl PeerStream {
     pub(super) fn handshake(tcp: TcpStream, mut tls: Connection, timeout: Duration) -> io::Result<PeerStream> {
         tune(&tcp)?;
         tls.set_buffer_limit(None);
-        let deadline = std::time::Instant::now() + timeout;
+        let deadline = Instant::now() + timeout;
         while tls.is_handshaking() || tls.wants_write() {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
+            tcp.set_write_timeout(Some(left(deadline)?))?;
+            if tls.wants_write() {
+                tls.write_tls(&mut &tcp)?;
+            } else {
+                tcp.set_read_timeout(Some(left(deadline)?))?;
+                shake(&mut tls, &tcp)?;
             }
-            tcp.set_read_timeout(Some(left))?;
-            tcp.set_write_timeout(Some(left))?;
-            tls.complete_io(&mut &tcp)?;
         }
         tcp.set_read_timeout(None)?;
         tcp.set_write_timeout(None)?;
         let certificate = tls.peer_certificates().and_then(<[_]>::first);
         let peer = certificate.map(Fingerprint::of).ok_or(io::ErrorKind::PermissionDenied)?;
-        let shared = Arc::new(Shared { tcp, peer, tls: Mutex::new(tls), out: Mutex::new(Vec::new()) });
-        let reader = PeerReader { shared: shared.clone(), raw: Vec::new(), raw_at: 0 };
+        let (version, heard) = (AtomicU16::new(0), AtomicU64::new(wall_nanoseconds()));
+        let shared = Arc::new(Shared { tcp, peer, version, heard, tls: Mutex::new(tls), out: Mutex::new(Vec::new()) });
+        let reader = PeerReader { shared: shared.clone(), raw: Vec::new(), raw_at: 0, deadline: None };
         Ok(PeerStream { reader, writer: PeerWriter { shared } })
     }
 
@@ -85,6 +96,28 @@ impl PeerStream {
     /// The peer's address.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
         self.reader.shared.tcp.peer_addr()
+    }
+
+    /// The version of the protocol that both ends speak.
+    pub fn version(&self) -> u16 {
+        self.reader.shared.version.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_version(&self, version: u16) {
+        self.reader.shared.version.store(version, Ordering::Relaxed);
+    }
+
+    /// Everything that is read from now on is there before the deadline, or the read fails with `TimedOut`: also where
+    /// the peer sends a byte from time to time.
+    pub(super) fn set_deadline(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.reader.deadline = deadline;
+        let timeout = deadline.map(left).transpose()?;
+        self.set_timeout(timeout)
+    }
+
+    /// A way to end it from elsewhere.
+    pub(crate) fn tie(&self) -> Tie {
+        Tie(Arc::downgrade(&self.reader.shared))
     }
 
     /// As [`PeerReader::set_timeout`], for both directions.
@@ -144,12 +177,16 @@ impl Read for PeerReader {
             if self.raw_at == self.raw.len() {
                 self.raw.resize(RAW_BYTES, 0);
                 self.raw_at = RAW_BYTES;
+                if let Some(deadline) = self.deadline {
+                    self.shared.tcp.set_read_timeout(Some(left(deadline)?))?;
+                }
                 let got = (&self.shared.tcp).read(&mut self.raw)?;
                 self.raw.truncate(got);
                 self.raw_at = 0;
                 if got == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
+                self.shared.heard.store(wall_nanoseconds(), Ordering::Relaxed);
             }
             self.decrypt()?;
         }
@@ -182,6 +219,20 @@ impl Write for PeerWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Tie {
+    /// Ends the stream, if it is still there.
+    pub(super) fn shutdown(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.shutdown();
+        }
+    }
+
+    /// When something came over it, in nanoseconds since 1970; none: it is gone.
+    pub(super) fn heard(&self) -> Option<u64> {
+        self.0.upgrade().map(|shared| shared.heard.load(Ordering::Relaxed))
     }
 }
 
@@ -220,6 +271,28 @@ impl Shared {
     fn shutdown(&self) {
         let _ = self.tcp.shutdown(Shutdown::Both);
     }
+}
+
+/// One step of a handshake, after which the time is looked at again.
+fn shake(tls: &mut Connection, tcp: &TcpStream) -> io::Result<()> {
+    if tls.read_tls(&mut &*tcp)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let processed = tls.process_new_packets();
+    if processed.is_err() {
+        let _ = tls.write_tls(&mut &*tcp);
+    }
+    processed.map(drop).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// The time until then; an error when it is over.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+pub(super) fn wall_nanoseconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 fn tune(tcp: &TcpStream) -> io::Result<()> {

@@ -8,12 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::listen;
-use super::{Book, DialError, Dialer, Identity, PeerStream, Purpose};
+use super::{Book, DialError, Dialer, Identity, Keyring, PeerStream, Purpose};
 use crate::event::Event;
 use crate::state::peers::Peer;
 
 struct Side {
-    identity: Arc<Identity>,
+    keys: Keyring,
     book: Book,
     dialer: Dialer,
     _dir: tempfile::TempDir,
@@ -21,13 +21,13 @@ struct Side {
 
 fn side() -> Side {
     let dir = tempfile::tempdir().unwrap();
-    let identity = Arc::new(Identity::load_or_make(dir.path()).unwrap());
+    let keys = Keyring::new(Arc::new(Identity::load_or_make(dir.path()).unwrap()));
     let book = Book::default();
-    Side { dialer: Dialer::new(identity.clone(), book.clone()), identity, book, _dir: dir }
+    Side { dialer: Dialer::new(keys.clone(), book.clone()), keys, book, _dir: dir }
 }
 
 fn peer(name: &str, side: &Side, addresses: Vec<SocketAddr>) -> Peer {
-    Peer { name: name.parse().unwrap(), fingerprint: side.identity.fingerprint, addresses }
+    Peer::new(name.parse().unwrap(), side.keys.fingerprint(), addresses, 0)
 }
 
 /// A server that lets every data stream in that a peer opens, and hands it out.
@@ -35,7 +35,7 @@ fn serve(side: &Side) -> (SocketAddr, std::sync::mpsc::Receiver<PeerStream>) {
     let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let (events, received) = sync_channel(16);
-    listen::serve(listener, &side.identity, side.book.clone(), events).unwrap();
+    listen::serve(listener, &side.keys, side.book.clone(), events).unwrap();
     let (streams, out) = sync_channel(16);
     thread::spawn(move || {
         for event in received {
@@ -153,17 +153,17 @@ fn a_peer_of_another_protocol_version_is_refused_with_both_numbers() {
     let (paris, lyon) = (side(), side());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let config = super::tls::server(&lyon.identity).unwrap();
+    let config = super::tls::server(Arc::new(lyon.keys.clone())).unwrap();
     let later = thread::spawn(move || {
         let tls = rustls::ServerConnection::new(config).unwrap();
         let tcp = listener.accept().unwrap().0;
         let mut stream = PeerStream::handshake(tcp, rustls::Connection::Server(tls), Duration::from_secs(5)).unwrap();
-        stream.write_all(b"STEAD\0\x02\0\x03\0").unwrap();
+        stream.write_all(b"STEAD\0\x03\0\x04\0").unwrap();
         stream.read_exact(&mut [0; 10]).unwrap();
     });
     paris.book.set(vec![peer("lyon", &lyon, vec![address])]);
     let error = paris.dialer.dial(&"lyon".parse().unwrap(), None, &data()).err().unwrap().to_string();
-    assert!(error.contains("speaks protocol versions 2 to 3, and this build speaks 1 to 1"), "{error}");
+    assert!(error.contains("speaks protocol versions 3 to 4, and this build speaks 1 to 2"), "{error}");
     later.join().unwrap();
 }
 

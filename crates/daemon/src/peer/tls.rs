@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ResolvesServerCert;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
@@ -21,22 +22,34 @@ pub(super) fn client(identity: &Identity, server: Fingerprint) -> Result<Arc<Cli
         .dangerous()
         .with_custom_certificate_verifier(pinned)
         .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
-    config.enable_sni = false;
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
 }
 
 /// The configuration of a server. Any client that proves to own its certificate gets in; who it is and what it may do
 /// is decided by its fingerprint, after the greeting.
-pub(super) fn server(identity: &Identity) -> Result<Arc<ServerConfig>, Error> {
+pub(super) fn server(keys: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let pinned = Arc::new(Pinned { provider: provider.clone(), server: None });
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(pinned)
-        .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
+        .with_cert_resolver(keys);
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+/// What a client calls the server in its first message: the certificate that it expects. A server that changes its key
+/// has two of them for a while.
+pub(super) fn expected(server: Fingerprint) -> Result<ServerName<'static>, Error> {
+    ServerName::try_from(label(server)).map_err(|e| Error::General(e.to_string()))
+}
+
+/// A certificate as a host name: half its digits, since a label has at most 63.
+pub(super) fn label(certificate: Fingerprint) -> String {
+    let mut label = certificate.to_string();
+    label.truncate(32);
+    label + ".stead"
 }
 
 /// What a client's error says where the server's certificate is another one.

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,24 +42,63 @@ pub(crate) fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, F
     toml::from_str(&text).map(Some).map_err(|e| unreadable(path, &e.to_string()))
 }
 
+/// Removes a file, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<(), Failure> {
+    let removed = match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed.and_then(|()| sync_parent(path)),
+    };
+    removed.map_err(|e| {
+        Failure::new(format!("{} cannot be removed", path.display()), e.to_string(), "Remove the file by hand")
+    })
+}
+
 /// Syncs the directory that holds `path`.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+/// What replaces a file, in order. A power cut may come between any two, or in the middle of one.
+pub(super) enum Step<'a> {
+    /// Whatever an earlier attempt left goes.
+    Clear(PathBuf),
+    /// The new file is written beside the old one, and synced.
+    Fill(PathBuf, &'a [u8], u32),
+    /// It takes the name.
+    Rename(PathBuf, &'a Path),
+    /// The name is durable.
+    SyncDir(&'a Path),
+}
+
+pub(super) fn steps<'a>(path: &'a Path, bytes: &'a [u8], mode: u32) -> [Step<'a>; 4] {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".new");
     let new = path.with_file_name(name);
-    match fs::remove_file(&new) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
+    [Step::Clear(new.clone()), Step::Fill(new.clone(), bytes, mode), Step::Rename(new, path), Step::SyncDir(path)]
+}
+
+impl Step<'_> {
+    pub(super) fn take(&self) -> io::Result<()> {
+        match self {
+            Step::Clear(new) => match fs::remove_file(new) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            },
+            Step::Fill(new, bytes, mode) => {
+                let mut file = OpenOptions::new().write(true).create_new(true).mode(*mode).open(new)?;
+                file.write_all(bytes)?;
+                file.sync_all()
+            }
+            Step::Rename(new, path) => fs::rename(new, path),
+            Step::SyncDir(path) => sync_parent(path),
+        }
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    sync_parent(path)
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    #[cfg(test)]
+    super::crash_tests::note(path, bytes, mode);
+    steps(path, bytes, mode).iter().try_for_each(Step::take)
 }
 
 fn unreadable(path: &Path, why: &str) -> Failure {

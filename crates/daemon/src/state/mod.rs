@@ -4,16 +4,22 @@
 //!   lock  version                  one daemon at a time; format of everything below
 //!   node.toml  node.key  node.crt  this node
 //!   peers.toml  invites.toml       trust
+//!   rotation.toml                  a change of this node's key that is not over
 //!   plan.toml                      what is wanted
 //!   sets/NAME/set.toml             epoch, lineage, what was made for the set
 //!   sets/NAME/source  …/target     the data path's own
 //! ```
 //! Everything is written to a new file, synced, renamed over the old one, and the directory synced.
 
+pub(crate) mod backup;
+#[cfg(test)]
+mod crash_tests;
 pub(crate) mod files;
 pub(crate) mod invites;
 pub(crate) mod node;
 pub(crate) mod peers;
+pub(crate) mod restore;
+pub(crate) mod rotation;
 pub(crate) mod sets;
 
 use std::fs::{self, File, OpenOptions};
@@ -28,6 +34,9 @@ use stead_model::SetName;
 /// Version of the state directory that this build writes.
 const VERSION: u32 = 1;
 
+/// A file that is there while a restore is at work.
+pub(crate) const RESTORING: &str = "restoring";
+
 /// The state directory, locked for this process.
 pub(crate) struct StateDir {
     path: PathBuf,
@@ -37,6 +46,18 @@ pub(crate) struct StateDir {
 impl StateDir {
     /// Makes the directory where it is missing, locks it, checks its version.
     pub(crate) fn open(path: &Path) -> Result<StateDir, Failure> {
+        let state = StateDir::lock(path)?;
+        let what = format!("the state directory {} cannot be used", path.display());
+        if state.file(RESTORING).exists() {
+            let remedy = "Restore it again: stead state restore FILE";
+            return Err(Failure::new(what, "a restore of it did not come to its end", remedy));
+        }
+        check_version(&state.file("version"), &what)?;
+        Ok(state)
+    }
+
+    /// Makes the directory where it is missing and locks it, whatever is in it.
+    pub(crate) fn lock(path: &Path) -> Result<StateDir, Failure> {
         let what = format!("the state directory {} cannot be used", path.display());
         let failed =
             |e: io::Error| Failure::new(&what, e.to_string(), "Choose another one with --state or STEAD_STATE");
@@ -51,7 +72,6 @@ impl StateDir {
                 failed(e.into())
             }
         })?;
-        check_version(&path.join("version"), &what)?;
         Ok(StateDir { path, _lock: lock })
     }
 
@@ -69,6 +89,18 @@ impl StateDir {
     pub(crate) fn set(&self, set: &SetName) -> PathBuf {
         self.path.join("sets").join(set.as_str())
     }
+}
+
+/// The content of a backup of that state directory, on which no daemon runs.
+///
+/// # Errors
+/// Where there is no state, it cannot be read, or a daemon runs on it.
+pub fn take_backup(path: &Path) -> Result<Vec<u8>, Failure> {
+    if !path.join("version").exists() {
+        let why = format!("{} is not the state directory of a node", path.display());
+        return Err(Failure::new("no backup was made", why, "Name it with --state or STEAD_STATE"));
+    }
+    backup::take(&StateDir::open(path)?)
 }
 
 fn check_version(file: &Path, what: &str) -> Result<(), Failure> {

@@ -31,6 +31,14 @@ pub(crate) fn name(state: &StateDir, wanted: Option<NodeName>) -> Result<NodeNam
     }
 }
 
+/// The name in the state directory.
+pub(crate) fn load(state: &StateDir) -> Result<NodeName, Failure> {
+    let file = state.file("node.toml");
+    files::read_toml::<Node>(&file)?.map(|node| node.name).ok_or_else(|| {
+        Failure::new(format!("{} is missing", file.display()), "no daemon ever ran on that state directory", "")
+    })
+}
+
 fn host_name() -> Result<NodeName, Failure> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let first = host.split('.').next().unwrap_or_default();
