@@ -266,6 +266,8 @@ pub enum DataEvent {
     },
     /// The state word of a connection is another one now: whoever waits for it looks again.
     StateChanged(SetName),
+    /// A session ended by itself (its capture is gone): to be started again.
+    Ended(SetName, Failure),
     /// The source's plan for the set was refused by the stream itself (a higher epoch was met): for the log.
     EpochSeen(SetName, Epoch),
 }

@@ -21,10 +21,8 @@ fn look(raised: &mut Raised, connections: &[ConnectionStatus], now: u64) -> Vec<
 #[test]
 fn each_wrong_is_raised_once_and_cleared_once() {
     let good = connection(State::Replicating, 0);
-    let halted = |cause| ConnectionStatus {
-        details: Details { cause, ..Details::default() },
-        ..connection(State::Halted, 0)
-    };
+    let halted =
+        |cause| ConnectionStatus { details: Details { cause, ..Details::default() }, ..connection(State::Halted, 0) };
     let late = ConnectionStatus { lag_seconds: Some(61.0), ..good.clone() };
     let details = |details| ConnectionStatus { details, ..good.clone() };
     let verified = VerifySummary { at: Timestamp(0), files: 9, bytes: 9, different: 2, repaired: 1 };

@@ -75,6 +75,17 @@ impl DataPlane for Data {
         Ok(())
     }
 
+    fn reconfigure_target(&mut self, spec: TargetSpec) -> Result<(), Failure> {
+        let session = self.targets.remove(&spec.set).ok_or_else(|| not_here(&spec.set))?;
+        if session.spec() == &spec {
+            self.targets.insert(spec.set.clone(), session);
+            return Ok(());
+        }
+        // The source connects again and goes on where it was.
+        session.stop(Stop::Daemon)?;
+        self.start_target(spec)
+    }
+
     fn stop_target(&mut self, set: &SetName, how: Stop) -> Result<(), Failure> {
         match self.targets.remove(set) {
             Some(session) => session.stop(how),

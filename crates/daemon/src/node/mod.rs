@@ -128,6 +128,7 @@ impl Node {
         match event {
             DataEvent::CommandDone { id, result } => self.command_done(id, result),
             DataEvent::StateChanged(_) => {}
+            DataEvent::Ended(set, failure) => self.session_ended(&set, failure),
             DataEvent::EpochSeen(set, epoch) => warn!("set {set}: a higher epoch was met: {}", epoch.number),
         }
     }

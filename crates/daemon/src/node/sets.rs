@@ -51,6 +51,16 @@ impl Node {
         }
     }
 
+    /// Starts a session again that ended by itself: at once, and then as one that could not be started.
+    pub(super) fn session_ended(&mut self, name: &SetName, failure: Failure) {
+        warn!("set {name} ended and is started again: {failure}");
+        if let Err(failure) = self.plane.stop_source(name, Stop::Daemon) {
+            warn!("set {name}: {failure}");
+        }
+        self.unstarted.insert(name.clone(), failure);
+        self.start_again(name);
+    }
+
     fn start_again(&mut self, name: &SetName) {
         match self.start(name, false, false) {
             Ok(()) => {

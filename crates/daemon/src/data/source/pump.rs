@@ -189,7 +189,10 @@ impl Pump {
     }
 
     fn capture_ended(&mut self) {
-        tracing::error!(set = %self.spec.set, "capture ended: changes are not seen any more");
+        let set = self.spec.set.clone();
+        let remedy = "Look at capture.log in the set's state directory";
+        let failure = Failure::new("changes were not seen any more", "its capture ended", remedy);
+        self.wiring.loop_events.send(DataEvent::Ended(set, failure));
         self.stopping = true;
     }
 

@@ -30,6 +30,7 @@ const LEAVE: Duration = Duration::from_secs(60);
 /// A running target of a set.
 pub(super) struct TargetSession {
     set: SetName,
+    spec: TargetSpec,
     events: Sender<Event>,
     /// What became of the session: comes once, when it ended.
     ended: Receiver<Result<(), Failure>>,
@@ -40,6 +41,11 @@ impl TargetSession {
     /// Opens the replica, sets the guard and starts the threads.
     pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession, Failure> {
         start::start(spec, context)
+    }
+
+    /// What it was started with.
+    pub(super) fn spec(&self) -> &TargetSpec {
+        &self.spec
     }
 
     /// Takes the source's connection in place of the one before.

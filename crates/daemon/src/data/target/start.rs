@@ -65,12 +65,12 @@ pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession
         loop_events: context.events.clone(),
         status: status.clone(),
     };
-    let set = spec.set.clone();
+    let (set, own) = (spec.set.clone(), spec.clone());
     spawn(&format!("{set}-target"), move || {
         let done = Session::new(target, replica, guards, saved, spec, wiring).run();
         let _ = ended.send(done);
     })?;
-    Ok(TargetSession { set, events, ended: ended_out, status })
+    Ok(TargetSession { set, spec: own, events, ended: ended_out, status })
 }
 
 fn open(spec: &TargetSpec) -> Result<Replica, String> {
