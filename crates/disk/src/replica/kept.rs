@@ -12,9 +12,10 @@ use stead_model::FileId;
 
 use super::ground::{DIR, Volume};
 use super::holding::{KEPT, entries_of};
+use super::images::unlock_object;
 use super::names::Dir;
 use super::{ApplyError, Replica};
-use crate::volume::file_id_at;
+use crate::volume::{Root, file_id_at};
 
 /// What waits to be destroyed.
 #[derive(Debug, Default)]
@@ -140,45 +141,35 @@ impl Replica {
         Ok(())
     }
 
-    /// Destroys one object; what is in a directory is taken out and waits for its own turn.
+    /// Destroys one object; the directories in a directory are taken out and wait for their own turn.
     fn destroy(&mut self, volume: usize, name: &CStr) -> Result<(), Errno> {
         let kept = open(&self.ground.volumes[volume])?;
         let root = &self.ground.volumes[volume].root;
-        let is_dir = match rustix::fs::unlinkat(&kept, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => true,
-            Err(Errno::PERM | Errno::ACCESS) => {
-                if let Some(local) = file_id_at(root, kept.as_fd(), name)? {
-                    super::images::unlock_object(root, local)?;
-                }
-                match rustix::fs::unlinkat(&kept, name, AtFlags::empty()) {
-                    Err(Errno::ISDIR) => true,
-                    done => return done,
-                }
-            }
+        match unlocked(root, kept.as_fd(), name, || rustix::fs::unlinkat(&kept, name, AtFlags::empty())) {
+            Err(Errno::ISDIR) => {}
             Err(Errno::NOENT) => return Ok(()),
             done => return done,
-        };
-        debug_assert!(is_dir);
+        }
         let fd = rustix::fs::openat(&kept, name, DIR, Mode::empty())?;
         super::handles::unlock(fd.as_fd())?;
         for (inner, kind) in entries_of(fd.as_fd())? {
             if kind == FileType::Directory {
                 self.take_out(fd.as_fd(), &inner, kept.as_fd(), volume)?;
-            } else if matches!(rustix::fs::unlinkat(&fd, &inner, AtFlags::empty()), Err(Errno::PERM | Errno::ACCESS)) {
-                if let Some(local) = file_id_at(&self.ground.volumes[volume].root, fd.as_fd(), &inner)? {
-                    super::images::unlock_object(&self.ground.volumes[volume].root, local)?;
-                }
-                rustix::fs::unlinkat(&fd, &inner, AtFlags::empty())?;
+            } else {
+                let root = &self.ground.volumes[volume].root;
+                unlocked(root, fd.as_fd(), &inner, || rustix::fs::unlinkat(&fd, &inner, AtFlags::empty()))?;
             }
         }
         rustix::fs::unlinkat(&kept, name, AtFlags::REMOVEDIR)
     }
 
     fn take_out(&mut self, dir: BorrowedFd<'_>, name: &CStr, kept: BorrowedFd<'_>, volume: usize) -> Result<(), Errno> {
+        let root = &self.ground.volumes[volume].root;
         loop {
             self.tidy.next += 1;
             let other = CString::new(format!("t{:x}", self.tidy.next)).expect("no zero");
-            match rustix::fs::renameat_with(dir, name, kept, &other, RenameFlags::NOREPLACE) {
+            let rename = || rustix::fs::renameat_with(dir, name, kept, &other, RenameFlags::NOREPLACE);
+            match unlocked(root, dir, name, rename) {
                 Err(Errno::EXIST) => {}
                 done => {
                     self.tidy.waiting.push_back((volume, other));
@@ -186,6 +177,19 @@ impl Replica {
                 }
             }
         }
+    }
+}
+
+/// Does something with what has the name; where its flags forbid that, without them.
+fn unlocked(root: &Root, dir: BorrowedFd<'_>, name: &CStr, act: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
+    match act() {
+        Err(Errno::PERM | Errno::ACCESS) => {
+            if let Some(local) = file_id_at(root, dir, name)? {
+                unlock_object(root, local)?;
+            }
+            act()
+        }
+        done => done,
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Scanned {
     /// Files whose hashes or content the replica asked for.
     pub asked: usize,
     pub bytes: u64,
+    /// The end of the scan was refused.
+    pub would_remove: Option<u64>,
 }
 
 struct Scan<'a> {
@@ -48,6 +50,7 @@ impl Scan<'_> {
         record.time = now();
         let outcome = self.replica.apply(&record).unwrap_or_else(|e| panic!("{}: {e}", super::describe(&record)));
         self.out.differs.extend(outcome.differs);
+        self.out.would_remove = self.out.would_remove.or(outcome.would_remove);
         for need in outcome.needs {
             self.out.asked += 1;
             self.answer(need);
