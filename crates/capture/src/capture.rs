@@ -121,6 +121,8 @@ pub struct DriverStatus {
     pub alive: bool,
     /// Process id of the supervisor, 0 where there is none.
     pub pid: u32,
+    /// Process id of the server, 0 where there is none.
+    pub server_pid: u32,
     /// How often the server was replaced after it died.
     pub restarts: u32,
     /// Files that the kernel holds references to.

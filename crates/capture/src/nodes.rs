@@ -355,8 +355,10 @@ impl Nodes {
         let pin = self.pin(at, Access::Any)?;
         let _guard = self.stripe(at.index);
         if strength(at.word.load(Acquire)) == Access::Write as u64 {
-            sys::replace_fd(reopen(pin.fd, libc::O_RDONLY)?, pin.fd)?;
+            let weaker = reopen(pin.fd, libc::O_RDONLY)?;
+            // In this order: who dies in between leaves a descriptor that is too strong, not one that refuses.
             set_strength(at.node, Access::Read);
+            sys::replace_fd(weaker, pin.fd)?;
         }
         Ok(())
     }

@@ -343,6 +343,7 @@ impl Supervisor {
         DriverStatus {
             alive: true,
             pid: std::process::id(),
+            server_pid: self.server as u32,
             restarts: self.restarts,
             nodes: table.map_or(0, |table| nodes::count(&table)),
             ..self.ring.status(self.order)

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Rig, run, shell};
+use common::{Rig, kill_server, run, shell};
 use stead_capture::{Capture, CaptureError, MountCapture, MountSpec, check, spawn};
 use stead_model::record::records;
 use stead_model::{FileId, Kind};
@@ -212,7 +212,6 @@ fn changes_beneath_are_seen_once_the_kernel_is_told() {
 #[test]
 fn a_killed_server_is_replaced_and_nobody_notices() {
     let mut rig = Rig::new();
-    let supervisor = rig.capture().status().pid;
     let dir = rig.ours();
     let held = std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(dir.join("held")).unwrap();
     std::fs::remove_file(dir.join("held")).unwrap();
@@ -230,13 +229,7 @@ fn a_killed_server_is_replaced_and_nobody_notices() {
     });
     let mut kills = 0;
     while !worker.is_finished() {
-        let children = format!("/proc/{supervisor}/task/{supervisor}/children");
-        let server: Option<i32> =
-            std::fs::read_to_string(children).unwrap().split(' ').next().and_then(|pid| pid.parse().ok());
-        if let Some(server) = server.and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(server, rustix::process::Signal::KILL);
-            kills += 1;
-        }
+        kills += u32::from(kill_server(&mut rig));
         std::thread::sleep(Duration::from_millis(15));
     }
     worker.join().unwrap();

@@ -160,6 +160,6 @@ fn step() {}
 #[cfg(test)]
 use super::tests::step;
 
-/// The planted fault that the checker has to find.
+// The planted fault that the checker has to find.
 #[cfg(test)]
 thread_local!(pub(super) static FREE_FIRST: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });

@@ -163,7 +163,7 @@ impl<'s> Worker<'s, '_> {
             self.server.nodes.weaken(&node)?;
             node.mark(0, flag::HEIRS_KNOWN | flag::HEIRS);
             if !node.is_silent() {
-                self.put(&Record { c: flags, attr, ..Record::new(Kind::SetFlags, node.file) });
+                self.put_main(&Record { c: flags, attr, ..Record::new(Kind::SetFlags, node.file) });
             }
         }
         self.reply.put(&IoctlOut { result, ..IoctlOut::default() });

@@ -11,6 +11,7 @@ use super::hold::Hold;
 use super::reply::attr_of;
 use super::stat;
 use super::worker::{Answer, Worker};
+use super::xattr::has_xattr;
 use crate::fuse::abi::{self, FallocateIn, FsyncIn, InHeader, LseekIn, LseekOut, ReadIn, WriteIn, WriteOut};
 use crate::nodes::{Access, NodeRef, flag};
 use crate::sys::{self, Result};
@@ -45,7 +46,11 @@ impl<'s> Worker<'s, '_> {
         let asked: WriteIn = abi::take(&mut body)?;
         let data = body.get(..asked.size as usize).ok_or(Errno::INVAL)?;
         let pin = self.server.nodes.pin(&node, Access::Write)?;
-        let there = if node.has(flag::APPEND_ONLY) { already_there(&asked, stat(pin.fd)?.st_size as u64)? } else { 0 };
+        let there = if node.has(flag::APPEND_ONLY) {
+            already_there(&asked, stat(pin.fd)?.st_size as u64, self.repeats)?
+        } else {
+            0
+        };
         let kill = asked.write_flags & abi::WRITE_KILL_SUIDGID != 0;
         let privileged = self.before_change(header, &node, pin.fd, kill)?;
         let mtime = self.mtime_to_keep(pin.fd)?;
@@ -63,7 +68,8 @@ impl<'s> Worker<'s, '_> {
         let now = self.after_change(&node, pin.fd, privileged)?;
         if !node.is_silent() {
             let from_cache = if asked.write_flags & abi::WRITE_CACHE != 0 { flags::WRITE_BACK } else { 0 };
-            self.put(&Record {
+            let there = if self.repeats { 0 } else { there };
+            self.put_main(&Record {
                 flags: from_cache,
                 a: asked.offset + there as u64,
                 data: &data[there..done],
@@ -84,7 +90,7 @@ impl<'s> Worker<'s, '_> {
         keep_mtime(pin.fd, mtime);
         let now = self.after_change(&node, pin.fd, privileged)?;
         if !node.is_silent() {
-            self.put(&Record {
+            self.put_main(&Record {
                 a: asked.offset,
                 b: asked.length,
                 c: asked.mode,
@@ -157,7 +163,7 @@ impl<'s> Worker<'s, '_> {
             }
         }
         if !node.has(flag::CAPS_KNOWN) {
-            let has = sys_has_xattr(fd, CAPABILITY);
+            let has = has_xattr(fd, CAPABILITY);
             node.mark(flag::CAPS_KNOWN | if has { flag::CAPS } else { 0 }, 0);
         }
         Ok(node.has(flag::CAPS))
@@ -166,7 +172,7 @@ impl<'s> Worker<'s, '_> {
     /// Attributes after a change of content; records the capability that went with it.
     pub(super) fn after_change(&self, node: &NodeRef<'_>, fd: RawFd, had_caps: bool) -> Result<Stat> {
         let now = stat(fd)?;
-        if had_caps && !sys_has_xattr(fd, CAPABILITY) {
+        if had_caps && !has_xattr(fd, CAPABILITY) {
             node.mark(0, flag::CAPS);
             if !node.is_silent() {
                 let name = CAPABILITY.to_bytes();
@@ -196,9 +202,10 @@ fn keep_mtime(fd: RawFd, mtime: Option<libc::timespec>) {
     }
 }
 
-/// A file of the inode flag append takes writes at its end only; write-back brings what is there once more before it.
-fn already_there(asked: &WriteIn, size: u64) -> Result<usize> {
-    let from_cache = asked.write_flags & abi::WRITE_CACHE != 0;
+/// A file of the inode flag append takes writes at its end only; write-back, and who repeats, bring what is there once
+/// more before it.
+fn already_there(asked: &WriteIn, size: u64, repeats: bool) -> Result<usize> {
+    let from_cache = asked.write_flags & abi::WRITE_CACHE != 0 || repeats;
     match size.checked_sub(asked.offset) {
         Some(0) => Ok(0),
         Some(before) if from_cache => Ok(before.min(asked.size.into()) as usize),
@@ -210,9 +217,4 @@ fn already_there(asked: &WriteIn, size: u64) -> Result<usize> {
 fn setgid_to_drop(stat: &Stat, writer_gid: u32) -> u32 {
     let drops = stat.st_mode & libc::S_IXGRP != 0 || stat.st_gid != writer_gid;
     if drops { stat.st_mode & libc::S_ISGID } else { 0 }
-}
-
-fn sys_has_xattr(fd: RawFd, name: &std::ffi::CStr) -> bool {
-    let mut none = [0_u8; 0];
-    rustix::fs::fgetxattr(sys::fd(fd), name, &mut none).is_ok()
 }

@@ -43,6 +43,8 @@ use hold::Hold;
 const RECENTLY_READ_MAX: usize = 4096;
 /// How soon.
 const ATIME_TICK: Duration = Duration::from_secs(1);
+/// Flight of the ticker; the threads have those before it.
+const TICKER: usize = FLIGHTS - 1;
 /// How soon it is noticed that a thread is stuck in an operation.
 const STUCK_TICK: Duration = Duration::from_millis(1);
 
@@ -54,10 +56,8 @@ pub struct Server {
     order: Order,
     /// Threads started so far.
     threads: AtomicUsize,
-    /// Which half of slots and flights is ours: the other holds what the dead predecessor was doing.
-    half: usize,
-    /// Did another server die before it?
-    is_heir: bool,
+    /// How many servers died before it.
+    deaths: u32,
     gates: Vec<Gate>,
     hold: Hold,
     recently_read: Mutex<Vec<(u32, u64)>>,
@@ -68,8 +68,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server over state that is new, or was left by a dead one; `restarts` counts those before.
-    pub fn new(nodes: Nodes, ring: Ring, slots: Slots, order: Order, restarts: u32) -> Server {
+    /// A server over state that is new, or was left by dead ones; `deaths` counts those.
+    pub fn new(nodes: Nodes, ring: Ring, slots: Slots, order: Order, deaths: u32) -> Server {
+        if deaths > 0 {
+            slots.take_over(&ring, deaths.into());
+        }
         let gates = nodes.roots().iter().map(|_| Gate::new(seats())).collect();
         Server {
             nodes,
@@ -77,8 +80,7 @@ impl Server {
             slots,
             order,
             threads: AtomicUsize::new(0),
-            half: restarts as usize % 2,
-            is_heir: restarts > 0,
+            deaths,
             gates,
             hold: Hold::default(),
             recently_read: Mutex::default(),
@@ -108,11 +110,10 @@ impl Server {
     /// Starts one more thread for a mount, if it may have more.
     fn start_worker<'s>(&'s self, scope: &'s Scope<'s, '_>, root: &'s Root) {
         let Some(desk) = self.gates[root.index as usize].new_desk() else { return };
-        let started = self.threads.fetch_add(1, Relaxed);
-        if started >= FLIGHTS / 2 {
+        let index = self.threads.fetch_add(1, Relaxed);
+        if index >= TICKER {
             return self.gates[root.index as usize].leave();
         }
-        let index = self.half * (FLIGHTS / 2) + started;
         scope.spawn(move || {
             worker::Worker::new(self, root, index, desk, scope).run();
             if self.gates.iter().all(Gate::is_closed) {
@@ -128,7 +129,7 @@ impl Server {
     // --- the ticker
 
     fn tick<'s>(&'s self, scope: &'s Scope<'s, '_>) {
-        if !self.is_heir {
+        if self.deaths == 0 {
             self.ring.populate();
         }
         let mut atimes_at = Instant::now();
@@ -181,7 +182,7 @@ impl Server {
         for (root, id) in list {
             let Some(root) = self.nodes.roots().get(root as usize) else { continue };
             if let Ok(node) = self.nodes.get(root, id) {
-                self.record_atime(node, self.ring.flight(FLIGHTS - 1));
+                self.record_atime(node, self.ring.flight(TICKER));
             }
         }
     }

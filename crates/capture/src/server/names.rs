@@ -87,7 +87,7 @@ impl<'s> Worker<'s, '_> {
                 return Ok(Made { fd: sys::open_at(at, name, flags, asked.mode & 0o7777)?, access: Access::Write });
             }
             sys::mknod(at, name, asked.mode, asked.rdev.into())?;
-            open_made(at, name, libc::O_PATH, Access::Any)
+            open_made(at, name, asked.mode)
         })
     }
 
@@ -95,20 +95,20 @@ impl<'s> Worker<'s, '_> {
         let asked: MkdirIn = abi::take(&mut body)?;
         let name = abi::take_name(&mut body)?;
         self.set_umask(asked.umask);
-        let maker = Maker { uid: header.uid, gid: header.gid, mode: asked.mode };
+        let maker = Maker { uid: header.uid, gid: header.gid, mode: libc::S_IFDIR | asked.mode };
         self.create(dir, name, &maker, b"", |at| {
             rustix::fs::mkdirat(sys::fd(at), name, rustix::fs::Mode::from_raw_mode(asked.mode & 0o7777))?;
-            open_made(at, name, libc::O_RDONLY | libc::O_DIRECTORY, Access::Read)
+            open_made(at, name, libc::S_IFDIR)
         })
     }
 
     pub(super) fn symlink(&mut self, header: &InHeader, dir: NodeRef<'s>, mut body: &[u8]) -> Result<()> {
         let name = abi::take_name(&mut body)?;
         let target = abi::take_name(&mut body)?;
-        let maker = Maker { uid: header.uid, gid: header.gid, mode: 0o777 };
+        let maker = Maker { uid: header.uid, gid: header.gid, mode: libc::S_IFLNK | 0o777 };
         self.create(dir, name, &maker, target.to_bytes(), |at| {
             rustix::fs::symlinkat(target, sys::fd(at), name)?;
-            open_made(at, name, libc::O_PATH, Access::Any)
+            open_made(at, name, libc::S_IFLNK)
         })
     }
 
@@ -121,7 +121,10 @@ impl<'s> Worker<'s, '_> {
         make: impl FnOnce(RawFd) -> Result<Made>,
     ) -> Result<()> {
         let pin = self.server.nodes.pin(&dir, Access::Any)?;
-        let made = make(pin.fd)?;
+        let made = match make(pin.fd) {
+            Err(Errno::EXIST) if self.repeats => self.made_before(pin.fd, name, maker.mode, target)?,
+            made => made?,
+        };
         let finish = |worker: &mut Self| -> Result<()> {
             let parent = stat(pin.fd)?;
             let stat = give_to(made.fd, maker, &parent)?;
@@ -129,7 +132,7 @@ impl<'s> Worker<'s, '_> {
             let mut record = named(Kind::Create, file, &dir, name, &parent);
             record.attr = attr_of(&stat);
             record.data = target;
-            worker.put(&record);
+            worker.put_main(&record);
             worker.record_inherited(&dir, pin.fd, file, made.fd, &stat)?;
             let node = worker.enter(file, &stat)?;
             worker.server.nodes.install(&node, made.fd, made.access);
@@ -137,11 +140,31 @@ impl<'s> Worker<'s, '_> {
         };
         finish(self).inspect_err(|_| {
             sys::close(made.fd);
-            let flags = if maker.mode & libc::S_IFMT == 0 { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            let is_dir = maker.mode & libc::S_IFMT == libc::S_IFDIR;
+            let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             let at = sys::fd(pin.fd);
             let _ =
                 rustix::fs::unlinkat(at, name, flags).or_else(|_| rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR));
         })
+    }
+
+    /// Opens what a dead server made. While its request is open the kernel lets nobody else change names in the
+    /// directory; so it is ours, unless somebody works beneath the mount: then its content is put in doubt.
+    fn made_before(&self, dir: RawFd, name: &CStr, mode: u32, target: &[u8]) -> Result<Made> {
+        let there = stat_at(dir, name)?;
+        if there.st_mode & libc::S_IFMT != mode & libc::S_IFMT {
+            return Err(Errno::EXIST);
+        }
+        let is_fresh = match mode & libc::S_IFMT {
+            libc::S_IFREG => there.st_size == 0 && there.st_nlink == 1,
+            libc::S_IFDIR => there.st_nlink <= 2,
+            libc::S_IFLNK => rustix::fs::readlinkat(sys::fd(dir), name, Vec::new())?.as_bytes() == target,
+            _ => true,
+        };
+        if !is_fresh {
+            self.put(&Record::new(Kind::Lost, self.file_of(dir, name)?));
+        }
+        open_made(dir, name, mode)
     }
 
     pub(super) fn tmpfile(&mut self, header: &InHeader, dir: NodeRef<'s>, mut body: &[u8]) -> Result<()> {
@@ -198,24 +221,34 @@ impl<'s> Worker<'s, '_> {
         let node = self.server.nodes.get(self.root, asked.oldnodeid)?;
         let pin = self.server.nodes.pin(&node, Access::Any)?;
         let dir_pin = self.server.nodes.pin(&dir, Access::Any)?;
-        sys::link(pin.fd, dir_pin.fd, name)?;
+        match sys::link(pin.fd, dir_pin.fd, name) {
+            Err(Errno::EXIST) if self.repeats && self.file_of(dir_pin.fd, name)? == node.file => {}
+            linked => linked?,
+        }
         node.mark(0, flag::NAMELESS);
         let stat_now = stat(pin.fd)?;
         let mut record = named(Kind::Link, node.file, &dir, name, &stat(dir_pin.fd)?);
         record.attr = attr_of(&stat_now);
-        self.put(&record);
+        self.put_main(&record);
         self.enter(node.file, &stat_now).map(|_| ())
     }
 
     pub(super) fn unlink(&mut self, dir: NodeRef<'s>, mut body: &[u8], is_dir: bool) -> Result<()> {
         let name = abi::take_name(&mut body)?;
         let pin = self.server.nodes.pin(&dir, Access::Any)?;
-        let victim = self.victim(pin.fd, name)?;
-        let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        rustix::fs::unlinkat(sys::fd(pin.fd), name, flags)?;
+        let victim = match self.before() {
+            Some(before) if self.at_name(pin.fd, name)? != before.file => self.former(before.file)?,
+            _ => {
+                let victim = self.victim(pin.fd, name)?;
+                self.note_before(victim.file, FileId::NONE);
+                let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+                rustix::fs::unlinkat(sys::fd(pin.fd), name, flags)?;
+                victim
+            }
+        };
         let mut record = named(Kind::Unlink, victim.file, &dir, name, &stat(pin.fd)?);
         record.attr = self.bereave(&victim, is_dir)?;
-        self.put(&record);
+        self.put_main(&record);
         Ok(())
     }
 
@@ -229,13 +262,19 @@ impl<'s> Worker<'s, '_> {
         let (name, name2) = (abi::take_name(&mut body)?, abi::take_name(&mut body)?);
         let dir2 = self.server.nodes.get(self.root, newdir)?;
         let (pin, pin2) = (self.server.nodes.pin(&dir, Access::Any)?, self.server.nodes.pin(&dir2, Access::Any)?);
-        let file = self.file_of(pin.fd, name)?;
-        let victim = match self.victim(pin2.fd, name2) {
-            Err(Errno::NOENT) => None,
-            found => Some(found?),
+        let (file, victim) = match self.renamed_before(pin.fd, name, pin2.fd, name2, flags)? {
+            Some(done) => done,
+            None => {
+                let file = self.file_of(pin.fd, name)?;
+                let victim = match self.victim(pin2.fd, name2) {
+                    Err(Errno::NOENT) => None,
+                    found => Some(found?),
+                };
+                self.note_before(file, victim.as_ref().map_or(FileId::NONE, |victim| victim.file));
+                sys::rename(pin.fd, name, pin2.fd, name2, flags)?;
+                (file, victim)
+            }
         };
-        sys::rename(pin.fd, name, pin2.fd, name2, flags)?;
-
         let mut record = named(Kind::Rename, file, &dir, name, &stat(pin.fd)?);
         record.c = flags;
         record.name2 = name2.to_bytes();
@@ -249,11 +288,30 @@ impl<'s> Worker<'s, '_> {
                 record.a = self.bereave(victim, record.attr.is_dir())?.nlink.into();
             }
         }
-        self.put(&record);
+        self.put_main(&record);
         if flags & libc::RENAME_WHITEOUT != 0 {
             self.record_whiteout(header, &dir, pin.fd, name)?;
         }
         Ok(())
+    }
+
+    /// The file that a dead server has renamed, and who lost its name to it; `None`: it had not come so far.
+    fn renamed_before(
+        &self,
+        dir: RawFd,
+        name: &CStr,
+        dir2: RawFd,
+        name2: &CStr,
+        flags: u32,
+    ) -> Result<Option<(FileId, Option<Victim<'s>>)>> {
+        let Some(before) = self.before() else { return Ok(None) };
+        let (now, now2) = (self.at_name(dir, name)?, self.at_name(dir2, name2)?);
+        let has_left = if flags & libc::RENAME_EXCHANGE != 0 { now == before.file2 } else { now != before.file };
+        if now2 != before.file || !has_left {
+            return Ok(None);
+        }
+        let victim = if before.file2.is_none() { None } else { Some(self.former(before.file2)?) };
+        Ok(Some((before.file, victim)))
     }
 
     fn record_whiteout(&self, header: &InHeader, dir: &NodeRef<'s>, dir_fd: RawFd, name: &CStr) -> Result<()> {
@@ -276,6 +334,22 @@ impl<'s> Worker<'s, '_> {
             None => VictimFd::Own(sys::open_at(dir, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?),
         };
         Ok(Victim { file, node, fd })
+    }
+
+    /// A file that has lost its name already. While the kernel waits for the answer it keeps the node, and the node its
+    /// descriptor.
+    fn former(&self, file: FileId) -> Result<Victim<'s>> {
+        let node = self.server.nodes.find(self.root, file).ok_or(Errno::STALE)?;
+        let fd = VictimFd::Node(self.server.nodes.pin(&node, Access::Any)?);
+        Ok(Victim { file, node: Some(node), fd })
+    }
+
+    /// What a name means; `FileId::NONE`: nothing.
+    fn at_name(&self, dir: RawFd, name: &CStr) -> Result<FileId> {
+        match self.file_of(dir, name) {
+            Err(Errno::NOENT) => Ok(FileId::NONE),
+            found => found,
+        }
     }
 
     /// Attributes of a file that lost a name; without any left it falls silent.
@@ -325,7 +399,12 @@ fn stat_at(dir: RawFd, name: &CStr) -> Result<Stat> {
     rustix::fs::statat(sys::fd(dir), name, AtFlags::SYMLINK_NOFOLLOW)
 }
 
-fn open_made(dir: RawFd, name: &CStr, flags: i32, access: Access) -> Result<Made> {
+fn open_made(dir: RawFd, name: &CStr, mode: u32) -> Result<Made> {
+    let (flags, access) = match mode & libc::S_IFMT {
+        libc::S_IFREG => (libc::O_RDWR, Access::Write),
+        libc::S_IFDIR => (libc::O_RDONLY | libc::O_DIRECTORY, Access::Read),
+        _ => (libc::O_PATH, Access::Any),
+    };
     Ok(Made { fd: sys::open_at(dir, name, flags | libc::O_NOFOLLOW, 0)?, access })
 }
 

@@ -15,7 +15,7 @@ use crate::fuse::abi::{self, InHeader, op};
 use crate::fuse::device;
 use crate::ring::Flight;
 use crate::root::Root;
-use crate::slots::{Phase, Slot};
+use crate::slots::{Before, Phase, Slot};
 use crate::sync::boot_ns;
 use crate::sys;
 
@@ -28,6 +28,8 @@ pub struct Worker<'s, 'e> {
     pub(super) flight: &'s Flight,
     desk: &'s Desk,
     umask: u32,
+    /// Is this operation one that a dead server had begun?
+    pub(super) repeats: bool,
     follow: Follow,
     scope: &'s Scope<'s, 'e>,
 }
@@ -52,7 +54,8 @@ impl<'s, 'e> Worker<'s, 'e> {
     ) -> Self {
         let (slot, flight) = (server.slots.slot(index), server.ring.flight(index));
         slot.prepare();
-        Worker { server, root, reply: Reply::new(), slot, flight, desk, umask: u32::MAX, follow: Follow::new(), scope }
+        let (reply, follow) = (Reply::new(), Follow::new());
+        Worker { server, root, reply, slot, flight, desk, umask: u32::MAX, repeats: false, follow, scope }
     }
 
     /// Serves until the mount is gone.
@@ -97,18 +100,28 @@ impl<'s, 'e> Worker<'s, 'e> {
     fn serve(&mut self, len: usize) {
         let mut body: &'s [u8] = &self.slot.buffer()[..len];
         let Ok(header) = abi::take::<InHeader>(&mut body) else { return };
-        if header.unique & abi::UNIQUE_RESEND != 0 && self.repeat(header.unique) {
+        self.gate().asks(header.pid);
+        self.reply.clear();
+        let place = if header.unique & abi::UNIQUE_RESEND != 0 { self.begun(header.unique) } else { None };
+        if place.is_some_and(|place| self.repeat(header.unique, &place)) {
             return;
         }
-        self.gate().asks(header.pid);
-        self.slot.begin(header.unique);
-        self.reply.clear();
+        self.slot.begin(self.root.index, header.unique);
         let changes = changes(header.opcode);
         if changes {
-            self.slot.set(Phase::Executing);
-            self.flight.begin(0);
+            self.flight.begin(place.map_or(0, |place| place.main()));
+            self.repeats = place.is_some();
+            match &place {
+                Some(place) => self.slot.inherit(place),
+                None => self.slot.set(Phase::Executing),
+            }
         }
         let result = self.dispatch_or_confess(&header, body);
+        if self.repeats && result.is_err() {
+            // It may have taken effect before, and failed now for another reason.
+            self.doubt(header.nodeid);
+        }
+        self.repeats = false;
         if changes {
             let error = result.as_ref().err().map_or(0, |error| error.raw_os_error());
             self.slot.executed(error, if error == 0 { &self.reply.small } else { &[] });
@@ -135,17 +148,40 @@ impl<'s, 'e> Worker<'s, 'e> {
         })
     }
 
-    /// Answers a request that the dead predecessor had carried out, from what it noted. False: it had not.
-    fn repeat(&mut self, unique: u64) -> bool {
-        let Some(old) = self.server.slots.find(unique).filter(|slot| slot.phase() == Phase::Executed) else {
+    /// What a dead server had begun of a request.
+    fn begun(&self, unique: u64) -> Option<Slot<'s>> {
+        self.server.slots.find(self.root.index, unique)
+    }
+
+    /// Answers a request that a dead server had carried out, from what it noted. False: it had not.
+    fn repeat(&mut self, unique: u64, old: &Slot<'_>) -> bool {
+        if old.phase() != Phase::Executed {
             return false;
-        };
+        }
         let (error, answer) = old.answer();
-        self.reply.clear();
         self.reply.small.extend_from_slice(answer);
         self.answer(unique, if error == 0 { Ok(Answer::Reply) } else { Err(Errno::from_raw_os_error(error)) });
         old.set(Phase::Idle);
         true
+    }
+
+    /// Says that it is not known what became of a file.
+    fn doubt(&self, id: u64) {
+        let file = self.server.nodes.get(self.root, id).map_or(FileId::NONE, |node| node.file);
+        self.put(&Record::new(Kind::Lost, file));
+    }
+
+    /// What names meant before a dead server began the operation; `None`: this is not a repetition, or it had not come
+    /// so far.
+    pub(super) fn before(&self) -> Option<Before> {
+        if self.repeats { self.slot.before() } else { None }
+    }
+
+    /// Notes what names mean just before they are changed, unless a dead server did: its word counts.
+    pub(super) fn note_before(&self, file: FileId, file2: FileId) {
+        if self.before().is_none() {
+            self.slot.note(Before { file, file2 });
+        }
     }
 
     fn answer(&mut self, unique: u64, result: sys::Result<Answer>) {
@@ -168,6 +204,11 @@ impl<'s, 'e> Worker<'s, 'e> {
     /// Puts a record into the stream; its number, where it found room.
     pub(super) fn put(&self, record: &Record<'_>) -> Option<Sequence> {
         self.server.ring.put(self.flight, record)
+    }
+
+    /// Puts the main record of an operation into the stream: once, also where it is repeated.
+    pub(super) fn put_main(&self, record: &Record<'_>) {
+        self.server.ring.put_main(self.flight, record);
     }
 
     /// Does something that may wait for a disk for long, while another thread takes the seat: at once where others ask

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
-use stead_model::{Kind, Record};
+use stead_model::{FileId, Kind, Record};
 
 use super::reply::attr_of;
 use super::stat;
@@ -30,7 +30,10 @@ impl<'s> Worker<'s, '_> {
         let pin = self.server.nodes.pin(&node, Access::Any)?;
         let before = stat(pin.fd)?;
         let flags = XattrFlags::from_bits_truncate(asked.flags);
-        rustix::fs::setxattr(ProcPath::of(pin.fd).as_cstr(), name, value, flags)?;
+        match rustix::fs::setxattr(ProcPath::of(pin.fd).as_cstr(), name, value, flags) {
+            Err(Errno::EXIST) if self.repeats && self.has_value(pin.fd, name, value) => {}
+            set => set?,
+        }
         if asked.setxattr_flags & abi::SETXATTR_ACL_KILL_SGID != 0 {
             let mode = stat(pin.fd)?.st_mode;
             if mode & libc::S_ISGID != 0 {
@@ -47,7 +50,13 @@ impl<'s> Worker<'s, '_> {
         }
         let pin = self.server.nodes.pin(&node, Access::Any)?;
         let before = stat(pin.fd)?;
-        rustix::fs::removexattr(ProcPath::of(pin.fd).as_cstr(), name)?;
+        if self.before().is_none() && has_xattr(pin.fd, name) {
+            self.note_before(node.file, FileId::NONE);
+        }
+        match rustix::fs::removexattr(ProcPath::of(pin.fd).as_cstr(), name) {
+            Err(Errno::NODATA) if self.before().is_some() => {}
+            removed => removed?,
+        }
         self.after_xattr(&node, pin.fd, Kind::RemoveXattr, name, b"", before.st_mode)
     }
 
@@ -84,6 +93,12 @@ impl<'s> Worker<'s, '_> {
         Ok(())
     }
 
+    fn has_value(&self, fd: RawFd, name: &CStr, value: &[u8]) -> bool {
+        let mut room = vec![0; value.len() + 1];
+        let len = rustix::fs::getxattr(ProcPath::of(fd).as_cstr(), name, &mut room[..]);
+        len.is_ok_and(|len| room[..len] == *value)
+    }
+
     fn after_xattr(
         &self,
         node: &NodeRef<'_>,
@@ -99,7 +114,7 @@ impl<'s> Worker<'s, '_> {
         }
         let now = stat(fd)?;
         let attr = attr_of(&now);
-        self.put(&Record { name: name.to_bytes(), data: value, attr, ..Record::new(kind, node.file) });
+        self.put_main(&Record { name: name.to_bytes(), data: value, attr, ..Record::new(kind, node.file) });
         // An ACL that says no more than the permissions becomes the permissions.
         if now.st_mode != mode {
             self.record_mode(node, fd)?;
@@ -127,6 +142,12 @@ impl<'s> Worker<'s, '_> {
         }
         Ok(())
     }
+}
+
+/// Is there such an attribute?
+pub(super) fn has_xattr(fd: RawFd, name: &CStr) -> bool {
+    let mut none = [0_u8; 0];
+    rustix::fs::getxattr(ProcPath::of(fd).as_cstr(), name, &mut none).is_ok()
 }
 
 fn is_own(name: &CStr) -> bool {

@@ -144,9 +144,6 @@ pub fn with_order(order: Order) -> impl FnOnce(&mut MountSpec) {
 
 /// Kills the serving process; false: it was just dead.
 pub fn kill_server(rig: &mut Rig) -> bool {
-    let supervisor = rig.capture().status().pid;
-    let children = format!("/proc/{supervisor}/task/{supervisor}/children");
-    let children = std::fs::read_to_string(children).unwrap_or_default();
-    let server = children.split(' ').next().and_then(|pid| pid.parse().ok()).and_then(rustix::process::Pid::from_raw);
+    let server = rustix::process::Pid::from_raw(rig.capture().status().server_pid as i32);
     server.is_some_and(|server| rustix::process::kill_process(server, rustix::process::Signal::KILL).is_ok())
 }

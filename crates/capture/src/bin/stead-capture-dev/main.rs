@@ -4,7 +4,10 @@
 //!   stead-capture-dev capture --socket S DIR…    serve (what `stead capture` does)
 //!   stead-capture-dev drain S                    print the records until the process ends; `--quiet` only counts
 //!   stead-capture-dev stop S [--lazy]
+//!   stead-capture-dev stall S DIR N              kill the server N times under load in DIR, print the stalls
 //! ```
+
+mod stall;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -27,6 +30,12 @@ fn run() -> Result<(), Box<dyn Error>> {
     if is(0, "capture") {
         return Ok(stead_capture::serve(MountSpec::from_args(args[1..].to_vec())?)?);
     }
+    if is(0, "stall") {
+        let [_, socket, dir, kills] = &args[..] else {
+            return Err("a socket, a directory and a number are needed".into());
+        };
+        return stall::run(Path::new(socket), Path::new(dir), kills.to_str().unwrap_or_default().parse()?);
+    }
     let mut capture = MountCapture::connect(Path::new(args.get(1).ok_or("a socket is needed")?))?;
     if is(0, "stop") {
         return Ok(capture.stop(is(2, "--lazy"))?);
@@ -43,6 +52,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         }
         out.clear();
         let number = capture.drain(&mut out, 4 << 20)?;
+        capture.release(number, 0);
         for record in records(&out).filter(|_| !is(2, "--quiet")) {
             let r = record?;
             let name = String::from_utf8_lossy(r.name);
