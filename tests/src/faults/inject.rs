@@ -85,7 +85,7 @@ impl World {
         match kind {
             Kind::SourceKilled | Kind::SourceRestarted => self.site.paris.launch()?,
             Kind::TargetKilled | Kind::TargetRestarted | Kind::TargetPowerCut => self.site.lyon.launch()?,
-            Kind::TargetFull => fs::remove_file(self.ballast())?,
+            Kind::TargetFull => self.make_room()?,
             Kind::TargetReadOnly => {
                 self.site.lyon.kill_host();
                 self.site.hosts.lyon.mend_disk()?;
@@ -130,6 +130,13 @@ impl World {
                 Err(_) => piece /= 2,
             }
         }
+        Ok(())
+    }
+
+    /// A power cut must not bring the ballast back: nobody would remove it again.
+    fn make_room(&self) -> Result<()> {
+        fs::remove_file(self.ballast())?;
+        File::open(self.site.hosts.lyon.store())?.sync_all()?;
         Ok(())
     }
 

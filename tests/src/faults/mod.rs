@@ -175,7 +175,8 @@ impl Driver {
         let scratch = self.world.site.hosts.paris.dir().join("copy");
         let (files, cluster) = (scratch.join("files"), scratch.join("cluster"));
         std::fs::create_dir_all(&scratch)?;
-        let with_cluster = is_calm && self.report.samples % CLUSTER_EVERY == 0 && self.application.has_cluster();
+        let with_cluster =
+            is_calm && self.report.samples.is_multiple_of(CLUSTER_EVERY) && self.application.has_cluster();
         crate::run::signal(lyon, Signal::STOP);
         let mut copied = Ok(());
         for name in ["wal", "second", "rollback"] {
