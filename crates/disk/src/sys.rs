@@ -188,6 +188,12 @@ pub(crate) fn unshare_mounts() -> Result<()> {
     unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }
 }
 
+/// A file that grows beyond a limit of the process is an error (EFBIG), not the end of the process.
+pub(crate) fn size_limit_is_an_error() {
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 fn check(result: i64) -> Result<()> {
     if result >= 0 {
         return Ok(());

@@ -139,3 +139,82 @@ fn a_million_files_in_the_map() {
     assert_eq!(replica.statistics().files, 1_000_000);
     println!("loaded: {}", rss());
 }
+
+/// Applies as the daemon does: batches, each foreseen, applied, settled.
+fn apply_in_batches(replica: &mut stead_disk::replica::Replica, log: &[Vec<u8>], batch: usize) {
+    for batch in log.chunks(batch) {
+        let bytes = batch.concat();
+        replica.foresee(&bytes).unwrap();
+        for record in stead_model::record::records(&bytes) {
+            replica.apply(&record.unwrap()).unwrap();
+        }
+        replica.settle().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "it measures"]
+fn with_and_without_images() {
+    let disk = Disk::of("ext4", 3000).unwrap();
+    let source = Source::new(&disk.path.join("source"));
+    small_files(&source, 40, 250, 4096);
+    fs::write(source.dir.join("big"), vec![1; 256 << 20]).unwrap();
+    let big = source.id(&source.dir.join("big"));
+    let attr = source.attr(big);
+    let data = vec![7; 4096];
+    let record = |record: Record<'_>| {
+        let mut buf = stead_model::RecordBuf::new();
+        buf.push(&record);
+        buf.into_bytes()
+    };
+    let overwrites: Vec<_> = (0..30_000u64)
+        .map(|n| record(Record { a: n * 7919 % 65536 * 4096, data: &data, attr, ..Record::new(Kind::Write, big) }))
+        .collect();
+    let mut small = Vec::new();
+    for (path, meta) in source.paths() {
+        if meta.is_file() && meta.len() == 4096 {
+            let file = source.id(&path);
+            small.push(record(Record { data: &data, attr: source.attr(file), ..Record::new(Kind::Write, file) }));
+        }
+    }
+    let mut removals = Vec::new();
+    for (path, meta) in source.paths() {
+        if meta.is_file() && meta.len() == 4096 {
+            let (file, parent) = (source.id(&path), source.id(path.parent().unwrap()));
+            let mut attr = source.attr(file);
+            attr.nlink = 0;
+            let name = std::os::unix::ffi::OsStrExt::as_bytes(path.file_name().unwrap()).to_vec();
+            removals.push(record(Record { parent, name: &name, attr, ..Record::new(Kind::Unlink, file) }));
+        }
+    }
+    for kept in ["nothing", "images", "trash"] {
+        let dir = disk.path.join(kept);
+        let mut replica = open_replica(&dir.join("replica"), &dir.join("state"));
+        scan(&source, &mut replica, Purpose::Mirror);
+        replica.checkpoint(Position::default()).unwrap();
+        match kept {
+            "images" => drop(seconds("beginning images", || replica.keep_images(Position::default()).unwrap())),
+            "trash" => {
+                let trash =
+                    stead_disk::replica::TrashLimits { seconds_max: 60, objects_max: 1 << 20, bytes_max: 1 << 40 };
+                replica.set_policy(stead_disk::replica::Policy { trash, ..Default::default() });
+            }
+            _ => {}
+        }
+        for (what, log, batch) in [
+            ("30,000 overwrites of 4 KiB, all different blocks", &overwrites, 256),
+            ("the same again", &overwrites, 256),
+            ("10,000 overwritten small files", &small, 256),
+            ("10,000 removals", &removals, 256),
+        ] {
+            rustix::fs::sync();
+            seconds(&format!("{kept} kept: {what}"), || apply_in_batches(&mut replica, log, batch));
+        }
+        if kept == "images" {
+            println!("{:?}", replica.images());
+            seconds("rolling back", || replica.roll_back().unwrap());
+        }
+        drop(replica);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

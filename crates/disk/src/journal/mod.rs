@@ -29,6 +29,7 @@ use stead_model::{Incarnation, Position, Sequence};
 use zerocopy::IntoBytes;
 
 use crate::DiskError;
+use crate::replica::Class;
 use format::{PAYLOAD_BYTES_MAX, RawEntry, SEGMENT_HEAD_BYTES, SegmentHead, VERSION, entry_bytes, segment_name};
 
 pub use read::Entries;
@@ -134,6 +135,17 @@ pub enum JournalError {
     Failed,
 }
 
+impl JournalError {
+    /// What to do about it, for people; `None` where the journal must be opened anew or cut.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            JournalError::Disk(error) => Class::of_io(&error.cause).map(Class::remedy),
+            JournalError::Full { .. } => Some("Let the replica catch up, or allow the journal more room"),
+            _ => None,
+        }
+    }
+}
+
 /// An append-only journal.
 #[derive(Debug)]
 pub struct Journal<S: Storage = DirStorage> {
@@ -207,6 +219,7 @@ impl<S: Storage> Journal<S> {
     }
 
     fn open_with(mut storage: S, options: JournalOptions, cut: bool) -> Result<Self, JournalError> {
+        crate::sys::size_limit_is_an_error();
         let found = read::find(&mut storage, cut)?;
         for name in &found.useless {
             storage.remove(name).map_err(DiskError::at("remove", name))?;

@@ -115,7 +115,12 @@ impl Replica {
 
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> Result<(), ApplyError> {
         self.before_content(file, offset, data.len() as u64)?;
-        self.on_fd(file, "write", |fd| write_all(fd, data, offset))?;
+        let written = self.on_fd(file, "write", |fd| write_all(fd, data, offset));
+        if written.is_err() {
+            // A part of it may have been.
+            self.handles.sized(file, None);
+        }
+        written?;
         self.handles.grown(file, offset + data.len() as u64);
         self.bytes += data.len() as u64;
         Ok(())

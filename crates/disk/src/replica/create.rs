@@ -87,11 +87,17 @@ impl Replica {
         self.note_new(local)?;
         self.write_id(file, Target { fd: fd.as_fd(), path_only })?;
         self.handles.forget(file);
-        self.map.insert(Slot::new(file, local, attr.mode));
-        self.map.mark(file, self.mark);
         self.handles.keep(file, fd, path_only).map_err(|errno| self.failed("open", file, errno))?;
         self.handles.note_made(file);
-        self.handles.set_owner_and_mode(file, attr).map_err(|errno| self.failed("set the owner of", file, errno))
+        // The map learns of it last: what is not wholly made is made anew.
+        if let Err(errno) = self.handles.set_owner_and_mode(file, attr) {
+            let error = self.failed("set the owner of", file, errno);
+            self.handles.forget(file);
+            return Err(error);
+        }
+        self.map.insert(Slot::new(file, local, attr.mode));
+        self.map.mark(file, self.mark);
+        Ok(())
     }
 
     /// Takes what has the name as the source's file: it is of the same type, and nobody else's.

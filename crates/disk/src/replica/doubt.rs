@@ -78,6 +78,8 @@ impl Replica {
     pub(super) fn lost(&mut self, record: &Record<'_>) {
         debug_assert_eq!(record.kind, Kind::Lost);
         self.doubts.add(Scope::of(record));
+        // Nobody knows any more what may go.
+        self.purging.clear();
         self.map.disprove(record.file);
     }
 

@@ -143,6 +143,11 @@ impl Class {
 }
 
 impl Class {
+    /// As [`Class::of`]; `None` where the kernel said nothing.
+    pub fn of_io(error: &std::io::Error) -> Option<Class> {
+        Errno::from_io_error(error).map(Class::of)
+    }
+
     /// What to do about it, for people.
     pub fn remedy(self) -> &'static str {
         match self {
@@ -167,7 +172,7 @@ impl ApplyError {
         match self {
             ApplyError::Failed { class, .. } => Some(class.remedy()),
             ApplyError::NoRoom { .. } => Some("Make room beside the replica's state, or let the last good image go"),
-            ApplyError::Map(error) => Some(Class::of(Errno::from_io_error(&error.cause).unwrap_or(Errno::IO)).remedy()),
+            ApplyError::Map(error) => Class::of_io(&error.cause).map(Class::remedy),
             _ => None,
         }
     }
@@ -176,6 +181,7 @@ impl ApplyError {
     pub fn class(&self) -> Option<Class> {
         match self {
             ApplyError::Failed { class, .. } => Some(*class),
+            ApplyError::Map(error) => Class::of_io(&error.cause),
             _ => None,
         }
     }

@@ -14,6 +14,8 @@ use super::ground::DIR;
 use super::names::Dir;
 use super::{ApplyError, Replica};
 
+/// About so many objects are removed at once where applying would have to wait for more.
+pub(super) const SLICE_OBJECTS: usize = 256;
 /// In a holding directory: what was removed and is kept for a while.
 pub(super) const KEPT: &[u8] = b"kept";
 /// In a holding directory: what never came from the source and was moved aside.
@@ -139,14 +141,39 @@ impl Replica {
         Ok(())
     }
 
-    /// Removes what is held, except living files.
+    /// Removes what is held, except living files: some at once, the rest by and by.
     pub(super) fn purge_holding(&mut self) -> Result<(), ApplyError> {
+        self.purging.clear();
         for volume in 0..self.ground.volumes.len() {
             let holding = self.holding(volume);
             let names = entries(&holding);
             let mut names = names.map_err(|errno| self.failed("list the holding directory of", FileId::NONE, errno))?;
             names.retain(|(name, _)| !is_apart(name));
-            self.purge(&holding, names, true)?;
+            self.purging.extend(names.into_iter().map(|(name, kind)| (volume, name, kind)));
+        }
+        self.purge_slice(SLICE_OBJECTS)
+    }
+
+    /// Goes on with [`Replica::purge_holding`], by about so many objects: applying must not have to wait for it.
+    pub(super) fn purge_slice(&mut self, objects_max: usize) -> Result<(), ApplyError> {
+        let mut left = objects_max;
+        while left > 0 {
+            let Some((volume, name, kind)) = self.purging.pop() else { break };
+            let holding = self.holding(volume);
+            let mut names = Vec::new();
+            if let Err(error) = self.purge_one(&holding, &name, kind, &mut names, Some(&mut left)) {
+                self.purging.push((volume, name, kind));
+                return Err(error);
+            }
+            self.purging.extend(names.into_iter().map(|(name, kind)| (volume, name, kind)));
+        }
+        Ok(())
+    }
+
+    /// Goes on with it to the end.
+    pub(super) fn purge_rest(&mut self) -> Result<(), ApplyError> {
+        while !self.purging.is_empty() {
+            self.purge_slice(SLICE_OBJECTS)?;
         }
         Ok(())
     }
@@ -201,95 +228,123 @@ impl Replica {
         }
         let stat = rustix::fs::statat(holding.fd(), &hold_name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| self.failed_in("stat", &holding, &hold_name, errno))?;
-        self.purge(&holding, vec![(hold_name, FileType::from_raw_mode(stat.st_mode))], false)
-    }
-
-    /// Removes these held objects. `rescues`: living files are kept.
-    fn purge(&mut self, holding: &Dir, mut names: Vec<(CString, FileType)>, rescues: bool) -> Result<(), ApplyError> {
+        let mut names = vec![(hold_name, FileType::from_raw_mode(stat.st_mode))];
         while let Some((name, kind)) = names.pop() {
-            let known = match parse(name.to_bytes()) {
-                Some(Held::File(file)) if self.held.contains(&file) => Some(file),
-                _ => None,
-            };
-            if let Some(file) = known.filter(|_| kind != FileType::Directory) {
-                let stat = rustix::fs::statat(holding.fd(), &name, AtFlags::SYMLINK_NOFOLLOW)
-                    .map_err(|errno| self.failed_in("stat", holding, &name, errno))?;
-                if stat.st_nlink > 1 {
-                    // It has a proper name as well.
-                    self.unhold(file)?;
-                    continue;
-                }
-            }
-            if rescues && known.is_some_and(|file| self.lives(file)) {
-                continue;
-            }
-            if let Some(file) = known {
-                self.forget(file);
-            }
-            if kind == FileType::Directory {
-                self.empty_held(holding, &name, &mut names, rescues)?;
-                self.remove_name(holding, &name, true)?;
-            } else {
-                self.remove_name(holding, &name, false)?;
-            }
+            self.purge_one(&holding, &name, kind, &mut names, None)?;
         }
         Ok(())
     }
 
-    /// Removes the files in a held directory; its directories become nameless ones, for their turn.
+    /// Removes a held object. Where `left` says how much may be done, what lives is rescued, and a directory that is not
+    /// empty by then comes back in `names`, before the directories that were in it.
+    fn purge_one(
+        &mut self,
+        holding: &Dir,
+        name: &CStr,
+        kind: FileType,
+        names: &mut Vec<(CString, FileType)>,
+        mut left: Option<&mut usize>,
+    ) -> Result<(), ApplyError> {
+        let known = match parse(name.to_bytes()) {
+            Some(Held::File(file)) if self.held.contains(&file) => Some(file),
+            _ => None,
+        };
+        if let Some(left) = &mut left {
+            **left = left.saturating_sub(1);
+        }
+        if let Some(file) = known.filter(|_| kind != FileType::Directory) {
+            let stat = match rustix::fs::statat(holding.fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => return Ok(()),
+                stat => stat.map_err(|errno| self.failed_in("stat", holding, name, errno))?,
+            };
+            if stat.st_nlink > 1 {
+                // It has a proper name as well.
+                return self.unhold(file);
+            }
+        }
+        if left.is_some() && known.is_some_and(|file| self.lives(file)) {
+            return Ok(());
+        }
+        if kind == FileType::Directory && !self.empty_held(holding, name, names, left)? {
+            names.insert(0, (name.to_owned(), kind));
+            return Ok(());
+        }
+        self.remove_name(holding, name, kind == FileType::Directory)?;
+        known.into_iter().for_each(|file| self.forget(file));
+        Ok(())
+    }
+
+    /// Removes the files in a held directory; its directories become nameless ones, for their turn. Is it empty now?
     fn empty_held(
         &mut self,
         holding: &Dir,
         name: &CStr,
         names: &mut Vec<(CString, FileType)>,
-        rescues: bool,
-    ) -> Result<(), ApplyError> {
-        let opened = rustix::fs::openat(holding.fd(), name, DIR, Mode::empty());
-        let fd = opened.map_err(|errno| self.failed_in("open", holding, name, errno))?;
+        left: Option<&mut usize>,
+    ) -> Result<bool, ApplyError> {
+        let fd = match rustix::fs::openat(holding.fd(), name, DIR, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(true),
+            opened => opened.map_err(|errno| self.failed_in("open", holding, name, errno))?,
+        };
         self.before_object_at(holding.volume(), fd.as_fd())?;
         super::handles::unlock(fd.as_fd())
             .map_err(|errno| self.failed_in("clear the flags of", holding, name, errno))?;
         let dir = Dir { id: None, local: holding.local, fd: Arc::new(fd) };
-        let inside = entries(&dir).map_err(|errno| self.failed_in("list", holding, name, errno))?;
+        let mut inside = entries(&dir).map_err(|errno| self.failed_in("list", holding, name, errno))?;
+        let (rescues, mut emptied) = (left.is_some(), true);
+        if let Some(left) = left {
+            emptied = inside.len() <= (*left).max(1);
+            inside.truncate((*left).max(1));
+            *left = left.saturating_sub(inside.len());
+        }
         for (inner, _) in &inside {
             self.note_name(&dir, inner)?;
         }
         self.commit_images()?;
         for (inner, kind) in inside {
-            let known = self.lookup(&dir, &inner)?.and_then(|local| self.map.id_of(local));
-            let stat = rustix::fs::statat(dir.fd(), &inner, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|errno| self.failed_in("stat", &dir, &inner, errno))?;
-            let last = kind == FileType::Directory || stat.st_nlink <= 1;
-            let living = known.filter(|file| rescues && last && !self.held.contains(file) && self.lives(*file));
-            if living.is_some() {
-                self.move_to_holding(living, &dir, &inner)?;
-            } else if kind == FileType::Directory {
-                if let Some(file) = known {
-                    self.forget(file);
-                }
-                let other = self.hold_name(None);
-                self.move_to_holding_as(&other, &dir, &inner)?;
-                names.push((other, kind));
-            } else {
-                if let Some(file) = known.filter(|_| last) {
-                    self.forget(file);
-                }
-                self.remove_name(&dir, &inner, false)?;
-            }
+            self.empty_one(&dir, &inner, kind, names, rescues)?;
         }
+        Ok(emptied)
+    }
+
+    fn empty_one(
+        &mut self,
+        dir: &Dir,
+        inner: &CStr,
+        kind: FileType,
+        names: &mut Vec<(CString, FileType)>,
+        rescues: bool,
+    ) -> Result<(), ApplyError> {
+        let known = self.lookup(dir, inner)?.and_then(|local| self.map.id_of(local));
+        let stat = rustix::fs::statat(dir.fd(), inner, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.failed_in("stat", dir, inner, errno))?;
+        let last = kind == FileType::Directory || stat.st_nlink <= 1;
+        let living = known.filter(|file| rescues && last && !self.held.contains(file) && self.lives(*file));
+        if living.is_some() {
+            return self.move_to_holding(living, dir, inner);
+        }
+        if kind == FileType::Directory {
+            let other = self.hold_name(None);
+            self.move_to_holding_as(&other, dir, inner)?;
+            names.push((other, kind));
+        } else {
+            self.remove_name(dir, inner, false)?;
+        }
+        known.filter(|_| last).into_iter().for_each(|file| self.forget(file));
         Ok(())
     }
 
-    /// Is it to be kept when the holding directory is emptied? At the end of a scan, what it named or has no name; while a scan is still
-    /// to come, all that is known; else what has not lost its place, or never had one.
+    /// Is it to be kept when the holding directory is emptied? After a scan, what it named or has no name; while a scan
+    /// is still to come, all that is known; else what has not lost its place, or never had one.
     fn lives(&self, file: FileId) -> bool {
-        match &self.scan {
-            Some(scan) if !scan.is_verify() => {
-                self.map.get(file).is_some_and(|slot| slot.mark == self.mark || slot.is_unnamed())
-            }
-            _ if self.unfinished.is_some() || !self.doubts.is_empty() => self.map.get(file).is_some(),
-            _ => self.map.get(file).is_some_and(|slot| slot.is_unnamed() || !self.held.contains(&file)),
+        let slot = self.map.get(file);
+        if self.purges_after_scan || self.scan.as_ref().is_some_and(|scan| !scan.is_verify()) {
+            return slot.is_some_and(|slot| slot.mark == self.mark || slot.is_unnamed());
         }
+        if self.unfinished.is_some() || !self.doubts.is_empty() {
+            return slot.is_some();
+        }
+        slot.is_some_and(|slot| slot.is_unnamed() || !self.held.contains(&file))
     }
 
     fn hold_name(&mut self, known: Option<FileId>) -> CString {

@@ -107,15 +107,16 @@ impl Replica {
     /// # Errors
     /// What the kernel said.
     pub fn tidy(&mut self, objects_max: usize) -> Result<bool, ApplyError> {
+        self.purge_slice(objects_max)?;
         self.expire_removed()?;
         if self.images.is_some() {
-            return Ok(false);
+            return Ok(!self.purging.is_empty());
         }
         if std::mem::take(&mut self.tidy.again) {
             self.list_unneeded()?;
         }
         for _ in 0..objects_max {
-            let Some((volume, name)) = self.tidy.waiting.pop_front() else { return Ok(false) };
+            let Some((volume, name)) = self.tidy.waiting.pop_front() else { break };
             if parse(name.to_bytes()).is_some_and(|local| self.trash.needs(local)) {
                 continue;
             }
@@ -124,7 +125,7 @@ impl Replica {
                 return Err(self.failed("destroy what was removed from", FileId::NONE, errno));
             }
         }
-        Ok(!self.tidy.waiting.is_empty())
+        Ok(!self.tidy.waiting.is_empty() || !self.purging.is_empty())
     }
 
     fn list_unneeded(&mut self) -> Result<(), ApplyError> {

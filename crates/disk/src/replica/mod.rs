@@ -33,18 +33,22 @@ mod words;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use stead_model::record::Purpose;
 use stead_model::{FileId, Position, Record, Time};
 
 use crate::DiskError;
+use crate::volume::open_by_id;
 use doubt::Doubts;
 use ground::Ground;
 use handles::{Handle, Handles};
+use holding::SLICE_OBJECTS;
 use images::Images;
 use kept::Tidy;
 use map::{FileMap, Slot};
@@ -90,6 +94,10 @@ pub struct Replica {
     bytes: u64,
     state_dir: PathBuf,
     policy: Policy,
+    /// Held objects that are to be removed by and by: volume, name, type.
+    purging: Vec<(usize, CString, FileType)>,
+    /// A scan said what of them lives.
+    purges_after_scan: bool,
     /// The next end of a scan may remove whatever it finds.
     removals_accepted: bool,
     images: Option<Images>,
@@ -146,6 +154,7 @@ impl Replica {
     /// # Errors
     /// Where a root cannot be used, or the map cannot be read.
     pub fn open(config: ReplicaConfig) -> Result<Replica, OpenError> {
+        crate::sys::size_limit_is_an_error();
         let ground = Ground::open(&config.roots)?;
         let images = images::open(&ground, &config.state_dir)?;
         let mut map = FileMap::default();
@@ -177,6 +186,8 @@ impl Replica {
             bytes: 0,
             state_dir: config.state_dir,
             policy: Policy::default(),
+            purging: Vec::new(),
+            purges_after_scan: false,
             removals_accepted: false,
             images,
             trash,
@@ -210,11 +221,13 @@ impl Replica {
         self.heard = self.heard.max(time);
     }
 
-    /// Sets what was put off since the last call (times, flags): call it at the end of each batch of records.
+    /// Does what was put off since the last call (times, flags), and a part of what was put off for longer (removals
+    /// after a scan): call it at the end of each batch of records.
     ///
     /// # Errors
     /// What the kernel said.
     pub fn settle(&mut self) -> Result<(), ApplyError> {
+        self.purge_slice(SLICE_OBJECTS)?;
         self.handles.settle().map_err(|(file, errno)| self.failed("set the times of", file, errno))
     }
 
@@ -227,6 +240,7 @@ impl Replica {
         let ended = std::mem::replace(&mut self.replaying, replaying) && !replaying;
         if ended {
             self.put_deferred()?;
+            self.purges_after_scan = false;
             self.purge_holding()?;
             self.settle()?;
         }
@@ -327,6 +341,7 @@ impl Replica {
     /// What the kernel said.
     pub fn release(mut self) -> Result<(), ApplyError> {
         self.settle()?;
+        self.purge_rest()?;
         self.drop_images()?;
         self.trash.limits = TrashLimits::default();
         while self.tidy(1000)? {}
@@ -381,6 +396,7 @@ impl Replica {
         (self.map, self.file) = (map, Arc::new(Mutex::new(file)));
         self.handles = Handles::default();
         self.held.clear();
+        self.purging.clear();
         self.deferred.clear();
         self.differing.clear();
         (self.scan, self.replaying, self.removals_accepted) = (None, false, false);
@@ -398,20 +414,35 @@ impl Replica {
         self.deferred.remove(&file);
     }
 
-    /// The error for a failed system call on a file.
+    /// The error for a failed system call on a file; file none: on the replica.
     fn failed(&mut self, operation: &'static str, file: FileId, errno: Errno) -> ApplyError {
-        let known = self.handles.get(file).and_then(|handle| ground::path_of_fd(handle.fd()).ok());
-        let people = known.and_then(|inner| {
-            let (root, path) = self.ground.path_for_people(&inner)?;
-            Some(self.ground.roots[root].path.join(path))
+        let path = self.path_for_people(file).unwrap_or_else(|| match self.ground.roots.first() {
+            Some(root) if file.is_none() => root.path.clone(),
+            _ => PathBuf::from(format!("file {file}")),
         });
-        let path = people.unwrap_or_else(|| PathBuf::from(format!("file {file}")));
         ApplyError::Failed { class: Class::of(errno), operation, path, errno }
+    }
+
+    fn path_for_people(&mut self, file: FileId) -> Option<PathBuf> {
+        let is_gone = |path: &PathBuf| path.as_os_str().as_bytes().ends_with(b" (deleted)");
+        let known = self.handles.get(file).and_then(|handle| ground::path_of_fd(handle.fd()).ok());
+        let inner = match known.filter(|path| !is_gone(path)) {
+            Some(inner) => inner,
+            None => {
+                // It is not open, or was made without a name: what opens it now goes by the name that it has got.
+                let _ = self.handles.finish(file);
+                let local = self.map.get(file)?.local;
+                let root = &self.ground.volumes.get(local.volume as usize)?.root;
+                let fd = open_by_id(root, local, OFlags::PATH | OFlags::NOFOLLOW).ok()??;
+                ground::path_of_fd(fd.as_fd()).ok().filter(|path| !is_gone(path))?
+            }
+        };
+        let (root, path) = self.ground.path_for_people(&inner)?;
+        Some(self.ground.roots[root].path.join(path))
     }
 
     /// The error for a failed system call on a name in a directory.
     fn failed_at(&mut self, operation: &'static str, dir: FileId, name: &[u8], errno: Errno) -> ApplyError {
-        use std::os::unix::ffi::OsStrExt;
         let mut error = self.failed(operation, dir, errno);
         if let ApplyError::Failed { path, .. } = &mut error {
             path.push(std::ffi::OsStr::from_bytes(name));

@@ -26,6 +26,7 @@ impl Replica {
         self.settle()?;
         self.map.clear();
         self.held.clear();
+        self.purging.clear();
         for root in 0..self.ground.roots.len() {
             self.rebuild_root(root).map_err(|errno| self.failed("scan", FileId::NONE, errno))?;
         }

@@ -72,6 +72,9 @@ impl Replica {
 
     fn begin_scan(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
         let purpose = self.purpose_of(record)?;
+        // What the last scan left over goes by what that scan said.
+        self.purge_rest()?;
+        self.purges_after_scan = false;
         self.mark = self.mark.wrapping_add(1);
         if self.mark == 0 {
             self.map.unmark_all();
@@ -103,6 +106,7 @@ impl Replica {
             }
             self.doubts.scan_ended(record);
             if self.doubts.is_empty() {
+                self.purges_after_scan = true;
                 self.purge_holding()?;
             }
             self.unfinished = None;

@@ -26,12 +26,21 @@ impl Disk {
         let image = dir.path().join("image");
         let disk = Disk { path: dir.path().join("d"), image, mounted: false, _dir: dir }.made();
         if kind == "tmpfs" {
-            return disk.mount(&["-t", "tmpfs", "none"]);
+            let size = format!("size={}", if megabytes == 0 { "50%".into() } else { format!("{megabytes}m") });
+            return disk.mount(&["-t", "tmpfs", "-o", &size, "none"]);
         }
+        Disk::mounted_with(kind, megabytes, "rw")
+    }
+
+    /// As [`Disk::of`], with an option of mount.
+    pub fn mounted_with(kind: &str, megabytes: u64, option: &str) -> Option<Disk> {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        let disk = Disk { path: dir.path().join("d"), image, mounted: false, _dir: dir }.made();
         std::fs::File::create(&disk.image).unwrap().set_len(megabytes << 20).unwrap();
         let force = if kind == "ext4" { "-Fq" } else { "-fq" };
         run(Command::new(format!("mkfs.{kind}")).arg(force).arg(&disk.image))?;
-        disk.mount_image()
+        disk.mount_image(option)
     }
 
     /// Another file system, from the image as it is now: what a power cut would leave.
@@ -40,13 +49,13 @@ impl Disk {
         let image = dir.path().join("image");
         run(Command::new("cp").arg("--sparse=always").arg(&self.image).arg(&image)).unwrap();
         let disk = Disk { path: dir.path().join("d"), image, mounted: false, _dir: dir }.made();
-        disk.mount_image().expect("the file system recovers")
+        disk.mount_image("rw").expect("the file system recovers")
     }
 
-    fn mount_image(self) -> Option<Disk> {
+    fn mount_image(self, option: &str) -> Option<Disk> {
         let image = self.image.clone();
-        let options = if self.image_is("xfs") { "loop,nouuid" } else { "loop" };
-        self.mount(&["-o", options, image.to_str().unwrap()])
+        let options = if self.image_is("xfs") { "loop,nouuid," } else { "loop," };
+        self.mount(&["-o", &format!("{options}{option}"), image.to_str().unwrap()])
     }
 
     fn image_is(&self, kind: &str) -> bool {
