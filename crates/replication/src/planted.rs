@@ -21,6 +21,10 @@ pub enum Planted {
     VerifyOnce,
     /// What failed is not tried again.
     NoRetry,
+    /// The way back to the last good image is not kept while a scan spoils it.
+    NoPreImages,
+    /// What the source may have lost of itself counts as equal.
+    NoDoubt,
 }
 
 #[cfg(any(test, feature = "sim"))]

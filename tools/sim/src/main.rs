@@ -86,5 +86,7 @@ fn add(a: Report, b: Report) -> Report {
         faults: a.faults + b.faults,
         verifies: a.verifies + b.verifies,
         marks: a.marks + b.marks,
+        stood_in: a.stood_in + b.stood_in,
+        rolled_back: a.rolled_back + b.rolled_back,
     }
 }

@@ -18,6 +18,8 @@ struct File {
     names: BTreeSet<Name>,
     /// ctime and size when it was last known to be equal.
     proven: Option<(i64, u64)>,
+    /// In which generation that was.
+    generation: u64,
     /// Blocks that differ, while hashes come.
     differing: Vec<Range>,
     asked: bool,
@@ -44,6 +46,8 @@ pub(super) struct Replica {
     comparing: BTreeMap<FileId, BTreeSet<Vec<u8>>>,
     /// Files without a name are kept: what comes may name them.
     pub(super) replaying: bool,
+    /// Completed syncs of the source.
+    generation: u64,
     hash: Option<fn(&[u8]) -> u128>,
     needs: Vec<Need>,
     differences: Vec<Difference>,
@@ -113,6 +117,12 @@ impl Replica {
         self.sweep();
     }
 
+    /// What was proven since the last sync of the source may have been lost there.
+    pub(super) fn doubt(&mut self) {
+        let generation = self.generation;
+        self.files.values_mut().filter(|file| file.generation == generation).for_each(|file| file.proven = None);
+    }
+
     fn apply_one(&mut self, record: &Record<'_>) {
         match record.kind {
             Kind::Create => self.create(record),
@@ -129,6 +139,7 @@ impl Replica {
                     file.proven = None;
                 }
             }
+            Kind::Sync if record.file.is_none() => self.generation += 1,
             Kind::Allocate | Kind::Sync | Kind::SetFlags => {}
             Kind::SetAttr => {}
             Kind::SetXattr => {
@@ -166,8 +177,10 @@ impl Replica {
         if record.attr.mode == 0 {
             return;
         }
+        let generation = self.generation;
         let Some(file) = self.files.get_mut(&record.file) else { return };
         set_meta(&mut file.meta, &record.attr);
+        file.generation = generation;
         if file.proven.is_some() && !self.gaps.values().any(|(_, wide)| *wide) {
             file.proven = Some((record.attr.ctime().sec, file.meta.content.len() as u64));
         }
@@ -190,7 +203,7 @@ impl Replica {
         if record.attr.file_type() == Some(stead_model::FileType::Symlink) {
             file.meta.content = record.data.to_vec();
         }
-        file.proven = Some((0, 0));
+        (file.proven, file.generation) = (Some((0, 0)), self.generation);
         self.name(record.file, record.parent, record.name);
     }
 
@@ -421,6 +434,7 @@ impl Replica {
         }
         set_meta(&mut file.meta, &record.attr);
         file.proven = Some((record.attr.ctime().sec, record.attr.size));
+        file.generation = self.generation;
     }
 
     fn hashes(&mut self, record: &Record<'_>) {

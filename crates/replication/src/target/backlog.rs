@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use stead_model::Sequence;
+use stead_model::record::{Purpose, records};
+use stead_model::{Kind, Sequence};
 
+use super::runs::{At, Run};
 use crate::frame::Changes;
 
 /// How far a batch is on its way into the journal.
@@ -20,27 +22,79 @@ enum Durable {
 pub(super) struct Item {
     pub(super) first: Sequence,
     pub(super) last: Sequence,
+    /// Where its last record is.
+    pub(super) at: At,
     pub(super) records: Arc<[u8]>,
     pub(super) consistent: Option<u64>,
     pub(super) unjournaled: bool,
+    /// Every change up to this number of capture is contained; 0: nothing is said.
+    pub(super) captured: u64,
+    /// What it says of scans and losses.
+    pub(super) signs: Signs,
+    /// It may repeat what was received in the stream before.
+    pub(super) repeats: bool,
+    /// It is the last one that may.
+    pub(super) ends_repeats: bool,
     frame: Option<Arc<[u8]>>,
     durable: Durable,
     applying: bool,
 }
 
+/// What the target half has to know of the records of a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Signs {
+    /// The last scan other than a comparison that begins in it.
+    pub(super) begins: Option<Sequence>,
+    /// The last one that ends in it, and whether it was of the whole set.
+    pub(super) ends: Option<(Sequence, bool)>,
+    /// Changes were lost.
+    pub(super) lost: bool,
+    /// So was what the source had not synced.
+    pub(super) doubt: bool,
+}
+
+impl Signs {
+    fn of(bytes: &[u8]) -> Signs {
+        let mut signs = Signs::default();
+        for record in records(bytes).flatten() {
+            let mirrors = record.c == Purpose::Mirror as u32 || record.c == Purpose::Difference as u32;
+            match record.kind {
+                Kind::ScanBegin if mirrors => signs.begins = Some(record.sequence),
+                Kind::ScanEnd if mirrors => signs.ends = Some((record.sequence, record.file.is_none())),
+                Kind::Lost => {
+                    signs.lost = true;
+                    signs.doubt |= record.file.is_none() && record.c & 1 != 0;
+                }
+                _ => {}
+            }
+        }
+        signs
+    }
+}
+
 impl Item {
-    pub(super) fn new(changes: Changes, records: Vec<u8>, journaled: bool) -> Item {
+    pub(super) fn new(changes: Changes, records: Vec<u8>, run: &Run, journaled: bool) -> Item {
         let header = changes.header;
         Item {
             first: header.first,
             last: header.last,
+            at: run.at(header.last),
+            signs: Signs::of(&records),
             records: records.into(),
             consistent: header.is_consistent().then_some(header.time),
             unjournaled: header.is_unjournaled(),
+            captured: changes.captured(),
+            repeats: false,
+            ends_repeats: false,
             frame: (!journaled).then_some(changes.frame),
             durable: if journaled { Durable::Yes } else { Durable::No },
             applying: false,
         }
+    }
+
+    /// Where the record with that sequence is.
+    pub(super) fn at_of(&self, sequence: Sequence) -> At {
+        self.at - (self.last - sequence)
     }
 
     fn bytes(&self) -> usize {
@@ -65,15 +119,22 @@ impl Backlog {
         self.items.push_back(item);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Frames for the journal, at least one if there is one, and the last sequence of the last.
+    pub(super) fn first(&self) -> Option<&Item> {
+        self.items.front()
+    }
+
+    /// Forgets what lies after that place.
+    pub(super) fn cut_after(&mut self, at: At) {
+        while let Some(item) = self.items.pop_back_if(|item| item.at > at) {
+            self.bytes -= item.bytes();
+        }
+    }
+
+    /// Frames for the journal, at least one if there is one, and the last sequence of the last. All are of one run.
     pub(super) fn take_for_journal(&mut self, bytes_max: usize) -> (Vec<Arc<[u8]>>, Sequence) {
         let (mut frames, mut bytes, mut last) = (Vec::new(), 0, 0);
         for item in self.items.iter_mut().filter(|item| item.durable == Durable::No && !item.unjournaled) {
@@ -104,29 +165,34 @@ impl Backlog {
         writing.for_each(|item| item.durable = Durable::No);
     }
 
-    /// Up to where everything is durable, or applied.
-    pub(super) fn journaled_until(&self, applied: Sequence) -> Sequence {
-        let durable = self.items.iter().take_while(|item| item.durable == Durable::Yes);
-        durable.last().map_or(applied, |item| item.last)
+    /// What is durable without a gap.
+    pub(super) fn durable(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().take_while(|item| item.durable == Durable::Yes)
     }
 
-    /// The last consistent point that is durable.
-    pub(super) fn last_consistent(&self, journaled: Sequence) -> Option<Sequence> {
-        let durable = self.items.iter().take_while(|item| item.last <= journaled);
-        durable.filter(|item| item.consistent.is_some()).last().map(|item| item.last)
-    }
-
-    /// What is applied next: durable, and up to `until` (what never goes through the journal, without that limit).
-    pub(super) fn take_for_apply<T>(&mut self, until: Sequence, bytes_max: usize, make: impl Fn(&Item) -> T) -> Vec<T> {
+    /// What is applied next: durable, of one run that ends at `run_end`, and up to `until` (what never goes through the
+    /// journal, without that limit). A doubt begins a group, the end of a scan ends one.
+    pub(super) fn take_for_apply<T>(
+        &mut self,
+        until: At,
+        run_end: At,
+        bytes_max: usize,
+        make: impl Fn(&Item) -> T,
+    ) -> Vec<T> {
         let (mut batches, mut bytes) = (Vec::new(), 0);
-        let ready = |item: &&mut Item| item.may_be_applied() && (item.last <= until || item.unjournaled);
+        let ready =
+            |item: &&mut Item| item.may_be_applied() && item.at <= run_end && (item.at <= until || item.unjournaled);
         for item in self.items.iter_mut().take_while(ready) {
-            if !batches.is_empty() && bytes + item.records.len() > bytes_max {
+            let full = bytes + item.records.len() > bytes_max;
+            if !batches.is_empty() && (full || item.signs.doubt) {
                 break;
             }
             bytes += item.records.len();
             item.applying = true;
             batches.push(make(item));
+            if item.signs.ends.is_some() {
+                break;
+            }
         }
         batches
     }

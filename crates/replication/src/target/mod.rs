@@ -5,24 +5,36 @@
 //!                              unjournaled batches pass by, in order
 //! ```
 //! Watermarks: applied ≤ journaled ≤ received. An unjournaled batch counts as journaled once it is applied: the source
-//! keeps it until then. Outside of mirrors nothing is applied beyond the last consistent point that was journaled, so
-//! that the replica always is the source at one instant, or can be made so from the journal.
+//! keeps it until then. Nothing is applied beyond the last consistent point that was journaled, so that the replica
+//! always is the source at one instant, or can be made so from the journal. A scan has to go beyond: then that point is
+//! made durable first, and pre-images of it are kept until the next one is reached.
+//!
+//! Where a stream ends and another one begins, what is durable stays and is applied before: the journal is one row over
+//! all streams, so that after a power cut everything comes again that the replica was compared with.
 
 mod api;
+mod apply;
 mod backlog;
+mod checkpoint;
+mod images;
+mod journal;
+mod runs;
 mod scans;
 mod session;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use stead_model::{Epoch, Position, Sequence};
+use stead_model::Epoch;
 
 pub use api::*;
 use backlog::{Backlog, Item};
+use checkpoint::Checkpoints;
+use images::Images;
+use runs::{At, Runs};
 use scans::Scans;
 
-use crate::frame::{Ack, Changes, Frame, HaltCode, Halted, Holds, VERSION_MIN};
+use crate::frame::{Ack, Frame, HaltCode, Halted, Holds, VERSION_MIN};
 use crate::planted::{Planted, is_planted};
 
 /// How far the talk with the source is.
@@ -58,9 +70,31 @@ impl Turn {
         self.failures = 0;
     }
 
+    /// There is nothing to try now: no timer has to wake it.
+    fn rest(&mut self) {
+        self.retry_at = None;
+    }
+
     fn fail(&mut self, now: Instant, (shortest, longest): (Duration, Duration)) {
         let wait = (shortest * 2u32.pow(self.failures.min(16))).min(longest);
         *self = Turn { running: false, failures: self.failures + 1, retry_at: Some(now + wait) };
+    }
+}
+
+/// What is known of the source's capture: which run, and up to which number everything is contained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Captured {
+    capture: u64,
+    number: u64,
+}
+
+impl Captured {
+    fn follow(&mut self, item: &Item, capture: u64) {
+        if item.signs.lost || item.signs.begins.is_some() || item.unjournaled {
+            *self = Captured::default();
+        } else if item.captured > 0 && capture > 0 {
+            *self = Captured { capture, number: item.captured };
+        }
     }
 }
 
@@ -76,82 +110,108 @@ pub struct Target {
     epoch: Option<Epoch>,
     /// A Hello that waits for its epoch to be saved.
     greeting: Option<crate::frame::Hello>,
-    /// Which stream is followed: epoch and incarnation.
+    /// Which stream is followed: epoch and incarnation, and the run of capture that its numbers are of.
     stream: Option<(u64, u64)>,
+    capture: u64,
     writer: u32,
+    runs: Runs,
     backlog: Backlog,
     scans: Scans,
     /// Something of the stream came, so that its numbers are known.
     begun: bool,
     /// The stream may go on after what was received.
     resumable: bool,
-    received: Sequence,
-    journaled: Sequence,
-    applied: Sequence,
+    received: At,
+    journaled: At,
+    applied: At,
     /// Up to here the journal held batches at the last start: they may be applied already, and then by halves overwritten
     /// with older ones, until the last of them is applied again.
-    replay_until: Sequence,
+    replay_until: At,
+    /// What is received may repeat what came before it, until a consistent point.
+    repeating: bool,
     /// Up to here batches may be applied: the last consistent point that is durable.
-    consistent_journaled: Sequence,
-    consistent_time: u64,
+    consistent_journaled: At,
+    captured_journaled: Captured,
+    captured_applied: Captured,
+    images: Images,
     /// There is a replica, and a checkpoint covers its first mirror.
     mirrored: bool,
+    /// A first mirror ended, and no checkpoint covers it.
+    first_ended: bool,
     partial: bool,
     journal: Turn,
+    /// The journal is not written before what it holds is reset: behind that place, once a checkpoint covers it.
+    reset_after: Option<At>,
+    /// The journal is not written before the next checkpoint.
+    journal_waits: bool,
     apply: Turn,
     halted: Option<String>,
-    /// The checkpoint that is being made.
-    checkpointing: Option<Checkpoint>,
-    applied_since: u64,
-    checkpoint_at: Option<Instant>,
-    checkpointed: Option<Position>,
-    /// A first mirror ended: its checkpoint has to come soon.
-    checkpoint_now: bool,
+    /// So many removals wait to be accepted.
+    braked: Option<u64>,
+    /// The next end of a scan may remove what it wants.
+    accepted: bool,
+    checkpoints: Checkpoints,
     told: Option<Ack>,
     heard: Instant,
+    spoke: Instant,
 }
 
 impl Target {
     /// A target with what it held when it stopped; applies what the journal holds at once.
     pub fn recover(config: TargetConfig, recovery: Recovery, now: Instant) -> Target {
-        let checkpoint = recovery.checkpoint;
-        let position = checkpoint.map(|checkpoint| checkpoint.position);
-        let mut target = Target {
+        let mut target = Target::empty(config, now);
+        target.epoch = recovery.epoch;
+        target.writer = recovery.epoch.map_or(0, |epoch| crate::frame::writer_check(&epoch));
+        target.partial = recovery.partial || !recovery.journal.is_empty();
+        // What goes before a finished first mirror is of no use.
+        if let Some(checkpoint) = recovery.checkpoint.filter(|checkpoint| checkpoint.mirrored) {
+            target.recover_from(checkpoint, recovery.kept, recovery.capture, recovery.journal);
+        }
+        target.turn();
+        target
+    }
+
+    fn empty(config: TargetConfig, now: Instant) -> Target {
+        Target {
+            config,
             now,
             outputs: VecDeque::new(),
             link: Link::Down,
             version: VERSION_MIN,
-            epoch: recovery.epoch,
+            epoch: None,
             greeting: None,
-            stream: position.map(|position| (position.epoch, position.incarnation)),
-            writer: recovery.epoch.map_or(0, |epoch| crate::frame::writer_check(&epoch)),
+            stream: None,
+            capture: 0,
+            writer: 0,
+            runs: Runs::default(),
             backlog: Backlog::default(),
-            scans: Scans::new(checkpoint.is_some_and(|checkpoint| checkpoint.scanning)),
-            begun: position.is_some(),
+            scans: Scans::default(),
+            begun: false,
             resumable: false,
-            received: position.map_or(0, |position| position.sequence),
-            journaled: position.map_or(0, |position| position.sequence),
-            applied: position.map_or(0, |position| position.sequence),
+            received: 0,
+            journaled: 0,
+            applied: 0,
             replay_until: 0,
+            repeating: false,
             consistent_journaled: 0,
-            consistent_time: checkpoint.map_or(0, |checkpoint| checkpoint.consistent_time),
-            mirrored: checkpoint.is_some_and(|checkpoint| checkpoint.mirrored),
-            partial: recovery.partial,
+            captured_journaled: Captured::default(),
+            captured_applied: Captured::default(),
+            images: Images::default(),
+            mirrored: false,
+            first_ended: false,
+            partial: false,
             journal: Turn::default(),
+            reset_after: None,
+            journal_waits: false,
             apply: Turn::default(),
             halted: None,
-            checkpointing: None,
-            applied_since: 0,
-            checkpoint_at: None,
-            checkpointed: position,
-            checkpoint_now: false,
+            braked: None,
+            accepted: false,
+            checkpoints: Checkpoints::default(),
             told: None,
             heard: now,
-            config,
-        };
-        target.take_journal(recovery.journal);
-        target.turn();
-        target
+            spoke: now,
+        }
     }
 
     /// Takes an input.
@@ -168,11 +228,13 @@ impl Target {
                 self.report(needs, differences);
             }
             TargetInput::ApplyFailed { reason } => self.apply_failed(reason),
+            TargetInput::NoRoom { reason } => self.no_room(reason),
+            TargetInput::Braked { removals } => self.brake(removals),
             TargetInput::Checkpointed(checkpoint) => self.checkpointed(checkpoint),
+            TargetInput::CheckpointFailed { reason } => self.checkpoint_failed(reason),
+            TargetInput::StandIn => self.stand_in(),
+            TargetInput::RolledBack(result) => self.rolled_back(result),
             TargetInput::EpochSaved(epoch) => self.epoch_saved(epoch),
-            TargetInput::NoRoom { reason } => self.apply_failed(reason),
-            TargetInput::CheckpointFailed { .. } => {}
-            TargetInput::Braked { .. } | TargetInput::StandIn | TargetInput::RolledBack(_) => {}
             TargetInput::Control(bytes) => self.send(&Frame::Control(bytes)),
         }
         self.turn();
@@ -192,17 +254,15 @@ impl Target {
 
     /// When to call [`Target::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<(Instant, TargetTimer)> {
-        let retries = [self.journal, self.apply].into_iter();
+        let retries = [self.journal, self.apply, self.checkpoints.turn].into_iter();
         let retry = retries.filter_map(|turn| Some((turn.retry_at?, TargetTimer::Retry)));
-        let checkpoint = self.checkpoint_at.filter(|_| self.checkpointing.is_none());
-        let silence = (self.link != Link::Down).then(|| self.heard + self.config.silence_max);
-        let others = [checkpoint.map(|at| (at, TargetTimer::Checkpoint)), silence.map(|at| (at, TargetTimer::Silence))];
+        let others = [self.checkpoints.due(), self.link_due()];
         retry.chain(others.into_iter().flatten()).min_by_key(|(at, _)| *at)
     }
 
     /// May frames be read from the connection? Not while too much waits to be applied.
     pub fn wants_frames(&self) -> bool {
-        self.backlog.bytes() < self.config.backlog_bytes_max
+        self.link == Link::Greeting || self.backlog.bytes() < self.config.backlog_bytes_max
     }
 
     /// The target as it is.
@@ -210,11 +270,11 @@ impl Target {
         TargetView {
             connected: self.link == Link::Up,
             halted: self.halted.clone(),
-            halt_code: HaltCode::Other,
-            journaled: self.position(self.journaled),
-            applied: self.position(self.applied),
-            consistent_time: self.consistent_time,
-            kept: false,
+            halt_code: self.halt_code(),
+            journaled: self.runs.position(self.journaled),
+            applied: self.runs.position(self.applied),
+            consistent_time: self.images.time,
+            kept: self.images.kept.is_some(),
             backlog_bytes: self.backlog.bytes(),
             mirroring: self.scans.is_open(),
         }
@@ -229,214 +289,44 @@ impl Target {
         }
     }
 
-    fn position(&self, sequence: Sequence) -> Position {
-        let (epoch, incarnation) = self.stream.unwrap_or_default();
-        Position { epoch, incarnation, sequence }
-    }
-
     /// Works off all that can be: called after every input.
     fn turn(&mut self) {
         self.welcome();
+        self.rewind();
         self.start_checkpoint();
         self.start_journal();
         self.start_apply();
+        // What is applied next may need a checkpoint first.
+        self.start_checkpoint();
         self.acknowledge();
         assert!(self.applied <= self.journaled, "applied is at most journaled");
         assert!(self.journaled <= self.received, "journaled is at most received");
-    }
-
-    /// After a restart: what the journal holds is applied again from the checkpoint on.
-    fn take_journal(&mut self, journal: Vec<Changes>) {
-        let mut whole = true;
-        for changes in journal {
-            let header = changes.header;
-            let stream = (header.epoch, header.incarnation);
-            let before = header.first.saturating_sub(1);
-            // The journal was reset after the checkpoint: it begins with another stream, or later in the same one.
-            let anew = self.stream != Some(stream) || before > self.received;
-            if anew && self.backlog.is_empty() {
-                whole &= self.stream != Some(stream);
-                self.stream = Some(stream);
-                self.scans = Scans::default();
-                self.begun = true;
-                (self.received, self.journaled, self.applied) = (before, before, before);
-            }
-            if self.stream == Some(stream) && header.last <= self.received {
-                continue;
-            }
-            let records = changes.records().ok().filter(|_| self.stream == Some(stream) && before == self.received);
-            let Some(records) = records else {
-                whole = false;
-                break;
-            };
-            self.received = header.last;
-            self.journaled = header.last;
-            if header.is_consistent() {
-                self.consistent_journaled = header.last;
-            }
-            let item = Item::new(changes, records, true);
-            self.scans.received(&item);
-            self.backlog.push(item);
-        }
-        self.replay_until = self.received;
-        self.resumable = whole && self.mirrored && !self.scans.is_open();
-        self.partial |= self.applied < self.received;
-    }
-
-    fn is_replaying(&self) -> bool {
-        self.applied < self.replay_until
-    }
-
-    fn may_apply_until(&self) -> Sequence {
-        // A stream that does not go on: what was applied before has to be applied again, to the last.
-        let flush = self.greeting.is_some() && self.is_replaying();
-        let crowded = self.backlog.bytes() >= self.config.backlog_bytes_max / 2;
-        if self.scans.is_open() || crowded || flush { self.received } else { self.consistent_journaled }
-    }
-
-    fn start_journal(&mut self) {
-        if !self.journal.is_due(self.now) {
-            return;
-        }
-        let (frames, last) = self.backlog.take_for_journal(self.config.group_bytes_max);
-        if !frames.is_empty() {
-            self.journal.begin();
-            self.outputs.push_back(TargetOutput::Journal { frames, last, capture: 0 });
-        }
-    }
-
-    fn journaled(&mut self, last: Sequence) {
-        if self.journal.running {
-            self.journal = Turn::default();
-            self.backlog.journaled(last);
-            self.recover_from_halt();
-            self.advance_journaled();
-        }
-    }
-
-    fn journal_failed(&mut self, reason: String) {
-        if self.journal.running {
-            self.journal.fail(self.now, self.config.retry);
-            self.backlog.journal_again();
-            self.halt(format!("the journal cannot be written: {reason}"));
-        }
-    }
-
-    /// Unjournaled batches count as journaled when they are applied.
-    fn advance_journaled(&mut self) {
-        let until = self.backlog.journaled_until(self.applied);
-        self.journaled = self.journaled.max(until);
-        if let Some(consistent) = self.backlog.last_consistent(self.journaled) {
-            self.consistent_journaled = self.consistent_journaled.max(consistent);
-        }
-    }
-
-    fn start_apply(&mut self) {
-        if !self.apply.is_due(self.now) || self.checkpoint_now {
-            return;
-        }
-        let until = self.may_apply_until();
-        let (epoch, incarnation) = self.stream.unwrap_or_default();
-        let batches = self.backlog.take_for_apply(until, self.config.group_bytes_max, |item| Batch {
-            position: Position { epoch, incarnation, sequence: item.last },
-            first: item.first,
-            records: item.records.clone(),
-            consistent: item.consistent,
-            unjournaled: item.unjournaled,
-            replay: Replay::No,
-            removals_max: None,
-            captured: 0,
-        });
-        if !batches.is_empty() {
-            self.apply.begin();
-            self.outputs.push_back(TargetOutput::Apply(batches));
-        }
-    }
-
-    fn applied(&mut self, last: Sequence) {
-        if !self.apply.running || last <= self.applied {
-            return;
-        }
-        for item in self.backlog.applied(last) {
-            if self.scans.applied(&item) {
-                self.consistent_time = 0;
-            }
-            self.applied = item.last;
-            self.applied_since += item.records.len() as u64;
-            self.consistent_time = item.consistent.unwrap_or(self.consistent_time);
-            self.checkpoint_now |= self.scans.take_first_end() && !self.mirrored;
-        }
-        self.apply.went_on();
-        self.partial = true;
-        if !self.backlog.is_applying() {
-            self.apply = Turn::default();
-        }
-        self.recover_from_halt();
-        self.advance_journaled();
-        if self.checkpoint_at.is_none() {
-            self.checkpoint_at = Some(self.now + self.config.checkpoint_every);
-        }
-    }
-
-    fn apply_failed(&mut self, reason: String) {
-        if self.apply.running {
-            self.apply.fail(self.now, self.config.retry);
-            self.backlog.apply_again();
-            self.halt(reason);
-        }
     }
 
     fn halt(&mut self, reason: String) {
         if self.halted.as_ref() != Some(&reason) {
             self.halted = Some(reason);
             self.tell_halted();
-            self.outputs.push_back(TargetOutput::Event(TargetEvent::Halted(self.halted.clone())));
+            self.event(TargetEvent::Halted(self.halted.clone()));
         }
     }
 
-    pub(super) fn recover_from_halt(&mut self) {
-        if self.halted.is_some() && self.journal.failures == 0 && self.apply.failures == 0 {
+    fn recover_from_halt(&mut self) {
+        let failures = [self.journal, self.apply, self.checkpoints.turn].iter().any(|turn| turn.failures > 0);
+        if self.halted.is_some() && !failures && self.braked.is_none() {
             self.halted = None;
             self.tell_halted();
-            self.outputs.push_back(TargetOutput::Event(TargetEvent::Halted(None)));
+            self.event(TargetEvent::Halted(None));
         }
+    }
+
+    fn halt_code(&self) -> HaltCode {
+        self.braked.map_or(HaltCode::Other, |removals| HaltCode::Brake { removals })
     }
 
     fn tell_halted(&mut self) {
         if self.link == Link::Up {
-            self.send(&Frame::Halted(Halted { reason: self.halted.clone(), code: HaltCode::Other }));
+            self.send(&Frame::Halted(Halted { reason: self.halted.clone(), code: self.halt_code() }));
         }
-    }
-
-    fn start_checkpoint(&mut self) {
-        let due = self.checkpoint_at.is_some_and(|at| self.now >= at);
-        let enough = self.applied_since >= self.config.checkpoint_bytes;
-        let wanted = due || enough || self.checkpoint_now;
-        if !wanted || self.checkpointing.is_some() || !self.begun {
-            return;
-        }
-        let checkpoint = Checkpoint {
-            position: self.position(self.applied),
-            mirrored: self.mirrored || self.checkpoint_now,
-            scanning: self.scans.is_open(),
-            consistent_time: self.consistent_time,
-            ..Checkpoint::default()
-        };
-        self.checkpointing = Some(checkpoint);
-        self.outputs.push_back(TargetOutput::Checkpoint(checkpoint));
-    }
-
-    fn checkpointed(&mut self, checkpoint: Checkpoint) {
-        let asked = self.checkpointing.map(|asked| Checkpoint { position: checkpoint.position, ..asked });
-        if asked != Some(checkpoint) {
-            return;
-        }
-        self.checkpointing = None;
-        self.checkpoint_now = false;
-        self.checkpoint_at = None;
-        self.applied_since = 0;
-        self.mirrored |= checkpoint.mirrored;
-        self.checkpointed = Some(checkpoint.position);
-        self.outputs.push_back(TargetOutput::DropJournal(checkpoint.position));
     }
 }

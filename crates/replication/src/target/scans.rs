@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use stead_model::record::{Purpose, records};
-use stead_model::{FileId, Kind, Record, Sequence};
+use stead_model::record::records;
+use stead_model::{FileId, Kind};
 
 use super::backlog::Item;
+use super::runs::At;
 use crate::frame::{Need, NeedWhat, Range};
 
 /// Ranges of one need; more are joined to larger ones.
@@ -15,7 +16,7 @@ const RANGES_MAX: usize = 50_000;
 #[derive(Debug, Default)]
 pub(super) struct Scans {
     open: bool,
-    last_begin: Sequence,
+    last_begin: At,
     first_end: bool,
     /// What was asked for and not received yet.
     needs: BTreeMap<FileId, NeedWhat>,
@@ -31,10 +32,21 @@ impl Scans {
         self.open
     }
 
+    /// The stream ends: a scan of it that has not ended never will.
+    pub(super) fn cut(&mut self) {
+        self.open = false;
+        self.needs.clear();
+    }
+
     pub(super) fn received(&mut self, item: &Item) {
-        for record in scan_records(&item.records) {
+        if let Some(begin) = item.signs.begins {
+            (self.open, self.last_begin) = (true, item.at_of(begin));
+        }
+        if self.needs.is_empty() {
+            return;
+        }
+        for record in records(&item.records).flatten() {
             match record.kind {
-                Kind::ScanBegin if is_mirror(&record) => (self.open, self.last_begin) = (true, record.sequence),
                 Kind::NodeEnd => self.answered(record.file, false),
                 Kind::Hash if record.data.is_empty() => self.answered(record.file, true),
                 _ => {}
@@ -42,21 +54,12 @@ impl Scans {
         }
     }
 
-    /// Returns whether a mirror began, so that the replica is the image of no moment.
-    pub(super) fn applied(&mut self, item: &Item) -> bool {
-        let mut began = false;
-        for record in scan_records(&item.records).filter(is_mirror) {
-            match record.kind {
-                Kind::ScanBegin => began = true,
-                Kind::ScanEnd => {
-                    self.open = self.last_begin > record.sequence;
-                    self.first_end |= item.unjournaled && record.file.is_none();
-                    self.needs.clear();
-                }
-                _ => {}
-            }
+    pub(super) fn applied(&mut self, item: &Item) {
+        if let Some((end, whole)) = item.signs.ends {
+            self.open &= self.last_begin > item.at_of(end);
+            self.first_end |= item.unjournaled && whole;
+            self.needs.clear();
         }
-        began
     }
 
     /// Did the first mirror end since this was asked last?
@@ -83,14 +86,6 @@ impl Scans {
             self.needs.remove(&file);
         }
     }
-}
-
-fn scan_records(bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
-    records(bytes).flatten().filter(|record| !record.kind.is_change())
-}
-
-fn is_mirror(record: &Record<'_>) -> bool {
-    record.c == Purpose::Mirror as u32 || record.c == Purpose::Difference as u32
 }
 
 /// Joins the closest ranges until there are few enough.

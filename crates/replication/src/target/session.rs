@@ -1,26 +1,34 @@
 //! Talking with the source: greeting, frames, acknowledgements, silence.
 
+use std::time::Instant;
+
 use stead_model::Epoch;
 
 use super::backlog::{Backlog, Item};
+use super::images::Images;
+use super::runs::{Run, Runs};
 use super::scans::Scans;
-use super::{Link, Target, TargetEvent, TargetOutput};
+use super::{Captured, Link, Target, TargetEvent, TargetOutput, TargetTimer, Turn};
 use crate::frame::{
-    Ack, Changes, Difference, Frame, Goodbye, HaltCode, Halted, Hello, Need, NeedWhat, VERSION, VERSION_MIN, Welcome,
-    writer_check,
+    Ack, Changes, Difference, Frame, Goodbye, Hello, Need, NeedWhat, VERSION, VERSION_MIN, Welcome, writer_check,
 };
 use crate::planted::{Planted, is_planted};
 
 /// Needs, their ranges, and differences of one frame.
 const NEEDS_MAX: usize = 10_000;
 const RANGES_MAX: usize = 100_000;
+/// So many times within the longest silence it says that it is there, while it reads nothing.
+const KEEP_ALIVE: u32 = 4;
 
 impl Target {
     pub(super) fn connected(&mut self) {
         self.link = Link::Greeting;
         self.greeting = None;
         self.told = None;
-        self.heard = self.now;
+        (self.heard, self.spoke) = (self.now, self.now);
+        if self.stands() {
+            self.close(Goodbye::Ended("the replica stands in for the source".into()));
+        }
     }
 
     pub(super) fn disconnected(&mut self) {
@@ -42,6 +50,8 @@ impl Target {
                 self.greet(hello);
             }
             (Link::Up, Frame::Changes(changes)) => self.changes(changes),
+            (Link::Up, Frame::Accept) => self.accept(),
+            (Link::Up, Frame::Undo) => self.undo(),
             (_, _) => self.close(Goodbye::Damaged("a frame that a source does not send, or not now".into())),
         }
     }
@@ -76,79 +86,98 @@ impl Target {
         }
     }
 
-    /// Answers a Hello once its epoch is saved and nothing of the stream before is under way.
+    /// Answers a Hello once its epoch is saved, and nothing is being written for the stream before.
     pub(super) fn welcome(&mut self) {
-        let busy = self.journal.running || self.apply.running || self.checkpointing.is_some();
+        let unfinished = self.apply.running || self.checkpoints.is_making() || self.first_ended;
+        let busy = self.journal.running || self.images.is_rewinding() || !self.mirrored && unfinished;
         let Some(hello) = self.greeting.take_if(|hello| self.epoch == Some(hello.epoch) && !busy) else { return };
         let stream = (hello.epoch.number, hello.incarnation);
         let goes_on = self.stream == Some(stream) && self.resumable && !hello.anew;
-        if !goes_on && self.is_replaying() {
-            self.greeting = Some(hello);
-            return;
-        }
-        let resume = goes_on.then(|| self.position(self.received));
+        let resume = goes_on.then(|| self.runs.position(self.received));
         let holds = self.holds();
         if resume.is_none() {
             self.begin_anew(stream);
         }
+        let Captured { capture, number: captured } =
+            if self.mirrored { self.captured_journaled } else { Captured::default() };
+        self.capture = hello.capture;
         self.writer = writer_check(&hello.epoch);
         self.link = Link::Up;
         let (version, node) = (self.version, self.config.node.clone());
-        let welcome = Welcome { version, node, epoch: hello.epoch, holds, resume, capture: 0, captured: 0 };
-        self.send(&Frame::Welcome(welcome));
+        self.send(&Frame::Welcome(Welcome { version, node, epoch: hello.epoch, holds, resume, capture, captured }));
         if self.halted.is_some() {
-            self.send(&Frame::Halted(Halted { reason: self.halted.clone(), code: HaltCode::Other }));
+            self.tell_halted();
         }
         let needs = self.scans.unanswered();
         self.send_needs(needs);
         self.event(TargetEvent::Welcomed { epoch: hello.epoch, resume });
     }
 
-    /// Follows another stream: what was not applied of the one before is dropped, a difference mirror brings it.
+    /// Follows another stream. What is durable of the one before goes first.
     fn begin_anew(&mut self, stream: (u64, u64)) {
-        self.stream = Some(stream);
-        self.backlog = Backlog::default();
-        self.scans = Scans::default();
-        self.begun = false;
-        self.resumable = true;
-        self.replay_until = 0;
-        // A first mirror that ended and was not made durable counts for nothing in the next stream.
-        (self.checkpoint_now, self.checkpoint_at) = (false, None);
-        (self.received, self.journaled, self.applied, self.consistent_journaled) = (0, 0, 0, 0);
-        (self.journal, self.apply) = (super::Turn::default(), super::Turn::default());
-        self.outputs.push_back(TargetOutput::ResetJournal);
+        (self.stream, self.begun, self.resumable) = (Some(stream), false, true);
+        if self.mirrored {
+            self.forget_undurable();
+            self.scans.cut();
+            self.repeating = true;
+            self.forget_set_aside();
+        } else {
+            self.forget_all();
+        }
         self.recover_from_halt();
+    }
+
+    /// A first mirror that was broken off counts for nothing, its journal neither.
+    fn forget_all(&mut self) {
+        (self.runs, self.backlog, self.scans) = (Runs::default(), Backlog::default(), Scans::default());
+        (self.received, self.journaled, self.applied, self.consistent_journaled) = (0, 0, 0, 0);
+        (self.replay_until, self.repeating, self.first_ended) = (0, false, false);
+        (self.captured_journaled, self.captured_applied) = (Captured::default(), Captured::default());
+        (self.journal, self.apply, self.images) = (Turn::default(), Turn::default(), Images::default());
+        self.checkpoints.forget_places();
+        self.outputs.push_back(TargetOutput::ResetJournal);
     }
 
     fn changes(&mut self, changes: Changes) {
         let header = changes.header;
-        let same = self.stream == Some((header.epoch, header.incarnation)) && header.writer == self.writer;
-        if !same {
+        let stream = (header.epoch, header.incarnation);
+        if self.stream != Some(stream) || header.writer != self.writer {
             return self.close(Goodbye::Damaged("a frame of another epoch, writer or incarnation".into()));
         }
         if header.first == 0 {
             return self.close(Goodbye::Damaged("a frame that begins with number 0".into()));
         }
-        if !self.begun {
-            let before = header.first - 1;
-            self.begun = true;
-            (self.received, self.journaled, self.applied, self.consistent_journaled) = (before, before, before, before);
-        }
-        if header.first != self.received + 1 {
-            return self.close(Goodbye::Gap { expected: self.received + 1, got: header.first });
+        let (begin, capture) = (self.received, self.capture);
+        let anew = Run { stream, begin, before: header.first - 1, capture };
+        let run = self.runs.last().copied().filter(|_| self.begun).unwrap_or(anew);
+        let expected = run.sequence(self.received) + 1;
+        if header.first != expected {
+            return self.close(Goodbye::Gap { expected, got: header.first });
         }
         let records = match changes.records() {
             Ok(records) => records,
             Err(error) => return self.close(Goodbye::Damaged(error.to_string())),
         };
-        self.received = header.last;
-        let item = Item::new(changes, records, false);
+        if !self.begun {
+            self.begun = true;
+            self.runs.push(run);
+        }
+        let mut item = Item::new(changes, records, &run, false);
+        (item.repeats, item.ends_repeats) = match item.consistent {
+            Some(_) => (false, std::mem::take(&mut self.repeating)),
+            None => (self.repeating, false),
+        };
+        self.received = item.at;
         self.scans.received(&item);
         self.backlog.push(item);
     }
 
     /// Tells what an apply found.
     pub(super) fn report(&mut self, mut needs: Vec<Need>, differences: Vec<Difference>) {
+        // What a scan of an earlier stream found does not matter any more.
+        if !self.begun || self.runs.last().is_none_or(|run| self.applied <= run.begin) {
+            return;
+        }
         self.scans.asked(&mut needs);
         self.send_needs(needs);
         if self.link == Link::Up {
@@ -178,16 +207,37 @@ impl Target {
 
     /// Tells the watermarks where they moved.
     pub(super) fn acknowledge(&mut self) {
+        let Some(run) = self.runs.last().filter(|_| self.begun && self.link == Link::Up) else { return };
         let journaled = if is_planted(Planted::AcknowledgeEarly) { self.received } else { self.journaled };
-        let ack = Ack { journaled, applied: self.applied, consistent_time: self.consistent_time };
-        if self.link == Link::Up && self.begun && self.told != Some(ack) {
+        let (journaled, applied) = (run.sequence(journaled), run.sequence(self.applied));
+        let ack = Ack { journaled, applied, consistent_time: self.images.time };
+        if self.told != Some(ack) {
             self.told = Some(ack);
             self.send(&Frame::Ack(ack));
         }
     }
 
+    pub(super) fn link_due(&self) -> Option<(Instant, TargetTimer)> {
+        if self.link == Link::Down {
+            None
+        } else if self.wants_frames() {
+            Some((self.heard + self.config.silence_max, TargetTimer::Silence))
+        } else {
+            Some((self.spoke + self.config.silence_max / KEEP_ALIVE, TargetTimer::KeepAlive))
+        }
+    }
+
     pub(super) fn watch_silence(&mut self) {
-        if self.link != Link::Down && self.now >= self.heard + self.config.silence_max {
+        if self.link == Link::Down {
+            return;
+        }
+        if !self.wants_frames() {
+            // The source may speak, it is not listened to.
+            self.heard = self.now;
+            if self.now >= self.spoke + self.config.silence_max / KEEP_ALIVE {
+                self.send(&Frame::Pong(0));
+            }
+        } else if self.now >= self.heard + self.config.silence_max {
             self.close(Goodbye::Silence(self.config.silence_max.as_secs()));
         }
     }
@@ -197,7 +247,7 @@ impl Target {
         self.close(reason);
     }
 
-    fn close(&mut self, reason: Goodbye) {
+    pub(super) fn close(&mut self, reason: Goodbye) {
         self.send(&Frame::Goodbye(reason.clone()));
         self.disconnected();
         self.outputs.push_back(TargetOutput::Close(reason));
@@ -205,6 +255,7 @@ impl Target {
 
     pub(super) fn send(&mut self, frame: &Frame) {
         if self.link != Link::Down {
+            self.spoke = self.now;
             self.outputs.push_back(TargetOutput::Send(frame.encode_for(self.version)));
         }
     }

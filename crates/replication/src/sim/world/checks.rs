@@ -110,7 +110,13 @@ impl World {
                 view.state == stead_model::status::State::Replicating && view.applied == view.captured
             })
         };
-        self.tree.ring.is_empty() && self.marks.is_empty() && self.nodes.keys().all(still) && !self.verify_runs()
+        let serves = |node: &super::Node| node.standing.is_some();
+        let standing = self.nodes.values().any(serves);
+        !standing
+            && self.tree.ring.is_empty()
+            && self.marks.is_empty()
+            && self.nodes.keys().all(still)
+            && !self.verify_runs()
     }
 
     fn verify_runs(&self) -> bool {

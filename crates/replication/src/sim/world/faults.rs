@@ -5,7 +5,10 @@ use super::target::target_config;
 use super::{Event, World};
 use crate::sim::operations::operate;
 use crate::source::{Command, Source, SourceInput, TargetId};
-use crate::target::{Recovery, Target};
+use crate::target::{Recovery, Target, TargetInput};
+
+/// The longest that it may take until a replica stands in.
+const STAND_IN_MAX: u64 = 200_000_000;
 
 impl World {
     pub(super) fn operate(&mut self) {
@@ -65,32 +68,39 @@ impl World {
     pub(super) fn crash(&mut self, target: TargetId) -> Result<(), String> {
         self.cut(target, "power cut");
         let now = self.now();
-        let kept = self.rng.one_in(2);
+        let kept = self.rng.one_in(2) || self.quiet;
         let node = self.nodes.get_mut(&target).expect("targets stay");
         node.process += 1;
         if !kept {
             node.replica = node.durable.clone();
         }
-        node.replica.replaying = true;
         (node.writing, node.checkpointing) = (None, None);
         node.applying.clear();
-        node.at_point = None;
+        (node.at_point, node.standing) = (None, None);
+        node.replica.replaying = false;
         let recovery = Recovery {
             epoch: node.epoch,
             checkpoint: node.checkpoint,
             partial: !node.replica.is_empty(),
-            kept: None,
-            capture: 0,
+            kept: node.kept.as_ref().map(|(kept, _)| *kept),
+            capture: node.capture,
             journal: node.journal.clone(),
         };
-        node.target = Target::recover(target_config(), recovery, now);
+        if self.trace {
+            let entry = |changes: &crate::frame::Changes| {
+                let header = changes.header;
+                (header.incarnation, header.first, header.last, header.is_consistent(), changes.captured())
+            };
+            let journal: Vec<_> = recovery.journal.iter().map(entry).collect();
+            println!("== target {target} begins with {:?} {:?} {journal:?}", recovery.checkpoint, recovery.kept);
+        }
+        node.target = Target::recover(target_config(node.on_no_room), recovery, now);
         let journaled = node.target.view().journaled;
-        node.replay_until = journaled.sequence;
         node.timer = None;
-        let mirrored = node.checkpoint.is_some_and(|checkpoint| checkpoint.mirrored);
-        let acknowledged = node.acknowledged;
-        if mirrored && journaled.sequence < acknowledged {
-            return Err(format!("target {target} acknowledged {acknowledged}, and has {journaled} after a power cut"));
+        let held = node.checkpoint.is_some_and(|checkpoint| checkpoint.mirrored && !checkpoint.stood_in);
+        let short = |told: &(u64, u64)| *told > (journaled.incarnation, journaled.sequence);
+        if let Some(told) = node.acknowledged.filter(|told| held && short(told)) {
+            return Err(format!("target {target} acknowledged {told:?}, and has {journaled} after a power cut"));
         }
         Ok(())
     }
@@ -115,13 +125,24 @@ impl World {
         });
     }
 
+    /// The source is said to be dead: the replica has to become the image of one instant.
+    pub(super) fn stand_in(&mut self, target: TargetId) {
+        let now = self.now();
+        let node = self.nodes.get_mut(&target).expect("targets stay");
+        if node.standing.is_none() {
+            node.standing = Some(self.now + STAND_IN_MAX);
+            node.target.handle(TargetInput::StandIn, now);
+        }
+    }
+
     fn fault(&mut self) {
         let targets: Vec<TargetId> = self.nodes.keys().copied().collect();
         let target = *self.rng.pick(&targets).expect("there is one");
         self.report.faults += 1;
-        let event = match self.rng.below(6) {
+        let event = match self.rng.below(7) {
             0..=2 => Event::Cut(target),
             3..=4 => Event::Crash(target),
+            5 => Event::StandIn(target),
             _ => Event::RestartSource,
         };
         self.after(0, event);

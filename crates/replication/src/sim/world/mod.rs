@@ -22,7 +22,7 @@ use super::tree::Tree;
 use crate::frame::{Changes, Decoder};
 use crate::read::{ReadRequest, ReadResult, Ticket};
 use crate::source::{Source, SourceInput, TargetId, Verified};
-use crate::target::{Checkpoint, Recovery, Target};
+use crate::target::{Checkpoint, Kept, OnNoRoom, Recovery, Target};
 
 /// Events after which a run counts as one that does not come to rest.
 const EVENTS_MAX: u64 = 300_000;
@@ -42,6 +42,10 @@ pub struct Report {
     pub verifies: u64,
     /// Marks that ended.
     pub marks: u64,
+    /// Replicas that stood in.
+    pub stood_in: u64,
+    /// Times that one was rolled back for it.
+    pub rolled_back: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +62,8 @@ enum Event {
     Applied(TargetId, u64),
     Checkpointed(TargetId, u64),
     EpochSaved(TargetId, u64),
+    RolledBack(TargetId, u64),
+    StandIn(TargetId),
     TargetTimer(TargetId),
     Connect(TargetId),
     Cut(TargetId),
@@ -84,20 +90,30 @@ struct Node {
     decoder: Decoder,
     source_decoder: Decoder,
     journal: Vec<Changes>,
-    writing: Option<(Vec<Changes>, u64)>,
+    /// The run of capture that the last entry of the journal names.
+    capture: u64,
+    writing: Option<(Vec<Changes>, u64, u64)>,
+    /// The image that pre-images lead back to.
+    kept: Option<(Kept, Replica)>,
+    on_no_room: OnNoRoom,
+    /// It was the source at one instant once.
+    had_point: bool,
+    /// It was told to stand in; until then it has to.
+    standing: Option<u64>,
     applying: VecDeque<crate::target::Batch>,
     checkpoint: Option<Checkpoint>,
     checkpointing: Option<(Checkpoint, Replica)>,
     durable: Replica,
     epoch: Option<Epoch>,
     timer: Option<Instant>,
-    replay_until: u64,
     fails: u64,
     /// Where the source was when it was as the replica is now, if it ever was.
     at_point: Option<u64>,
-    /// What was told to be durable of the present stream.
-    acknowledged: u64,
-    stream_begin: Option<u64>,
+    /// What was told to be durable, and where the stream began.
+    acknowledged: Option<(u64, u64)>,
+    stream_begin: Option<(u64, u64)>,
+    /// The incarnation of the last frame that came.
+    followed: u64,
 }
 
 struct Reading {
@@ -192,8 +208,9 @@ impl World {
         let captured = world.tree.captured;
         world.input(SourceInput::Captured { records: Vec::new(), captured, time: captured });
         for target in 0..targets {
+            let on_no_room = if world.rng.one_in(4) { OnNoRoom::Spoil } else { OnNoRoom::Halt };
             let node = Node {
-                target: Target::recover(target_config(), Recovery::default(), zero),
+                target: Target::recover(target_config(on_no_room), Recovery::default(), zero),
                 replica: Replica::new(hash),
                 connection: 0,
                 connected: false,
@@ -203,6 +220,11 @@ impl World {
                 decoder: Decoder::new(),
                 source_decoder: Decoder::new(),
                 journal: Vec::new(),
+                capture: 0,
+                kept: None,
+                on_no_room,
+                had_point: false,
+                standing: None,
                 writing: None,
                 applying: VecDeque::new(),
                 checkpoint: None,
@@ -210,11 +232,11 @@ impl World {
                 durable: Replica::new(hash),
                 epoch: None,
                 timer: None,
-                replay_until: 0,
                 fails: 0,
                 at_point: None,
-                acknowledged: 0,
+                acknowledged: None,
                 stream_begin: None,
+                followed: 0,
             };
             world.nodes.insert(target, node);
             world.input(SourceInput::AddTarget { target });
@@ -242,7 +264,8 @@ impl World {
         };
         self.now = self.now.max(at);
         self.report.events += 1;
-        if self.trace && matches!(event, Event::Connect(_) | Event::Cut(_) | Event::Crash(_) | Event::RestartSource) {
+        use Event::{Connect, Crash, Cut, RestartSource, StandIn};
+        if self.trace && matches!(event, Connect(_) | Cut(_) | Crash(_) | RestartSource | StandIn(_)) {
             println!("== {} {event:?}", self.now);
         }
         match event {
@@ -258,6 +281,8 @@ impl World {
             Event::Applied(target, process) => self.applied(target, process)?,
             Event::Checkpointed(target, process) => self.checkpointed(target, process),
             Event::EpochSaved(target, process) => self.epoch_saved(target, process),
+            Event::RolledBack(target, process) => self.rolled_back(target, process),
+            Event::StandIn(target) => self.stand_in(target),
             Event::TargetTimer(target) => self.target_due(target),
             Event::Connect(target) => self.connect(target),
             Event::Cut(target) => self.cut(target, "cut"),

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use super::trace::show;
-use super::{Event, World};
-use crate::frame::{Frame, Header, decode_header};
+use super::{Event, Node, World};
+use crate::frame::{Changes, Frame, Header, decode_header};
 use crate::source::TargetId;
-use crate::target::{TargetConfig, TargetInput, TargetOutput};
+use crate::target::{OnNoRoom, Replay, TargetConfig, TargetEvent, TargetInput, TargetOutput};
 
-pub(super) fn target_config() -> TargetConfig {
+pub(super) fn target_config(on_no_room: OnNoRoom) -> TargetConfig {
     let mut config = TargetConfig::new("notes".parse().expect("a good name"), "lyon".parse().expect("a good name"));
     config.group_bytes_max = 2_000;
     config.checkpoint_bytes = 20_000;
     config.checkpoint_every = Duration::from_secs(1);
+    config.keeps_images = true;
+    config.on_no_room = on_no_room;
     config
 }
 
@@ -25,20 +27,16 @@ impl World {
             match output {
                 TargetOutput::Send(frame) => {
                     if let Ok(Frame::Ack(ack)) = Frame::decode(&header(&frame.header), frame.to_vec().into()) {
-                        // The first one of a stream only says where it began.
-                        let begun = *node.stream_begin.get_or_insert(ack.journaled);
-                        if ack.journaled > begun {
-                            node.acknowledged = node.acknowledged.max(ack.journaled);
-                        }
+                        node.note_told(ack.journaled);
                     }
                     self.send_to_source(target, frame);
                 }
-                TargetOutput::Journal { frames, last, .. } => {
+                TargetOutput::Journal { frames, last, capture } => {
                     let changes = frames.into_iter().map(|frame| match Frame::decode(&header(&frame), frame.clone()) {
                         Ok(Frame::Changes(changes)) => changes,
                         other => panic!("the journal is handed {other:?}"),
                     });
-                    node.writing = Some((changes.collect(), last));
+                    node.writing = Some((changes.collect(), last, capture));
                     let delay = self.rng.below(400);
                     self.after(delay, Event::Journaled(target, process));
                 }
@@ -52,14 +50,20 @@ impl World {
                     let delay = self.rng.below(1_000);
                     self.after(delay, Event::Checkpointed(target, process));
                 }
-                TargetOutput::DropJournal(position) => node.journal.retain(|changes| {
-                    let header = changes.header;
-                    (header.epoch, header.incarnation) != (position.epoch, position.incarnation)
-                        || header.last > position.sequence
-                }),
+                TargetOutput::DropJournal(position) => {
+                    let covered = |changes: &Changes| {
+                        let header = changes.header;
+                        let same = (header.epoch, header.incarnation) == (position.epoch, position.incarnation);
+                        same && header.last <= position.sequence
+                    };
+                    let covered = node.journal.iter().rposition(covered).map_or(0, |at| at + 1) as u64;
+                    // Only whole segments go.
+                    let gone = if self.rng.one_in(2) { covered } else { self.rng.below(covered + 1) };
+                    node.journal.drain(..gone as usize);
+                }
                 TargetOutput::ResetJournal => {
                     node.journal.clear();
-                    (node.acknowledged, node.stream_begin) = (0, None);
+                    (node.acknowledged, node.stream_begin) = (None, None);
                 }
                 TargetOutput::SaveEpoch(epoch) => {
                     node.epoch = Some(epoch);
@@ -67,16 +71,26 @@ impl World {
                     self.after(delay, Event::EpochSaved(target, process));
                 }
                 TargetOutput::Close(reason) => self.cut(target, &reason.to_string()),
-                TargetOutput::Doubt
-                | TargetOutput::KeepPreImages(_)
-                | TargetOutput::DropPreImages
-                | TargetOutput::RollBack(_)
-                | TargetOutput::Spoil(_)
-                | TargetOutput::Event(_) => {}
+                TargetOutput::Doubt => node.replica.doubt(),
+                TargetOutput::KeepPreImages(kept) => node.kept = Some((kept, node.replica.clone())),
+                TargetOutput::DropPreImages => node.kept = None,
+                TargetOutput::RollBack(_) => {
+                    let delay = self.rng.below(1_000);
+                    self.after(delay, Event::RolledBack(target, process));
+                }
+                TargetOutput::Spoil(checkpoint) => (node.checkpoint, node.kept) = (Some(checkpoint), None),
+                TargetOutput::Event(TargetEvent::StoodIn { consistent_time, .. }) => {
+                    self.stood_in(target, consistent_time)?;
+                }
+                TargetOutput::Event(TargetEvent::Welcomed { resume: None, .. }) => node.stream_begin = None,
+                TargetOutput::Event(_) => {}
             }
         }
         let now = self.now();
         let node = self.nodes.get_mut(&target).expect("targets stay");
+        if node.standing.is_some_and(|until| until < self.now) {
+            return Err(format!("target {target} does not come to stand in: {:?}", node.target.view()));
+        }
         let due = node.target.poll_timeout().map(|(at, _)| at);
         if due != node.timer {
             node.timer = due;
@@ -103,12 +117,17 @@ impl World {
         if node.process != process {
             return;
         }
-        let Some((frames, last)) = node.writing.take() else { return };
+        let Some((frames, last, capture)) = node.writing.take() else { return };
         if node.fails > 0 && !self.quiet {
             node.fails -= 1;
+            // Some of it may have come through.
+            let some = self.rng.below(frames.len() as u64 + 1) as usize;
+            node.journal.extend(frames.into_iter().take(some));
+            node.capture = if some > 0 { capture } else { node.capture };
             return node.target.handle(TargetInput::JournalFailed { reason: "no room".into() }, now);
         }
         node.journal.extend(frames);
+        node.capture = capture;
         node.target.handle(TargetInput::Journaled { last }, now);
     }
 
@@ -122,9 +141,16 @@ impl World {
         if node.fails > 0 && !self.quiet {
             node.fails -= 1;
             node.applying.clear();
-            node.target.handle(TargetInput::ApplyFailed { reason: "no room".into() }, now);
+            let reason = "no room".into();
+            let input = if node.kept.is_some() && self.rng.one_in(2) {
+                TargetInput::NoRoom { reason }
+            } else {
+                TargetInput::ApplyFailed { reason }
+            };
+            node.target.handle(input, now);
             return Ok(());
         }
+        node.replica.replaying |= batch.replay != Replay::No;
         let (needs, differences) = node.replica.apply(&batch.records);
         if self.trace {
             let consistent = batch.consistent;
@@ -133,9 +159,10 @@ impl World {
             needs.iter().for_each(|need| println!("   needs {need:?}"));
         }
         let last = batch.position.sequence;
-        let replaying = last <= node.replay_until;
-        node.at_point = batch.consistent.filter(|_| !replaying);
-        if node.replica.replaying && !replaying {
+        let exact = batch.replay != Replay::Amid;
+        node.at_point = batch.consistent.filter(|_| exact);
+        node.had_point |= node.at_point.is_some();
+        if batch.replay == Replay::Last {
             node.replica.replayed();
         }
         node.target.handle(TargetInput::Applied { last, needs, differences }, now);
@@ -143,7 +170,7 @@ impl World {
             let delay = self.rng.below(200);
             self.after(delay, Event::Applied(target, process));
         }
-        match batch.consistent.filter(|_| !replaying && !self.corrupted) {
+        match batch.consistent.filter(|_| exact && !self.corrupted) {
             Some(time) => self.check_point(target, time),
             None => Ok(()),
         }
@@ -161,6 +188,37 @@ impl World {
         node.target.handle(TargetInput::Checkpointed(checkpoint), now);
     }
 
+    pub(super) fn rolled_back(&mut self, target: TargetId, process: u64) {
+        let now = self.now();
+        let fails = self.rng.one_in(6) && !self.quiet;
+        let node = self.nodes.get_mut(&target).expect("targets stay");
+        let Some((_, image)) = node.kept.as_ref().filter(|_| node.process == process) else { return };
+        if fails {
+            return node.target.handle(TargetInput::RolledBack(Err("no room".into())), now);
+        }
+        node.replica = image.clone();
+        node.at_point = None;
+        self.report.rolled_back += 1;
+        node.target.handle(TargetInput::RolledBack(Ok(())), now);
+    }
+
+    /// What stands in is the source at an earlier instant; later it becomes a replica again.
+    fn stood_in(&mut self, target: TargetId, time: u64) -> Result<(), String> {
+        self.report.stood_in += 1;
+        let node = self.nodes.get_mut(&target).expect("targets stay");
+        // Until it is a replica again.
+        node.standing = Some(u64::MAX);
+        if time > 0 && !self.corrupted {
+            let then = self.tree.history.get(&time).ok_or(format!("there is no change {time}"))?;
+            if let Some(difference) = then.difference(&node.replica.image()) {
+                return Err(format!("target {target} stands in with another image than of {time}:\n  {difference}"));
+            }
+        }
+        let delay = self.rng.below(20_000);
+        self.after(delay, Event::Crash(target));
+        Ok(())
+    }
+
     pub(super) fn epoch_saved(&mut self, target: TargetId, process: u64) {
         let now = self.now();
         let node = self.nodes.get_mut(&target).expect("targets stay");
@@ -168,6 +226,18 @@ impl World {
             && let Some(epoch) = node.epoch
         {
             node.target.handle(TargetInput::EpochSaved(epoch), now);
+        }
+    }
+}
+
+impl Node {
+    /// The first one of a stream only says where it began.
+    fn note_told(&mut self, journaled: u64) {
+        let told = (self.followed, journaled);
+        match self.stream_begin.filter(|begin| begin.0 == self.followed) {
+            Some(begin) if told > begin => self.acknowledged = self.acknowledged.max(Some(told)),
+            Some(_) => {}
+            None => self.stream_begin = Some(told),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Frames on their way, connections that come and go.
 
 use super::{Event, Wire, World};
-use crate::frame::{Decoder, Encoded};
+use crate::frame::{Decoder, Encoded, Frame};
 use crate::source::{SourceInput, TargetId};
 use crate::target::TargetInput;
 
@@ -38,6 +38,9 @@ impl World {
         let bytes = node.to_target.bytes.pop_front().expect("one event for each piece");
         node.decoder.push(&bytes);
         while let Some(frame) = node.decoder.next().expect("the source encodes frames") {
+            if let Frame::Changes(changes) = &frame {
+                node.followed = changes.header.incarnation;
+            }
             node.target.handle(TargetInput::Received(frame), now);
         }
     }
