@@ -64,6 +64,7 @@ enum Event {
     EpochSaved(TargetId, u64),
     RolledBack(TargetId, u64),
     StandIn(TargetId),
+    Return(TargetId, u64),
     TargetTimer(TargetId),
     Connect(TargetId),
     Cut(TargetId),
@@ -283,6 +284,8 @@ impl World {
             Event::EpochSaved(target, process) => self.epoch_saved(target, process),
             Event::RolledBack(target, process) => self.rolled_back(target, process),
             Event::StandIn(target) => self.stand_in(target),
+            Event::Return(target, process) if self.nodes[&target].process == process => self.crash(target)?,
+            Event::Return(..) => {}
             Event::TargetTimer(target) => self.target_due(target),
             Event::Connect(target) => self.connect(target),
             Event::Cut(target) => self.cut(target, "cut"),

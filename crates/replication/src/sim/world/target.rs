@@ -214,8 +214,9 @@ impl World {
                 return Err(format!("target {target} stands in with another image than of {time}:\n  {difference}"));
             }
         }
+        let process = node.process;
         let delay = self.rng.below(20_000);
-        self.after(delay, Event::Crash(target));
+        self.after(delay, Event::Return(target, process));
         Ok(())
     }
 
