@@ -11,7 +11,7 @@ use stead_model::plan::Mode;
 use stead_model::status::ConnectionStatus;
 use stead_replication::frame::HaltCode;
 use stead_replication::sync::SyncMessage;
-use stead_replication::target::{Batch, Checkpoint, Kept, TargetEvent, TargetInput};
+use stead_replication::target::{Batch, Checkpoint, Kept, Replay, TargetEvent, TargetInput};
 use stead_replication::{Target, TargetOutput};
 
 use super::apply::{Failed, Found};
@@ -71,8 +71,8 @@ pub(super) struct Session {
     unkept: Option<Kept>,
     /// Removed objects wait to be destroyed.
     untidy: bool,
-    /// What the journal held at the start is being applied, up to there.
-    replay: Option<Sequence>,
+    /// What is applied may repeat what the replica has.
+    replaying: bool,
 }
 
 impl Session {
@@ -84,9 +84,6 @@ impl Session {
         spec: TargetSpec,
         wiring: Wiring,
     ) -> Session {
-        let view = target.view();
-        let behind = view.journaled.sequence > view.applied.sequence;
-        let replay = behind.then_some(view.journaled.sequence);
         let level = (spec.mode == Mode::Sync).then(|| Level::new(&spec.state_dir));
         let policy = policy::of(&spec.settings);
         Session {
@@ -104,15 +101,12 @@ impl Session {
             policy,
             unkept: None,
             untidy: true,
-            replay,
+            replaying: false,
         }
     }
 
     pub(super) fn run(mut self) -> Result<(), Failure> {
         self.replica.set_policy(self.policy);
-        if self.replay.is_some() {
-            self.replaying(true);
-        }
         self.outputs();
         while self.stop.is_none() {
             self.show();
@@ -261,10 +255,13 @@ impl Session {
             return self.target.handle(TargetInput::NoRoom { reason }, Instant::now());
         }
         for batch in batches {
+            if batch.replay != Replay::No {
+                self.replay(true);
+            }
             let input = self.apply_one(batch);
             let failed = !matches!(input, TargetInput::Applied { .. });
-            if !failed && self.replay.is_some_and(|end| batch.position.sequence >= end) {
-                self.replaying(false);
+            if !failed && batch.replay == Replay::Last {
+                self.replay(false);
             }
             self.target.handle(input, Instant::now());
             if failed {
@@ -349,12 +346,15 @@ impl Session {
         self.untidy = true;
     }
 
-    /// In what the journal held at the start there are records about files that died later.
-    fn replaying(&mut self, replaying: bool) {
+    /// What repeats has records about files that died later.
+    fn replay(&mut self, replaying: bool) {
+        if self.replaying == replaying {
+            return;
+        }
+        self.replaying = replaying;
         if let Err(e) = self.replica.set_replaying(replaying) {
             tracing::error!(set = %self.spec.set, error = %e, "what the replay left over stays");
         }
-        self.replay = self.replay.filter(|_| replaying);
     }
 
     fn checkpoint(&mut self, checkpoint: Checkpoint) {
