@@ -2,7 +2,7 @@
 //! it got, so that a replacement of a killed server knows what was done.
 //!
 //! ```text
-//!   memory:  slots (head · request) · ledger (heads)
+//!   memory:  counts · slots (head · request) · ledger (heads)
 //! ```
 //! A new server first moves what its dead predecessors had begun to the *ledger*, by the request's number. The kernel
 //! delivers each of those requests again, and who gets it finds there what is to be answered, or what was before it was
@@ -24,7 +24,8 @@ pub const ANSWER_BYTES_MAX: usize = 512;
 
 const HEAD_BYTES: usize = 4096;
 const STRIDE: usize = HEAD_BYTES + REQUEST_BYTES_MAX;
-const LEDGER_AT: usize = FLIGHTS * STRIDE;
+const SLOTS_AT: usize = HEAD_BYTES;
+const LEDGER_AT: usize = SLOTS_AT + FLIGHTS * STRIDE;
 
 /// How far the request in a slot got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,17 @@ struct Head {
 #[allow(unsafe_code, reason = "declares a layout of atomics")]
 unsafe impl Atomics for Head {}
 
+/// How many slots and places of the ledger were ever used: the others are not looked at.
+#[repr(C)]
+struct Counts {
+    slots: AtomicU32,
+    places: AtomicU32,
+}
+
+// SAFETY: atomics only.
+#[allow(unsafe_code, reason = "declares a layout of atomics")]
+unsafe impl Atomics for Counts {}
+
 /// All slots.
 pub struct Slots {
     memory: Shared,
@@ -89,10 +101,18 @@ impl Slots {
         Slots { memory }
     }
 
-    /// A thread's slot.
+    /// A thread's slot, that it is going to use.
+    pub fn take(&self, index: usize) -> Slot<'_> {
+        self.counts().slots.fetch_max(index as u32 + 1, Relaxed);
+        let slot = self.slot(index);
+        self.memory.pin(slot.at, STRIDE);
+        slot
+    }
+
+    /// A slot.
     pub fn slot(&self, index: usize) -> Slot<'_> {
         assert!(index < FLIGHTS);
-        self.at(index * STRIDE)
+        self.at(SLOTS_AT + index * STRIDE)
     }
 
     /// What a dead server had begun of a request that is delivered again.
@@ -103,7 +123,7 @@ impl Slots {
 
     /// Moves what the dead had begun to the ledger, and clears slots and flights. Only before any thread serves.
     pub fn take_over(&self, ring: &Ring, deaths: u64) {
-        for index in 0..FLIGHTS {
+        for index in 0..(self.counts().slots.load(Relaxed) as usize).min(FLIGHTS) {
             let (slot, flight) = (self.slot(index), ring.flight(index));
             if matches!(slot.phase(), Phase::Executing | Phase::Executed) {
                 let (root, unique) = (slot.head.root.load(Relaxed), slot.head.unique.load(Relaxed));
@@ -113,18 +133,28 @@ impl Slots {
                 }
             }
             slot.set(Phase::Idle);
-            flight.reset();
         }
+        (0..FLIGHTS).for_each(|index| ring.flight(index).reset());
     }
 
     fn vacancy(&self) -> Option<Slot<'_>> {
+        let used = self.counts().places.load(Relaxed) as usize;
+        if used < FLIGHTS && self.ledger().all(|place| place.phase() != Phase::Idle) {
+            self.counts().places.store(used as u32 + 1, Relaxed);
+            return Some(self.at(LEDGER_AT + used * HEAD_BYTES));
+        }
         // Taken by a request that was answered just before the death, a place is never asked for: the oldest goes.
         self.ledger()
             .min_by_key(|place| if place.phase() == Phase::Idle { 0 } else { place.head.born.load(Relaxed) + 1 })
     }
 
     fn ledger(&self) -> impl Iterator<Item = Slot<'_>> {
-        (0..FLIGHTS).map(|index| self.at(LEDGER_AT + index * HEAD_BYTES))
+        let used = (self.counts().places.load(Relaxed) as usize).min(FLIGHTS);
+        (0..used).map(|index| self.at(LEDGER_AT + index * HEAD_BYTES))
+    }
+
+    fn counts(&self) -> &Counts {
+        self.memory.atomics(0)
     }
 
     fn at(&self, at: usize) -> Slot<'_> {
@@ -133,11 +163,6 @@ impl Slots {
 }
 
 impl<'a> Slot<'a> {
-    /// Makes its pages present: only a used slot takes room.
-    pub fn prepare(&self) {
-        self.memory.pin(self.at, STRIDE);
-    }
-
     /// Room for the request. Only the thread that owns the slot may ask for it.
     pub fn buffer(&self) -> &'a mut [u8] {
         self.memory.exclusive(self.at + HEAD_BYTES, REQUEST_BYTES_MAX)
@@ -260,14 +285,14 @@ mod tests {
     fn what_was_begun_is_found_by_mount_and_number_after_several_deaths() {
         let (slots, ring) = slots();
         for (index, root) in [(0, 0), (1, 1)] {
-            let slot = slots.slot(index);
+            let slot = slots.take(index);
             slot.begin(root, 7);
             slot.note(Before { file: file(10 + u64::from(root)), file2: FileId::NONE });
             slot.set(Phase::Executing);
             ring.flight(index).begin(40 + index as u64);
         }
-        slots.slot(2).begin(0, 9);
-        slots.slot(3).begin(0, 11);
+        slots.take(2).begin(0, 9);
+        slots.take(3).begin(0, 11);
         slots.slot(3).executed(libc::EPERM, b"");
         slots.take_over(&ring, 1);
         slots.take_over(&ring, 2);
@@ -277,7 +302,7 @@ mod tests {
         assert!(slots.find(0, 9).is_none(), "it was only read");
         assert_eq!(slots.find(0, 11).unwrap().answer().0, libc::EPERM);
         // Its heir dies too, before and after the place in the ledger is given up.
-        let heir = slots.slot(5);
+        let heir = slots.take(5);
         heir.begin(1, 7);
         heir.copy(&found, 0, 0);
         ring.flight(5).begin(found.main());
@@ -295,7 +320,7 @@ mod tests {
     fn a_full_ledger_gives_up_what_came_first() {
         let (slots, ring) = slots();
         for round in 0..FLIGHTS as u64 + 10 {
-            slots.slot(0).begin(0, round);
+            slots.take(0).begin(0, round);
             slots.slot(0).set(Phase::Executing);
             slots.take_over(&ring, round);
         }

@@ -57,6 +57,7 @@ pub fn serve(spec: MountSpec) -> Result<(), ServeError> {
     sys::new_session();
     let _ = std::env::set_current_dir("/");
     let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+    crate::server::seats();
     let fds_max = sys::raise_fd_limit(FDS_WANTED).min(FDS_WANTED) as usize;
     let mut mounts = Mounts::prepare(&spec)?;
     let listener = control::listen(&spec.socket).map_err(ServeError::system(format!("{}", spec.socket.display())))?;
@@ -180,7 +181,6 @@ impl Supervisor {
     }
 
     fn on_server_death(&mut self, status: i32) {
-        eprintln!("stead capture: the server died (status {status:#x}); starting another");
         let now = Instant::now();
         self.deaths.retain(|death| now - *death < Duration::from_secs(10));
         self.deaths.push(now);
@@ -189,10 +189,14 @@ impl Supervisor {
         }
         self.ring.unlock_dead();
         self.ring.fill_holes();
+        if let Some(sync) = self.ring.sync() {
+            sync.say_waiting(0, 0);
+        }
         self.restarts += 1;
         if let Err(error) = self.start_server() {
             eprintln!("stead capture: starting the server: {error}");
         }
+        eprintln!("stead capture: the server died (status {status:#x}); another was started");
     }
 
     fn end(&mut self) {
@@ -244,10 +248,11 @@ impl Supervisor {
         known.extend([0, 1, 2]);
         known.extend([&self.listener, &self.signals, &self.state, &self.ring_memory].map(AsRawFd::as_raw_fd));
         known.extend(self.clients.iter().chain(self.flushes.values()).map(AsRawFd::as_raw_fd));
-        let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
-        let open: Vec<RawFd> = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-        for fd in open.into_iter().filter(|fd| !known.contains(fd) && !nodes.owns(*fd)) {
-            sys::close(fd);
+        let Ok(list) = sys::open_at(libc::AT_FDCWD, c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY, 0) else {
+            return;
+        };
+        for fd in sys::numbers_in(list).into_iter().filter(|fd| !known.contains(fd) && !nodes.owns(*fd)) {
+            sys::close(fd); // the list itself among them
         }
     }
 

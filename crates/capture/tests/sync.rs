@@ -122,10 +122,10 @@ fn silence_is_ended_by_the_deadline_or_by_nobody() {
     for policy in [SyncPolicy::Async, SyncPolicy::Block] {
         let mut rig = Rig::new();
         in_sync(&mut rig, policy);
-        assert_eq!(rig.capture().extend(boot_ns() + SECOND / 2), SyncState::InSync);
-        let started = Instant::now();
         let mut child = python(&rig.ours(), "fd = os.open('f', os.O_RDWR | os.O_CREAT); os.fsync(fd)");
         until("it waits", || waiting(rig.capture()) == 1);
+        let started = Instant::now();
+        assert_eq!(rig.capture().extend(boot_ns() + SECOND / 2), SyncState::InSync);
         rig.capture = None;
         match policy {
             SyncPolicy::Async => {

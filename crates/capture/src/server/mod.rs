@@ -96,7 +96,6 @@ impl Server {
             let ticker = scope.spawn(|| self.tick(scope));
             let _ = self.ticker.set(ticker.thread().clone());
             if let Some(sync) = self.ring.sync() {
-                sync.say_waiting(0, 0);
                 scope.spawn(|| self.hold.run(sync, || self.stopping.load(Relaxed)));
             }
             for root in self.nodes.roots() {
@@ -204,9 +203,12 @@ impl Server {
 }
 
 /// Threads that wait at the device of one mount: a quarter of the processors.
-fn seats() -> u32 {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    (processors as u32 / 4).clamp(1, 4)
+pub fn seats() -> u32 {
+    static SEATS: OnceLock<u32> = OnceLock::new(); // asking takes a millisecond, which an heir does not have
+    *SEATS.get_or_init(|| {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        (processors as u32 / 4).clamp(1, 4)
+    })
 }
 
 pub(crate) use reply::attr_of;

@@ -52,8 +52,7 @@ impl<'s, 'e> Worker<'s, 'e> {
         desk: &'s Desk,
         scope: &'s Scope<'s, 'e>,
     ) -> Self {
-        let (slot, flight) = (server.slots.slot(index), server.ring.flight(index));
-        slot.prepare();
+        let (slot, flight) = (server.slots.take(index), server.ring.flight(index));
         let (reply, follow) = (Reply::new(), Follow::new());
         Worker { server, root, reply, slot, flight, desk, umask: u32::MAX, repeats: false, follow, scope }
     }

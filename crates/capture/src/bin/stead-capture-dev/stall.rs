@@ -3,22 +3,22 @@
 use std::error::Error;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use stead_capture::{Capture, MountCapture};
 
 /// Time that the server has to come back and settle before it is killed again.
-const BETWEEN: Duration = Duration::from_millis(60);
+const BETWEEN: Duration = Duration::from_millis(120);
 
 /// Writes 4 KiB pieces into a new file of the captured `dir`, kills the server `kills` times meanwhile, and prints one
 /// line: `kills N errors N median_us N p90_us N max_us N`, where a stall is the longest write of the time after a kill.
 pub fn run(socket: &Path, dir: &Path, kills: usize) -> Result<(), Box<dyn Error>> {
     let capture = MountCapture::connect(socket)?;
     let path = dir.join(".stead-stall");
-    let (done, file) = (AtomicBool::new(false), std::fs::File::create(&path)?);
+    let (done, written, file) = (AtomicBool::new(false), AtomicU64::new(0), std::fs::File::create(&path)?);
     let (killed, writes, errors) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let (mut writes, mut errors, mut number) = (Vec::new(), 0, 0_u64);
@@ -26,6 +26,7 @@ pub fn run(socket: &Path, dir: &Path, kills: usize) -> Result<(), Box<dyn Error>
                 let begun = Instant::now();
                 errors += u64::from(file.write_all_at(&[number as u8; 4096], number % 256 * 4096).is_err());
                 number += 1;
+                written.store(number, Relaxed);
                 writes.push((begun, begun.elapsed()));
             }
             (writes, errors)
@@ -36,6 +37,10 @@ pub fn run(socket: &Path, dir: &Path, kills: usize) -> Result<(), Box<dyn Error>
             if let Some(server) = Pid::from_raw(capture.status().server_pid as i32) {
                 killed.push(Instant::now());
                 let _ = kill_process(server, Signal::KILL);
+            }
+            let so_far = written.load(Relaxed);
+            while written.load(Relaxed) < so_far + 20 {
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
         std::thread::sleep(BETWEEN);
