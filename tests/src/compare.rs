@@ -15,8 +15,10 @@ use crate::sys;
 
 /// Differences listed before the rest is only counted.
 const LISTED_MAX: usize = 40;
-/// Where a replica keeps what has no name for a moment; it belongs to no set, and is empty at rest.
+/// Where a replica keeps what has no name for a moment; it belongs to no set.
 const HOLDING: &str = ".stead-holding";
+/// What was removed lately, in the holding directory: all that is there at rest.
+const KEPT: &str = "kept";
 /// Flags that say what a file is; the others say how its file system stores it.
 const FLAGS: IFlags = IFlags::SYNC
     .union(IFlags::IMMUTABLE)
@@ -146,7 +148,7 @@ impl Compare {
         if entry.is_dir() {
             for child in fs::read_dir(path)? {
                 let name = child?.file_name();
-                if relative.is_empty() && name == HOLDING && fs::read_dir(path.join(&name))?.next().is_none() {
+                if relative.is_empty() && name == HOLDING && is_at_rest(&path.join(&name))? {
                     continue;
                 }
                 let mut below = relative.clone().into_vec();
@@ -273,6 +275,11 @@ fn xattrs(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
         found.insert(name.to_os_string(), value);
     }
     Ok(found)
+}
+
+fn is_at_rest(holding: &Path) -> Result<bool> {
+    let names: Vec<_> = fs::read_dir(holding)?.flatten().map(|entry| entry.file_name()).collect();
+    Ok(names.iter().all(|name| name == KEPT))
 }
 
 fn first_difference(a: &Path, b: &Path, size: u64) -> Result<Option<u64>> {
