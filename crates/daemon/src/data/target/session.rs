@@ -66,6 +66,8 @@ pub(super) struct Session {
     /// Of a synchronous connection.
     level: Option<Level>,
     stop: Option<Stop>,
+    /// The replica is the image of one instant, and no source is followed any more.
+    stood_in: bool,
     policy: Policy,
     /// Pre-images are wanted and could not be begun.
     unkept: Option<Kept>,
@@ -98,6 +100,7 @@ impl Session {
             lost: None,
             level,
             stop: None,
+            stood_in: false,
             policy,
             unkept: None,
             untidy: true,
@@ -113,7 +116,7 @@ impl Session {
             self.turn();
         }
         match self.stop {
-            Some(Stop::Unprotect) => self.leave(),
+            Some(Stop::Unprotect | Stop::UnprotectOpen) => self.leave(),
             _ => Ok(()),
         }
     }
@@ -385,7 +388,10 @@ impl Session {
                 let resume = resume.map_or("anew".into(), |position| position.to_string());
                 tracing::info!(%set, epoch = epoch.number, resume, "the source is welcome");
             }
-            TargetEvent::StoodIn { position, .. } => tracing::info!(%set, %position, "the replica stands in"),
+            TargetEvent::StoodIn { position, consistent_time } => {
+                tracing::info!(%set, %position, consistent_time, "the replica is the source at that instant");
+                self.stood_in = true;
+            }
             TargetEvent::Spoiled(reason) => tracing::error!(%set, reason, "the replica is no image of one instant"),
             TargetEvent::Control(bytes) => return self.control(&bytes),
         }
@@ -398,15 +404,20 @@ impl Session {
         view::update(&mut lock(&self.wiring.status), &self.target.view(), self.lost.as_deref(), level);
     }
 
-    /// Applies what is journaled, and leaves a plain tree without a guard.
+    /// Makes the replica the image of the last instant that is here whole, and leaves a plain tree without a guard.
     fn leave(mut self) -> Result<(), Failure> {
         self.wire = None;
         self.tell(TargetInput::Disconnected);
+        self.tell(TargetInput::StandIn);
         let deadline = Instant::now() + LEAVE;
-        while self.target.view().backlog_bytes > 0 && self.target.view().halted.is_none() && Instant::now() < deadline {
+        while !self.stood_in && Instant::now() < deadline {
             self.turn();
         }
         let set = self.spec.set.clone();
+        if !self.stood_in {
+            let halted = self.target.view().halted.map_or(String::new(), |why| format!(": {why}"));
+            tracing::error!(%set, "the replica is left as it is, which is the source at no instant{halted}");
+        }
         let failed = |what: &str, why: String| {
             Failure::new(format!("the replica of set {set} {what}"), why, "Look at its file system")
         };
