@@ -2,9 +2,11 @@
 
 mod args;
 mod bundle;
+mod check;
 mod client;
 mod commands;
 mod show;
+mod words;
 
 use std::process::ExitCode;
 

@@ -1,10 +1,10 @@
 //! How things look: sizes, times, tables, progress.
 
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use stead_model::status::{ConnectionStatus, State, Status};
+use stead_model::status::{ConnectionStatus, State, Status, Timestamp};
 
 /// Prints to standard output. Whoever closed it wants no more: the command ends in peace.
 pub fn say(text: impl std::fmt::Display) {
@@ -65,48 +65,16 @@ pub fn columns(rows: &[Vec<String>]) -> String {
 
 /// What `stead status` prints.
 pub fn status_text(status: &Status) -> String {
-    let mut out = String::new();
-    if status.connections.is_empty() {
-        out += &format!("{} takes part in no set; begin with: stead protect PATH… --on NODE\n", status.node);
-    }
-    let row = |c: &ConnectionStatus| {
-        vec![c.set.to_string(), format!("{} → {}", c.source, c.target), c.state.to_string(), detail(c)]
-    };
-    out += &columns(&status.connections.iter().map(row).collect::<Vec<_>>());
-    for node in &status.unreachable {
-        out += &format!("{node} does not answer: what only it knows is unknown\n");
-    }
-    out
+    crate::words::status_text(status, now())
 }
 
-fn detail(connection: &ConnectionStatus) -> String {
-    let mut parts = Vec::new();
-    match connection.state {
-        State::Mirroring => parts.push(portion(connection)),
-        State::Replicating => parts.push(behind(connection)),
-        _ => parts.extend(connection.reason.clone()),
-    }
-    if connection.queue.changes > 0 && connection.state != State::Mirroring {
-        let changes = match connection.queue.changes {
-            1 => "1 change".to_string(),
-            n => format!("{n} changes"),
-        };
-        parts.push(format!("{changes} ({}) waiting", size(connection.queue.bytes)));
-    }
-    match connection.consistent_at {
-        Some(at) if connection.state != State::Replicating => parts.push(format!("replica is consistent as of {at}")),
-        None if connection.state != State::Replicating => parts.push("replica is not consistent".into()),
-        _ => {}
-    }
-    parts.join(", ")
+/// The wall clock, for what people read.
+pub fn now() -> Timestamp {
+    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
 }
 
-fn portion(connection: &ConnectionStatus) -> String {
-    let mirror = &connection.mirror;
-    format!("{} %  {} of {}", percent(connection), size(mirror.bytes_done), size(mirror.bytes_total))
-}
-
-fn percent(connection: &ConnectionStatus) -> u64 {
+/// How much of a mirror is done.
+pub fn percent(connection: &ConnectionStatus) -> u64 {
     let mirror = &connection.mirror;
     let (done, total) = if mirror.bytes_total > 0 {
         (mirror.bytes_done, mirror.bytes_total)
@@ -208,34 +176,6 @@ mod tests {
             "consistent_at": "2026-11-20T07:14:00.500Z", "capture": "mount", "epoch": 1
         });
         serde_json::from_value(json).unwrap()
-    }
-
-    fn status(connections: Vec<ConnectionStatus>) -> Status {
-        Status {
-            node: "paris".parse().unwrap(),
-            connections,
-            monitors: vec![],
-            unreachable: vec!["rome".parse().unwrap()],
-        }
-    }
-
-    #[test]
-    fn a_status_reads_like_this() {
-        let mut halted = connection("halted", None);
-        halted.reason = Some("no room on lyon".into());
-        halted.queue.changes = 3;
-        halted.queue.bytes = 12_500;
-        let text =
-            status_text(&status(vec![connection("replicating", Some(0.002)), connection("mirroring", None), halted]));
-        let expected = "\
-notes  paris → lyon  replicating  lyon is 2 ms behind
-notes  paris → lyon  mirroring    41 %  3.1 GiB of 7.5 GiB, replica is consistent as of 2026-11-20T07:14:00.500Z
-notes  paris → lyon  halted       no room on lyon, 3 changes (12.2 KiB) waiting, replica is consistent as of 2026-11-20T07:14:00.500Z
-rome does not answer: what only it knows is unknown
-";
-        assert_eq!(text, expected);
-        let empty = Status { unreachable: vec![], ..status(vec![]) };
-        assert_eq!(status_text(&empty), "paris takes part in no set; begin with: stead protect PATH… --on NODE\n");
     }
 
     #[test]

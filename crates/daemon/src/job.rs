@@ -46,6 +46,8 @@ pub(crate) enum JobDone {
         untold: BTreeMap<(SetName, NodeName), Failure>,
         responder: Responder,
     },
+    /// `unprotect`: those who work in the set were named; it ends nevertheless.
+    Named { set: SetName, responder: Responder },
     /// A target was told how its set is run.
     Told { set: SetName, target: NodeName },
     /// The alert command ended.

@@ -211,6 +211,9 @@ pub enum Stop {
     Daemon,
     /// The set is no longer protected: capture is detached, the guard lifted, nothing runs on.
     Unprotect,
+    /// As `Unprotect`, although files are open beneath the mount (only for sources): the mount goes from its place at
+    /// once, what is open works on through it, on the directory beneath, and the last close ends it.
+    UnprotectOpen,
 }
 
 /// What an operator says to a brake that halted a connection.

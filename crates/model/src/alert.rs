@@ -118,21 +118,24 @@ impl Raised {
                 wrong.insert((what, connection.set.clone(), connection.target.clone()), (connection, text));
             }
         }
-        let known = |alert: &Alert| connections.iter().any(|c| c.set == alert.set && c.target == alert.target);
+        let goes_on = |alert: &Alert| {
+            let status = connections.iter().find(|c| c.set == alert.set && c.target == alert.target);
+            status.map_or_else(|| planned(&alert.set, &alert.target), |status| may_last(alert.wrong, status, patience))
+        };
         let mut told = Vec::new();
         self.0.retain_mut(|alert| {
             let key = (alert.wrong, alert.set.clone(), alert.target.clone());
-            let goes_on = match wrong.remove(&key) {
+            let lasts = match wrong.remove(&key) {
                 Some((_, text)) => {
                     alert.text = text;
                     true
                 }
-                None => !known(alert) && planned(&alert.set, &alert.target),
+                None => goes_on(alert),
             };
-            if !goes_on {
+            if !lasts {
                 told.push((Edge::Clear, alert.clone()));
             }
-            goes_on
+            lasts
         });
         for ((what, set, target), (connection, text)) in wrong {
             let alert = Alert { wrong: what, set, source: connection.source.clone(), target, since: now, text };
@@ -176,6 +179,24 @@ fn wrongs(connection: &ConnectionStatus, patience: Patience, now: Timestamp) -> 
         all.push((Wrong::Bypassed, format!("{} writes past the capture{file}", connection.details.bypassing_writes)));
     }
     all
+}
+
+/// Is there no evidence yet that it ended? A connection without a session says nothing about what halted it, and what
+/// was late is so until it is well within what is borne.
+fn may_last(wrong: Wrong, connection: &ConnectionStatus, patience: Patience) -> bool {
+    let state = connection.state;
+    match wrong {
+        Wrong::Disconnected => state == State::Disconnected,
+        Wrong::Halted | Wrong::Brake | Wrong::NoRoom | Wrong::RestoreRequired | Wrong::SyncLost => {
+            state == State::Disconnected
+        }
+        Wrong::Behind => {
+            let lag = connection.lag_seconds.is_some_and(|lag| lag > patience.behind.as_secs_f64() / 2.0);
+            matches!(state, State::Disconnected | State::Behind | State::Mirroring)
+                || state == State::Replicating && lag
+        }
+        Wrong::Different | Wrong::Bypassed => false,
+    }
 }
 
 fn is_late(connection: &ConnectionStatus, patience: Patience, lasted: Duration) -> bool {

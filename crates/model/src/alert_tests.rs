@@ -79,6 +79,29 @@ fn alerts_survive_a_restart_and_the_silence_after_it() {
 }
 
 #[test]
+fn a_new_count_of_the_time_and_a_lost_session_are_no_end() {
+    let mut raised = Raised::default();
+    let now = 1_000 * SECOND;
+    look(&mut raised, &[connection(State::Disconnected, 0)], now);
+    assert_eq!(look(&mut raised, &[connection(State::Disconnected, now)], now), []);
+    let mut raised = Raised::default();
+    look(&mut raised, &[connection(State::Halted, 0)], now);
+    assert_eq!(look(&mut raised, &[connection(State::Disconnected, now)], now), []);
+    assert_eq!(look(&mut raised, &[connection(State::Halted, now)], now), []);
+    assert_eq!(look(&mut raised, &[connection(State::Replicating, now)], now), [(Edge::Clear, Wrong::Halted)]);
+}
+
+#[test]
+fn a_lag_about_the_limit_does_not_flap() {
+    let mut raised = Raised::default();
+    let lag = |seconds| ConnectionStatus { lag_seconds: Some(seconds), ..connection(State::Replicating, 0) };
+    assert_eq!(look(&mut raised, &[lag(61.0)], SECOND), [(Edge::Raise, Wrong::Behind)]);
+    assert_eq!(look(&mut raised, &[lag(59.0)], SECOND), []);
+    assert_eq!(look(&mut raised, &[lag(61.0)], SECOND), []);
+    assert_eq!(look(&mut raised, &[lag(29.0)], SECOND), [(Edge::Clear, Wrong::Behind)]);
+}
+
+#[test]
 fn what_is_no_longer_planned_is_no_longer_wrong() {
     let mut raised = Raised::default();
     look(&mut raised, &[connection(State::Halted, 0)], SECOND);

@@ -14,8 +14,8 @@ use crate::show::{Progress, behind, say};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Directories and files to protect
-    #[arg(required = true, value_name = "PATH")]
+    /// Directories and files to protect; with the --set of a protected set and no PATH, that set gets another target
+    #[arg(required_unless_present = "set", value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// The node that is to keep the replica
     #[arg(long, value_name = "NODE")]

@@ -1,11 +1,11 @@
 use std::path::Path;
 
-use stead_api::{Answer, Request};
+use stead_api::{Answer, Failure, Request};
 use stead_model::SetName;
 use stead_model::status::VerifyReport;
 
 use super::{DONE, Ended, no, print_json};
-use crate::client::{ask, misunderstood};
+use crate::client::{ask, ask_quietly, misunderstood};
 use crate::show::{Progress, say, size};
 
 #[derive(Debug, clap::Args)]
@@ -13,6 +13,9 @@ pub struct Args {
     /// Name of the set
     #[arg(value_name = "SET")]
     set: SetName,
+    /// Do not compare: show what the last verify found, by hand or by schedule
+    #[arg(long, conflicts_with = "repair")]
+    last: bool,
     /// Send what differs; exit code 0 once everything was repaired
     #[arg(long)]
     repair: bool,
@@ -22,6 +25,9 @@ pub struct Args {
 }
 
 pub fn run(state: &Path, args: Args) -> Ended {
+    if args.last {
+        return last(state, &args);
+    }
     let mut progress = Progress::new("verifying");
     let request = Request::Verify { set: args.set.clone(), repair: args.repair };
     let answer = ask(state, &request, |status| progress.show(&status))?;
@@ -31,6 +37,22 @@ pub fn run(state: &Path, args: Args) -> Ended {
         print_json(&serde_json::json!(report));
     } else {
         say(text(&args.set, &report));
+    }
+    if is_equal_now(&report) { DONE } else { no() }
+}
+
+fn last(state: &Path, args: &Args) -> Ended {
+    let answer = ask_quietly(state, &Request::LastVerify { set: args.set.clone() })?;
+    let Answer::LastVerify(last) = answer else { return Err(misunderstood(&answer)) };
+    let Some((at, report)) = last else {
+        let why = "it was not verified yet, or not since it was protected";
+        let remedy = format!("Verify it with stead verify {0}, or by verify-schedule in the plan", args.set);
+        return Err(Failure::new(format!("there is no report of set {}", args.set), why, remedy));
+    };
+    if args.json {
+        print_json(&serde_json::json!({ "at": at, "report": report }));
+    } else {
+        say(format_args!("at {at}\n{}", text(&args.set, &report)));
     }
     if is_equal_now(&report) { DONE } else { no() }
 }

@@ -19,7 +19,7 @@ pub struct Daemon {
 pub struct Said {
     pub out: String,
     pub err: String,
-    code: Option<i32>,
+    pub code: Option<i32>,
 }
 
 impl Daemon {

@@ -1,6 +1,8 @@
 //! From `protect` to `unprotect` between two real daemons: what is arranged, what is refused, what is undone.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -169,16 +171,35 @@ fn a_target_that_is_away_is_no_reason_to_stay_protected() {
 }
 
 #[test]
-fn who_works_in_a_set_is_named_where_it_cannot_be_ended() {
+fn who_works_in_a_set_is_named_and_works_on_when_it_ends() {
     let site = site();
     let source = site.source("notes");
     site.protect(&source, &site.replica("notes"), &[]).done();
     let mut busy = Command::new("sleep").arg("100").current_dir(source.join("sub")).spawn().unwrap();
+    let mut open = fs::File::create(source.join("open")).unwrap();
+    open.write_all(b"before ").unwrap();
     let said = site.paris.stead(&["unprotect", "notes"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    for named in ["sleep (process", "works in", "has open"] {
+        assert!(said.err.contains(named), "{}", said.err);
+    }
+    assert_eq!(site.states(), ["", ""]);
+    assert_eq!(mounts_beneath(site.paris.dir()), []);
+    open.write_all(b"and after").unwrap();
+    open.sync_all().unwrap();
+    open.set_permissions(fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(fs::read_to_string(source.join("open")).unwrap(), "before and after");
+    let cwd = format!("/proc/{}/cwd", busy.id());
+    fs::write(format!("{cwd}/made"), "by who works there").unwrap();
+    assert_eq!(fs::read_to_string(source.join("sub/made")).unwrap(), "by who works there");
+    site.protect(&source, &site.replica("again"), &[]).done();
+    fs::write(source.join("later"), "it is captured anew").unwrap();
+    site.paris.stead(&["wait", "notes", "--timeout", "20s"]).done();
+    assert_eq!(fs::read_to_string(site.replica("again").join("open")).unwrap(), "before and after");
+    assert_eq!(fs::read_to_string(site.replica("again").join("later")).unwrap(), "it is captured anew");
+    drop(open);
     busy.kill().unwrap();
     busy.wait().unwrap();
-    said.refused(1, &["in use", "sleep (process", "works in"]);
-    assert_eq!(site.states(), ["notes replicating", "notes replicating"]);
     site.paris.stead(&["unprotect", "notes"]).done();
 }
 
@@ -194,7 +215,8 @@ fn a_plan_in_a_file_makes_and_ends_sets() {
         site.paris.stead(&["plan", "apply", file.to_str().unwrap()])
     };
     apply(&plan).done();
-    apply(&plan.replace("*.tmp", "*.bak")).refused(1, &["is not changed in place", "stead unprotect notes"]);
+    apply(&plan.replace("order = \"strict\"", "order = \"flush\""))
+        .refused(1, &["how it is captured", "stead unprotect"]);
     apply(&plan.replace("mode = ", "paused = true\nmode = ")).done();
     assert_eq!(site.states()[0], "notes paused");
     apply(&plan).done();

@@ -1,14 +1,16 @@
 //! Tells the operator's command what begins and what ends to be wrong: one after the other, each in bounded time, and
 //! none forgotten over a restart.
 //!
-//! The file `alerts.json` is written before the command runs and after it ended. Where the daemon is killed in between,
-//! the command runs again for the same event.
+//! The file `alerts.json` holds the events from before the command runs; `alerts.told` the number of the last one for
+//! which it ended. Where the daemon is killed while the command runs, it runs again for that event.
 
 use std::collections::VecDeque;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,8 @@ use super::pulse::wall_clock;
 use crate::job::{self, JobDone};
 use crate::state::{StateDir, files};
 
+/// How long the end of the daemon waits for a command that runs.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Events that wait for the command; beyond that, those go whose end waits as well.
 const PENDING_MAX: usize = 1000;
 
@@ -31,17 +35,22 @@ pub(crate) struct Alerts {
     file: PathBuf,
     kept: Kept,
     running: bool,
+    /// As `running`, until the thread has written down that the command ended.
+    busy: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Kept {
     raised: Raised,
     pending: VecDeque<Told>,
+    /// Number of the last event.
+    last: u64,
 }
 
 /// One event, as the command gets it on its standard input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Told {
+    number: u64,
     event: Edge,
     at: Timestamp,
     #[serde(flatten)]
@@ -52,7 +61,7 @@ impl Alerts {
     /// As the last daemon left them.
     pub(super) fn load(state: &StateDir) -> Alerts {
         let file = state.file("alerts.json");
-        let kept = match std::fs::read(&file).map(|bytes| serde_json::from_slice(&bytes)) {
+        let mut kept = match std::fs::read(&file).map(|bytes| serde_json::from_slice(&bytes)) {
             Ok(Ok(kept)) => kept,
             Ok(Err(e)) => {
                 warn!("{} cannot be read, alerts begin anew: {e}", file.display());
@@ -60,7 +69,17 @@ impl Alerts {
             }
             Err(_) => Kept::default(),
         };
-        Alerts { file, kept, running: false }
+        let told = std::fs::read_to_string(state.file("alerts.told")).ok().and_then(|text| text.trim().parse().ok());
+        kept.pending.retain(|event| told.is_none_or(|told: u64| event.number > told));
+        Alerts { file, kept, running: false, busy: Arc::default() }
+    }
+
+    /// The daemon ends: waits for a command that runs, but not for long.
+    pub(super) fn finish(&self) {
+        let deadline = Instant::now() + FINISH_TIMEOUT;
+        while self.busy.load(Ordering::SeqCst) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// What is wrong now.
@@ -75,7 +94,9 @@ impl Alerts {
         }
     }
 
-    fn add(&mut self, told: Told) {
+    fn add(&mut self, event: Edge, alert: Alert) {
+        self.kept.last += 1;
+        let told = Told { number: self.kept.last, event, at: wall_clock(), alert };
         if self.kept.pending.len() >= PENDING_MAX {
             self.shorten();
         }
@@ -115,7 +136,7 @@ impl Node {
         let told = self.pulse.alerts.kept.raised.look(&connections, planned, patience, now);
         for (event, alert) in told {
             warn!("{}: {} of set {} → {}: {}", word(event), alert.wrong, alert.set, alert.target, alert.text);
-            self.pulse.alerts.add(Told { event, at: wall_clock(), alert });
+            self.pulse.alerts.add(event, alert);
             self.pulse.alerts.save();
         }
         self.tell_next_alert();
@@ -140,9 +161,14 @@ impl Node {
         let (told, node, timeout) =
             (self.pulse.alerts.kept.pending[0].clone(), self.name.clone(), self.plan.alerts.timeout());
         self.pulse.alerts.running = true;
+        let (busy, file) = (self.pulse.alerts.busy.clone(), self.pulse.alerts.file.with_extension("told"));
+        busy.store(true, Ordering::SeqCst);
         job::spawn(&self.events, move || {
             let run = job::guarded("the alert command was not run", || tell(&command, &node, &told, timeout));
             run.unwrap_or_else(|failure| warn!("{failure}"));
+            let written = files::write(&file, told.number.to_string().as_bytes(), 0o600);
+            written.unwrap_or_else(|failure| warn!("{failure}"));
+            busy.store(false, Ordering::SeqCst);
             Some(JobDone::AlertTold)
         });
     }
@@ -221,7 +247,7 @@ mod tests {
             since: Timestamp(0),
             text: text.into(),
         };
-        Told { event, at: Timestamp(1_000_000_000), alert }
+        Told { number: 1, event, at: Timestamp(1_000_000_000), alert }
     }
 
     fn run(command: &str, timeout: Duration) -> Result<(), Failure> {
@@ -262,12 +288,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
         let mut alerts = Alerts::load(&state);
-        alerts.add(told(Edge::Raise, "first"));
+        let add = |alerts: &mut Alerts, event, text| alerts.add(event, told(event, text).alert);
+        add(&mut alerts, Edge::Raise, "first");
         alerts.save();
         assert_eq!(Alerts::load(&state).kept, alerts.kept);
+        std::fs::write(dir.path().join("alerts.told"), "1").unwrap();
+        assert!(Alerts::load(&state).kept.pending.is_empty(), "the command ended, the daemon was killed");
         for _ in 0..PENDING_MAX {
-            alerts.add(told(Edge::Clear, ""));
-            alerts.add(told(Edge::Raise, "again"));
+            add(&mut alerts, Edge::Clear, "");
+            add(&mut alerts, Edge::Raise, "again");
         }
         assert!(alerts.kept.pending.len() <= PENDING_MAX);
         assert_eq!(alerts.kept.pending.back().unwrap().event, Edge::Raise);

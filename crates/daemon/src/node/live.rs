@@ -18,7 +18,7 @@ use crate::peer::ask;
 use crate::peer::messages::{Ask, ReplicaChange, Tell};
 use crate::protect;
 use crate::protect::source::Existing;
-use crate::seam::BrakeAnswer;
+use crate::seam::{BrakeAnswer, Stop};
 use crate::state::sets::SetState;
 
 /// How long `pause` and `resume` look whether it happened.
@@ -229,6 +229,7 @@ impl Node {
                 self.take_back(&before, set)?;
                 return Err(failure);
             }
+            self.keep_time_of(set)?;
             info!("set {set} runs as the plan says now");
         }
         Ok(ended)
@@ -304,7 +305,13 @@ impl Node {
         self.plan = before;
         let spec = spec?;
         if !self.unstarted.contains_key(&name) {
-            self.plane.reconfigure_target(spec)?;
+            if let Err(failure) = self.plane.reconfigure_target(spec) {
+                // What became of it is not known: it is started again, as the plan says.
+                warn!("replica {name} is started again: {failure}");
+                self.plane.stop_target(&name, Stop::Daemon)?;
+                self.unstarted.insert(name, failure);
+                self.retry_at = Instant::now() + Duration::from_secs(1);
+            }
         }
         self.adopt(plan)?;
         Ok(Tell::Done)

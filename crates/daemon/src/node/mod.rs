@@ -87,6 +87,7 @@ impl Node {
         }
         crate::notify::stopping();
         self.stop_all();
+        self.pulse.alerts.finish();
     }
 
     fn select(&self, events: &Receiver<Event>) -> Option<Event> {
@@ -149,6 +150,7 @@ impl Node {
             JobDone::Told { set, target } => {
                 self.untold.remove(&(set, target));
             }
+            JobDone::Named { set, responder } => self.unprotect_open(&set, responder),
             JobDone::AlertTold => self.alert_told(),
             JobDone::Released { sets, responder, rest } => {
                 self.reserved.retain(|set| !sets.contains(set));

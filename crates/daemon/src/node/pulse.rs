@@ -108,8 +108,9 @@ impl Pulse {
 
     /// Says of a connection what only the clock and the operator know.
     fn describe(&self, status: &mut ConnectionStatus, plan: Option<(&ConnectionPlan, Settings)>) {
-        if let Some(pace) = self.paces.get(&(status.set.clone(), status.target.clone())) {
-            pace.describe(status);
+        match self.paces.get(&(status.set.clone(), status.target.clone())) {
+            Some(pace) => pace.describe(status),
+            None => Pace::default().describe(status),
         }
         if let Some(last) = self.reports.get(&status.set) {
             status.details.verified = Some(summary(last));

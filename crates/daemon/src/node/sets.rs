@@ -173,7 +173,7 @@ impl Node {
             rules: set.rules.clone(),
             without: connection.without.clone(),
             mode: connection.mode,
-            settings: self.plan.settings_of(connection),
+            settings: self.plan.settings_of(connection).at_target(),
             state_dir: self.state.set(&set.name).join("target"),
         })
     }
@@ -244,31 +244,43 @@ impl Node {
             Ok(set) if set.source != self.name => {
                 return responder.end(self.release_replica(&set, force, &what).map(|()| Answer::Done));
             }
-            Ok(_) => self.end_source(name),
-            Err(failure) => Err(failure),
+            Ok(_) => self.end_source_as(name, Stop::Unprotect),
+            Err(failure) => return responder.failed(failure),
         };
         match ended {
             Ok(targets) => self.release(vec![(name.clone(), targets)], responder, Vec::new()),
-            Err(failure) => self.still_protected(name, failure, responder),
+            Err(_) => self.name_those_at_work(name, responder),
         }
     }
 
-    /// Says why, and who works in it.
-    fn still_protected(&self, name: &SetName, failure: Failure, responder: Responder) {
-        let paths: Vec<_> = self.plan.set(name).map(|set| set.paths.clone()).unwrap_or_default();
+    /// Says who works in a set that is to end.
+    fn name_those_at_work(&self, name: &SetName, responder: Responder) {
+        let (set, paths) = (name.clone(), self.plan.set(name).map(|set| set.paths.clone()).unwrap_or_default());
         job::spawn(&self.events, move || {
             paths.iter().for_each(|path| protect::source::name_busy(&path.path, &responder));
-            responder.failed(failure);
-            None
+            Some(JobDone::Named { set, responder })
         });
+    }
+
+    /// Ends the protection of a set in which somebody works.
+    pub(super) fn unprotect_open(&mut self, name: &SetName, responder: Responder) {
+        match self.end_source_as(name, Stop::UnprotectOpen) {
+            Ok(targets) => self.release(vec![(name.clone(), targets)], responder, Vec::new()),
+            Err(failure) => responder.failed(failure),
+        }
     }
 
     /// Ends the protection of a set whose source this node is; returns the targets that do not know it yet.
     pub(super) fn end_source(&mut self, name: &SetName) -> Result<Vec<NodeName>, Failure> {
+        self.end_source_as(name, Stop::Unprotect).or_else(|_| self.end_source_as(name, Stop::UnprotectOpen))
+    }
+
+    fn end_source_as(&mut self, name: &SetName, how: Stop) -> Result<Vec<NodeName>, Failure> {
         let targets: Vec<_> = self.plan.connections_of(name).map(|c| c.target.clone()).collect();
-        if self.unstarted.remove(name).is_none() {
-            self.plane.stop_source(name, Stop::Unprotect)?;
+        if !self.unstarted.contains_key(name) {
+            self.plane.stop_source(name, how)?;
         }
+        self.unstarted.remove(name);
         let what = format!("set {name} is still protected");
         let plan = self.plan.without_set(name).map_err(|e| Failure::new(what, e.to_string(), ""))?;
         self.adopt(plan)?;

@@ -309,7 +309,8 @@ fn name_holders(path: &Path, responder: &Responder) {
 
 /// Tells who works beneath a path, as far as they fit on a screen.
 pub(crate) fn name_busy(path: &Path, responder: &Responder) {
-    each_holder(path, |holder| responder.notice(describe(holder)));
+    let what = "what it writes there goes to the directory itself and is no longer replicated";
+    each_holder(path, |holder| responder.notice(format!("{}: {what}", describe(holder))));
 }
 
 fn each_holder(path: &Path, tell: impl Fn(&Holder)) {

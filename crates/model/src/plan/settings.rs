@@ -267,6 +267,13 @@ impl SettingsSpec {
 }
 
 impl Settings {
+    /// What of these is the target's business: what only the source goes by is as if nothing had been said, so that a
+    /// change of it changes nothing there.
+    pub fn at_target(self) -> Settings {
+        let Settings { on_no_room, sync_timeout, sync_fallback, orphans, brake, .. } = self;
+        Settings { on_no_room, sync_timeout, sync_fallback, orphans, brake, ..Settings::default() }
+    }
+
     /// How many bytes each second may be sent at that time.
     pub fn rate_at(&self, now: Timestamp) -> Current<Option<Rate>> {
         let mut until = None;

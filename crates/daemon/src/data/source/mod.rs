@@ -88,8 +88,8 @@ impl SourceSession {
 
     /// Ends the sessions; detaches capture where the set is no longer protected.
     pub(super) fn stop(&mut self, how: Stop) -> Result<(), Failure> {
-        if how == Stop::Unprotect {
-            self.drivers.detach(false).map_err(|e| busy(&self.set, &e))?;
+        if how != Stop::Daemon {
+            self.drivers.detach(how == Stop::UnprotectOpen).map_err(|e| busy(&self.set, &e))?;
         }
         let _ = self.events.try_send(Event::Stop);
         let (nobody, _) = crossbeam_channel::bounded(0);
