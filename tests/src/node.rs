@@ -240,14 +240,17 @@ impl Node {
         }
     }
 
-    /// Pids of the processes that serve mounts of this node, without those that supervise them.
+    /// Pids of everything that captures for this node.
+    pub fn captures(&self) -> Vec<i32> {
+        let pids = marked(&self.mark()).into_iter();
+        pids.filter(|pid| of_process(*pid, "cmdline").split('\0').any(|word| word == "capture")).collect()
+    }
+
+    /// Those of them that serve mounts, without those that supervise them.
     pub fn capture_servers(&self) -> Vec<i32> {
-        let pids = marked(&self.mark());
-        let of = |pid: &i32, file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        let captures: Vec<i32> =
-            pids.into_iter().filter(|pid| of(pid, "cmdline").split('\0').any(|word| word == "capture")).collect();
-        let parent = |pid: &i32| of(pid, "stat").rsplit(") ").next()?.split(' ').nth(1)?.parse().ok();
-        let is_child = |pid: &i32| parent(pid).is_some_and(|parent: i32| captures.contains(&parent));
+        let captures = self.captures();
+        let parent = |pid: i32| of_process(pid, "stat").rsplit(") ").next()?.split(' ').nth(1)?.parse().ok();
+        let is_child = |pid: &i32| parent(*pid).is_some_and(|parent: i32| captures.contains(&parent));
         captures.iter().copied().filter(is_child).collect()
     }
 
@@ -267,6 +270,10 @@ impl Drop for Node {
         }
         self.end();
     }
+}
+
+fn of_process(pid: i32, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
 }
 
 /// Arguments of `stead protect` for [`Node::protect`].

@@ -235,6 +235,40 @@ fn a_full_target_goes_on_when_it_has_room_again() {
     far.site.settle(&far.notes).unwrap();
 }
 
+#[test]
+fn a_target_that_became_read_only_halts_and_goes_on_after_it_was_mended() {
+    let lyon_disk = Disk { image_mib: 512, can_lose_power: true, ..Disk::default() };
+    let mut far = Far::on(Hosts::with_disks(Disk::default(), lyon_disk).unwrap(), 50, 2 << 20);
+    far.site.hosts.lyon.break_disk().unwrap();
+    fs::write(far.notes.source.join("meanwhile"), "the source goes on").unwrap();
+    far.becomes("halted", 20);
+    let reason = far.connection()["reason"].as_str().unwrap_or_default().to_lowercase();
+    assert!(reason.contains("read-only") || reason.contains("i/o error"), "{reason}");
+    far.site.lyon.kill_host();
+    far.site.hosts.lyon.mend_disk().unwrap();
+    far.site.lyon.launch().unwrap();
+    far.becomes("replicating", 30);
+    far.site.settle(&far.notes).unwrap();
+}
+
+#[test]
+fn a_capture_that_dies_as_a_whole_is_started_again_and_nothing_is_missing() {
+    let far = Far::new(50, 2 << 20);
+    fs::write(far.notes.source.join("before"), "captured").unwrap();
+    let captures = far.site.paris.captures();
+    assert!(!captures.is_empty());
+    for pid in &captures {
+        stead_tests::run::signal(*pid, rustix::process::Signal::KILL);
+    }
+    // Rather closed than unprotected.
+    let seen = until("the directory is served again", Duration::from_secs(30), || {
+        Ok(fs::write(far.notes.source.join("after"), "captured, too").is_ok())
+    });
+    seen.unwrap_or_else(|e| panic!("{e}: {}\n{}", far.connection(), far.site.paris.log()));
+    far.becomes("replicating", 30);
+    far.site.settle(&far.notes).unwrap();
+}
+
 /// Takes all room of a file system.
 fn fill(ballast: &Path) {
     let file = fs::File::create(ballast).unwrap();
