@@ -60,6 +60,8 @@ pub(crate) struct Replacement {
     /// None where it did not come so far that the machine trusts this node.
     pub(crate) peer: Option<Peer>,
     pub(crate) sets: Vec<SetName>,
+    /// The replicas were filled from a copy.
+    pub(crate) seeded: bool,
 }
 
 /// What follows a `protect`.

@@ -31,6 +31,7 @@ complete -c stead -n "__fish_stead_needs_command" -f -a "daemon" -d 'Run this no
 complete -c stead -n "__fish_stead_needs_command" -f -a "invite" -d 'Print the line that lets another node join; it works once, for ten minutes'
 complete -c stead -n "__fish_stead_needs_command" -f -a "join" -d 'Trust the node that printed that line, and be trusted by it'
 complete -c stead -n "__fish_stead_needs_command" -f -a "nodes" -d 'List this node and those that it trusts'
+complete -c stead -n "__fish_stead_needs_command" -f -a "node" -d 'List, remove, replace and move nodes; change this node\'s key'
 complete -c stead -n "__fish_stead_needs_command" -f -a "protect" -d 'Keep a live replica of directories on another node'
 complete -c stead -n "__fish_stead_needs_command" -f -a "unprotect" -d 'End the protection of a set; its replica stays as it is'
 complete -c stead -n "__fish_stead_needs_command" -f -a "wait" -d 'Wait until everything written to the set so far is applied on every target'
@@ -38,9 +39,14 @@ complete -c stead -n "__fish_stead_needs_command" -f -a "status" -d 'Show every 
 complete -c stead -n "__fish_stead_needs_command" -f -a "mirror" -d 'Compare everything and send what differs'
 complete -c stead -n "__fish_stead_needs_command" -f -a "verify" -d 'Compare replicas with their source while both are in use; exit code 3 where they differ'
 complete -c stead -n "__fish_stead_needs_command" -f -a "pause" -d 'Stop sending a set; what changes is remembered'
-complete -c stead -n "__fish_stead_needs_command" -f -a "resume" -d 'Go on sending a set'
+complete -c stead -n "__fish_stead_needs_command" -f -a "resume" -d 'Go on sending a set; or answer the mass-change brake that halted it'
+complete -c stead -n "__fish_stead_needs_command" -f -a "limit" -d 'Limit how fast a set is sent'
+complete -c stead -n "__fish_stead_needs_command" -f -a "alerts" -d 'List what is wrong at this node now'
 complete -c stead -n "__fish_stead_needs_command" -f -a "plan" -d 'Show, check or replace the plan'
+complete -c stead -n "__fish_stead_needs_command" -f -a "state" -d 'Save what this node is and knows, or bring it back'
+complete -c stead -n "__fish_stead_needs_command" -f -a "support" -d 'Write what a person who helps needs to know into a tar file, without secrets'
 complete -c stead -n "__fish_stead_needs_command" -f -a "shutdown" -d 'End the daemon; captures go on and remember what changes'
+complete -c stead -n "__fish_stead_needs_command" -f -a "barrier" -d 'Make everything protected inaccessible until the daemon is up: for the boot, before any other service'
 complete -c stead -n "__fish_stead_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c stead -n "__fish_stead_needs_command" -f -a "man" -d 'Write the man pages into a directory'
 complete -c stead -n "__fish_stead_needs_command" -f -a "capture" -d 'Serve a set\'s capture mount (started by the daemon)'
@@ -55,6 +61,26 @@ complete -c stead -n "__fish_stead_using_subcommand join" -s h -l help -d 'Print
 complete -c stead -n "__fish_stead_using_subcommand nodes" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand nodes" -l json -d 'For programs'
 complete -c stead -n "__fish_stead_using_subcommand nodes" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand node; and not __fish_seen_subcommand_from list remove replace rotate-key address" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand node; and not __fish_seen_subcommand_from list remove replace rotate-key address" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand node; and not __fish_seen_subcommand_from list remove replace rotate-key address" -f -a "list" -d 'List this node and those that it trusts'
+complete -c stead -n "__fish_stead_using_subcommand node; and not __fish_seen_subcommand_from list remove replace rotate-key address" -f -a "remove" -d 'End the trust between this node and another one; refused while a set uses it'
+complete -c stead -n "__fish_stead_using_subcommand node; and not __fish_seen_subcommand_from list remove replace rotate-key address" -f -a "replace" -d 'Put a rebuilt machine, or another node, in the place of a dead node: it keeps the dead one\'s replicas from now on'
+complete -c stead -n "__fish_stead_using_subcommand node; and not __fish_seen_subcommand_from list remove replace rotate-key address" -f -a "rotate-key" -d 'Give this node a new key and certificate; its peers are told, nothing is interrupted'
+complete -c stead -n "__fish_stead_using_subcommand node; and not __fish_seen_subcommand_from list remove replace rotate-key address" -f -a "address" -d 'Say where another node is reached from now on'
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from list" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from list" -l json -d 'For programs'
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from remove" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from remove" -l force -d 'Also where the other node refuses, because it still knows a set with this one'
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from replace" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from replace" -l seeded -d 'The replicas\' directories hold a carried copy, or what the old disks held: only differences are sent'
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from replace" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from rotate-key" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from rotate-key" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from address" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand node; and __fish_seen_subcommand_from address" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand protect" -l on -d 'The node that is to keep the replica' -r
 complete -c stead -n "__fish_stead_using_subcommand protect" -l set -d 'Name of the set [default: after the first path]' -r
 complete -c stead -n "__fish_stead_using_subcommand protect" -l include -d 'Take only files that match; may be repeated. Without / it matches names at any depth, with / paths beneath PATH' -r
@@ -70,10 +96,12 @@ flush\t''"
 complete -c stead -n "__fish_stead_using_subcommand protect" -l route -d 'The address of the target to use [default: any that it listens on]' -r
 complete -c stead -n "__fish_stead_using_subcommand protect" -l without -d 'Go without these where the target\'s file system cannot hold them; may be repeated' -r -f -a "xattrs\t''
 acls\t''"
+complete -c stead -n "__fish_stead_using_subcommand protect" -l limit -d 'How fast it may be sent, as 10MiB/s or 8Mbit/s' -r
 complete -c stead -n "__fish_stead_using_subcommand protect" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand protect" -l flat -d 'Leave subdirectories out'
 complete -c stead -n "__fish_stead_using_subcommand protect" -l into-non-empty -d 'Also into a directory that is not empty: it is made equal, what would be deleted is listed first'
 complete -c stead -n "__fish_stead_using_subcommand protect" -l yes -d 'Do not ask whether what is listed may be deleted (nobody is asked where there is no terminal)'
+complete -c stead -n "__fish_stead_using_subcommand protect" -l seeded -d 'The directory on the target was filled from a carried copy: send only what differs'
 complete -c stead -n "__fish_stead_using_subcommand protect" -l no-wait -d 'Return once it runs, not once the mirror is done'
 complete -c stead -n "__fish_stead_using_subcommand protect" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand unprotect" -l state -d 'State directory; says which daemon is meant' -r -F
@@ -92,10 +120,21 @@ complete -c stead -n "__fish_stead_using_subcommand verify" -l state -d 'State d
 complete -c stead -n "__fish_stead_using_subcommand verify" -l repair -d 'Send what differs; exit code 0 once everything was repaired'
 complete -c stead -n "__fish_stead_using_subcommand verify" -l json -d 'For programs'
 complete -c stead -n "__fish_stead_using_subcommand verify" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand pause" -l on -d 'Only the connection to that node' -r
 complete -c stead -n "__fish_stead_using_subcommand pause" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand pause" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand resume" -l on -d 'Only the connection to that node' -r
 complete -c stead -n "__fish_stead_using_subcommand resume" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand resume" -l accept-deletions -d 'The deletions or rewrites that halted it are meant: go on with them'
+complete -c stead -n "__fish_stead_using_subcommand resume" -l undo -d 'They are not meant: take back on the replica what was applied of them'
 complete -c stead -n "__fish_stead_using_subcommand resume" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand limit" -l to -d 'How fast, as 10MiB/s, 8Mbit/s or unlimited; limits of the plan\'s bandwidth-schedule hold at their times' -r
+complete -c stead -n "__fish_stead_using_subcommand limit" -l on -d 'Only the connection to that node' -r
+complete -c stead -n "__fish_stead_using_subcommand limit" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand limit" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand alerts" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand alerts" -l json -d 'For programs'
+complete -c stead -n "__fish_stead_using_subcommand alerts" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -f -a "show" -d 'Print the plan as TOML'
@@ -107,8 +146,21 @@ complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcom
 complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from apply" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand state; and not __fish_seen_subcommand_from backup restore" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand state; and not __fish_seen_subcommand_from backup restore" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand state; and not __fish_seen_subcommand_from backup restore" -f -a "backup" -d 'Save this node\'s identity, trust, plan and sets into a file, also while the daemon runs; it holds the private key'
+complete -c stead -n "__fish_stead_using_subcommand state; and not __fish_seen_subcommand_from backup restore" -f -a "restore" -d 'Make the state directory what a backup says; no daemon may run on it'
+complete -c stead -n "__fish_stead_using_subcommand state; and __fish_seen_subcommand_from backup" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand state; and __fish_seen_subcommand_from backup" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand state; and __fish_seen_subcommand_from restore" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand state; and __fish_seen_subcommand_from restore" -l force -d 'Replace what is in the state directory'
+complete -c stead -n "__fish_stead_using_subcommand state; and __fish_seen_subcommand_from restore" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand support" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand support" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand shutdown" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand shutdown" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand barrier" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand barrier" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand completions" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand man" -l state -d 'State directory; says which daemon is meant' -r -F

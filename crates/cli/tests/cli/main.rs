@@ -2,6 +2,7 @@
 
 mod care;
 mod daemon;
+mod grounds;
 mod lines;
 mod nodes;
 mod protect;

@@ -267,7 +267,8 @@ impl Node {
         begun
     }
 
-    fn reconfigure_with(
+    /// Has a running set follow the plan; `fresh` as in [`Node::source_spec`].
+    pub(super) fn reconfigure_with(
         &mut self,
         name: &SetName,
         fresh: &dyn Fn(&ConnectionPlan) -> Option<bool>,

@@ -1,7 +1,5 @@
 //! A rebuilt machine takes the place of a dead node.
 
-use std::time::{Duration, Instant};
-
 use stead_api::{Answer, Failure};
 use stead_model::plan::{ConnectionPlan, Plan, SetPlan};
 use stead_model::{NodeName, SetName};
@@ -14,13 +12,9 @@ use crate::job::{self, JobDone, Replacement};
 use crate::peer::ask_target;
 use crate::peer::messages::{Ask, ReplicaAsk};
 use crate::protect;
-use crate::seam::Stop;
 use crate::state::invites::Line;
 use crate::state::peers::Peer;
 use crate::state::sets::SetState;
-
-/// Threads of the sessions before have ended by then.
-const SESSIONS_END: Duration = Duration::from_secs(3);
 
 /// Whom the operator named.
 enum Named {
@@ -42,7 +36,7 @@ impl Node {
         self.reserved.extend(sets.iter().cloned());
         let newcomer = self.newcomer();
         job::spawn(&self.events, move || {
-            let mut replacement = Replacement { old, peer: None, sets };
+            let mut replacement = Replacement { old, peer: None, sets, seeded };
             let what = format!("{} was not replaced", replacement.old);
             let result = job::guarded(&what, || settle(&newcomer, named, replicas, &mut replacement));
             Some(JobDone::Replaced { replacement: Box::new(replacement), result, responder })
@@ -52,9 +46,9 @@ impl Node {
     /// The end of it: the new machine keeps the replicas, or it came to nothing.
     pub(super) fn replaced(&mut self, new: Replacement, result: Result<(), Failure>, responder: &Responder) {
         self.reserved.retain(|set| !new.sets.contains(set));
-        let Replacement { old, peer, sets } = new;
+        let Replacement { old, peer, sets, seeded } = new;
         let done = match (result, peer) {
-            (Ok(()), Some(peer)) => self.take_place(&old, peer, sets),
+            (Ok(()), Some(peer)) => self.take_place(&old, peer, sets, seeded),
             (Ok(()), None) => Err(Failure::new(format!("{old} was not replaced"), "nobody took its place", "")),
             (Err(failure), Some(peer)) if peer.name != old => self.trust(peer).and(Err(failure)),
             (Err(failure), _) => Err(failure),
@@ -62,7 +56,7 @@ impl Node {
         responder.end(done);
     }
 
-    fn take_place(&mut self, old: &NodeName, peer: Peer, sets: Vec<SetName>) -> Result<Answer, Failure> {
+    fn take_place(&mut self, old: &NodeName, peer: Peer, sets: Vec<SetName>, seeded: bool) -> Result<Answer, Failure> {
         let node = peer.name.clone();
         let plan = with_target(&self.plan, old, &node)?;
         let (peers, _) = self.peers.without(old).with(peer, &self.name)?;
@@ -73,20 +67,11 @@ impl Node {
         self.told(old)?;
         info!("{node} is in the place of {old}");
         if node != *old {
-            sets.iter().try_for_each(|set| self.restart(set, old))?;
+            let fresh = |c: &ConnectionPlan| (c.target == node).then_some(seeded);
+            let running = sets.iter().filter(|set| !self.unstarted.contains_key(set)).collect::<Vec<_>>();
+            running.into_iter().try_for_each(|set| self.reconfigure_with(set, &fresh))?;
         }
         Ok(Answer::Replaced { node, sets })
-    }
-
-    /// Ends the sessions of a set; they begin anew in a moment, by the plan as it is then.
-    fn restart(&mut self, set: &SetName, old: &NodeName) -> Result<(), Failure> {
-        if !self.unstarted.contains_key(set) {
-            self.plane.stop_source(set, Stop::Daemon)?;
-        }
-        let why = format!("the place of {old} was just taken");
-        self.unstarted.insert(set.clone(), Failure::new(format!("set {set} is being started"), why, ""));
-        self.retry_at = Instant::now() + SESSIONS_END;
-        Ok(())
     }
 
     fn replaceable(&self, old: &NodeName) -> Result<(), Failure> {

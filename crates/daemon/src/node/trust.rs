@@ -81,8 +81,11 @@ impl Node {
 
     /// Trusts a node from now on; true: it was trusted before.
     pub(super) fn trust(&mut self, peer: Peer) -> Result<bool, Failure> {
+        let name = peer.name.clone();
         let (peers, again) = self.peers.with(peer, &self.name)?;
         self.adopt_peers(peers)?;
+        // It joined by this node's newest certificate.
+        self.told(&name)?;
         Ok(again)
     }
 

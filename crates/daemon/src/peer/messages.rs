@@ -119,7 +119,46 @@ pub(crate) fn text_as_path(text: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use stead_api::Failure;
+
     use super::*;
+
+    /// Questions and answers as nodes of version 1 write them, byte by byte.
+    #[test]
+    fn messages_of_version_1_are_understood_and_still_written_so() {
+        let writer = vec!["7"; 16].join(",");
+        let replica = format!(
+            r#"{{"set":{{"name":"notes","source":"paris","capture":"auto","order":"strict","path":[{{"path":"/srv/notes","volume":"5f0e8a1c-3d5b-4ab6-8f0c-1f2e3d4c5b6a"}}]}},"connection":{{"set":"notes","target":"lyon","mode":"async","mapping":[{{"from":"/srv/notes","to":"/srv/notes"}}]}},"dirs":[true],"epoch":{{"number":1,"writer":[{writer}],"random":18446744073709551615}},"bytes":10,"files":2,"into_non_empty":false}}"#
+        );
+        for text in [
+            r#"{"Join":{"secret":"ab","name":"paris","addresses":["10.0.0.1:7130","[2001:db8::1]:7130"]}}"#,
+            r#""Ping""#,
+            r#""Status""#,
+            &format!(r#"{{"Check":{replica}}}"#),
+            &format!(r#"{{"Keep":{replica}}}"#),
+            r#"{"Release":{"set":"notes","undo":true}}"#,
+            r#"{"Have":{"set":"notes"}}"#,
+        ] {
+            let ask: Ask = serde_json::from_str(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(ask.version(), 1);
+            assert_eq!(serde_json::to_string(&ask).unwrap(), text);
+        }
+        let status = r#"{"set":"notes","source":"paris","target":"lyon","state":"behind","reason":null,"since":"2026-11-20T07:15:00.000Z","mirror":{"files_done":1,"files_total":4,"bytes_done":5,"bytes_total":6},"queue":{"changes":1,"bytes":2},"lag_seconds":1.5,"consistent_at":null,"capture":"mount","epoch":1,"positions":{"captured":{"epoch":1,"incarnation":2,"sequence":3},"sent":{"epoch":1,"incarnation":2,"sequence":3},"journaled":{"epoch":1,"incarnation":2,"sequence":3},"applied":{"epoch":1,"incarnation":2,"sequence":3}}}"#;
+        for text in [
+            r#"{"Ok":"Done"}"#,
+            r#"{"Ok":{"Joined":{"name":"lyon","addresses":["10.0.0.2:7130"],"again":false}}}"#,
+            r#"{"Ok":{"Checked":{"existing":[["a","a/b"]],"cut":false,"notices":[]}}}"#,
+            r#"{"Ok":{"Have":true}}"#,
+            r#"{"Err":{"kind":"failed","what":"a","why":"b","remedy":"c"}}"#,
+        ] {
+            let tell: Result<Tell, Failure> = serde_json::from_str(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(serde_json::to_string(&tell).unwrap(), text);
+        }
+        // Statuses say more by now; readers of version 1 skip it.
+        let told: Tell = serde_json::from_str(&format!(r#"{{"Status":[{status}]}}"#)).unwrap();
+        let Tell::Status(connections) = told else { panic!("{told:?}") };
+        assert_eq!((connections[0].set.as_str(), connections[0].queue.changes), ("notes", 1));
+    }
 
     #[test]
     fn paths_of_any_bytes_read_back() {

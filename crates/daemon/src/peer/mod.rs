@@ -24,3 +24,5 @@ pub use stream::{PeerReader, PeerStream, PeerWriter};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod version_tests;

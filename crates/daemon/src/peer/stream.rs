@@ -302,3 +302,23 @@ fn tune(tcp: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(between).with_retries(3))?;
     socket.set_tcp_user_timeout(Some(DEAD_AFTER))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Silence of a peer that is gone ends a stream within 15 s, whether something is on its way (user time-out) or not
+    /// (keep-alive).
+    #[test]
+    fn a_dead_line_is_found_in_bounded_time() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        tune(&tcp).unwrap();
+        let socket = SockRef::from(&tcp);
+        assert!(socket.keepalive().unwrap());
+        let silence = socket.tcp_keepalive_time().unwrap();
+        let asked = socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+        assert!(silence + asked <= DEAD_AFTER, "{silence:?} + {asked:?}");
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(DEAD_AFTER));
+    }
+}

@@ -64,7 +64,7 @@ fn recover(dir: &Path) -> Result<(), Failure> {
     let text =
         if file.exists() { String::from_utf8_lossy(&files::read(&file)?).into_owned() } else { "version = 1".into() };
     let plan = Plan::parse(&text).map_err(|e| Failure::new("the plan", e.to_string(), ""))?;
-    plan.sets.iter().try_for_each(|set| SetState::load(&state, &set.name).map(|kept| drop(kept.epoch())))
+    plan.sets.iter().try_for_each(|set| SetState::load(&state, &set.name).map(|kept| kept.epoch()).map(|_| ()))
 }
 
 fn peer(name: &str, byte: u8) -> Peer {
@@ -121,7 +121,7 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let (path, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        if path.is_dir() { copy(&path, &to) } else { drop(fs::copy(&path, &to).unwrap()) }
+        if path.is_dir() { copy(&path, &to) } else { assert!(fs::copy(&path, &to).is_ok()) }
     }
 }
 

@@ -65,6 +65,7 @@ pub(super) struct SourceSession {
 
 /// The link to a target, which ends with the value.
 struct Linked {
+    node: NodeName,
     route: Option<SocketAddr>,
     limit: Arc<Limit>,
     _alive: Sender<Infallible>,
@@ -140,7 +141,10 @@ impl SourceSession {
         self.targets.take(links);
         let routes: BTreeMap<_, _> =
             self.targets.links().map(|(id, link)| (id, (link.node.clone(), link.route))).collect();
-        self.links.retain(|id, linked| routes.get(id).is_some_and(|(_, route)| *route == linked.route));
+        // A number that became free may be another target's by now.
+        let leads_there =
+            |linked: &Linked, (node, route): &(NodeName, _)| linked.node == *node && linked.route == *route;
+        self.links.retain(|id, linked| routes.get(id).is_some_and(|to| leads_there(linked, to)));
         for (target, (node, route)) in routes {
             if !self.links.contains_key(&target) {
                 let linked = self.wiring.link(target, node, route)?;
@@ -189,8 +193,8 @@ impl LinkWiring {
         let (alive, stopped) = crossbeam_channel::bounded(0);
         let limit = Arc::<Limit>::default();
         let (set, dialer, events) = (self.set.clone(), self.dialer.clone(), self.events.clone());
-        Link { target, node, route, set, dialer, limit: limit.clone(), events, stopped }.spawn()?;
-        Ok(Linked { route, limit, _alive: alive })
+        Link { target, node: node.clone(), route, set, dialer, limit: limit.clone(), events, stopped }.spawn()?;
+        Ok(Linked { node, route, limit, _alive: alive })
     }
 }
 
