@@ -65,7 +65,7 @@ impl Ballast {
 impl Drop for Ballast {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
-        let _ = File::open(self.0.parent().unwrap()).map(|dir| rustix::fs::syncfs(dir));
+        let _ = File::open(self.0.parent().unwrap()).map(rustix::fs::syncfs);
     }
 }
 

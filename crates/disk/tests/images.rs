@@ -47,7 +47,7 @@ fn begin(disk: &Disk, home: &Disk, seed: u64) -> Story {
     scan(&source, &mut replica, Purpose::Mirror);
     scan(&source, &mut still, Purpose::Mirror);
     let mut unnamed = Vec::new();
-    for _ in 0..120 {
+    for _ in 0..250 {
         operate(&mut source, &mut unnamed, &mut random, CHOICE);
     }
     let point = source.log.len();
@@ -207,6 +207,36 @@ fn after_power_cuts_the_point_can_still_be_brought_back() {
 fn a_log_that_is_synced_too_late_is_found_out() {
     let caught = (1..5).any(|seed| !power_cuts("ext4", 64, seed, true).is_empty());
     assert!(caught, "the planted bug was not caught");
+}
+
+#[test]
+fn rolling_back_that_is_cut_off_is_finished_when_the_replica_is_opened() {
+    for (kind, megabytes, seed) in [("ext4", 64, 31), ("ext4", 64, 32), ("xfs", 320, 33)] {
+        let Some(disk) = Disk::of(kind, megabytes) else { continue };
+        let home = Disk::plain();
+        let Story { source, mut replica, point, mut random } = begin(&disk, &home, seed);
+        replica.keep_images(position(point)).unwrap();
+        apply_foreseen(&mut replica, &source.log[point..], &mut random, kind);
+        replica.checkpoint(position(source.log.len())).unwrap();
+        let mut cuts = 0;
+        loop {
+            replica.interrupt_roll_back(3 + 9 * cuts + random.below(9));
+            let done = replica.roll_back();
+            if random.chance(50) {
+                rustix::fs::syncfs(fs::File::open(disk.path.join("replica")).unwrap()).unwrap();
+            }
+            let after = disk.crashed();
+            let context = format!("{kind}, seed {seed}, cut {cuts}");
+            let recovered = replica_of(&after);
+            assert_eq!((recovered.images(), recovered.applied()), (None, position(point)), "{context}");
+            assert_same(&home.path.join("still"), &after.path.join("replica"), &context);
+            if done.is_ok() || cuts == 14 {
+                break;
+            }
+            cuts += 1;
+        }
+        assert!(cuts > 2, "{kind}, seed {seed}: it was hardly cut, {} records after {point}", source.log.len() - point);
+    }
 }
 
 /// Applies until the undo log has no room; returns the record that was refused.

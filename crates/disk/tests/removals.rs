@@ -107,6 +107,37 @@ fn removed_trees_come_back_also_after_a_restart() {
 }
 
 #[test]
+fn a_tree_that_left_the_set_comes_back_and_what_got_another_name_does_not() {
+    let disk = Disk::plain();
+    let mut source = Source::new(&disk.path.join("source"));
+    tree(&source.dir);
+    let mut replica = replica_of(&disk);
+    replica.set_policy(trash());
+    scan(&source, &mut replica, Purpose::Mirror);
+    let (root, gone) = (source.root.id(), source.id(&source.dir.join("a")));
+    let unlink = Record { parent: root, name: b"a", attr: source.attr(gone), ..Record::new(Kind::Unlink, gone) };
+    let flags = stead_model::record::flags::SUBTREE;
+    source.log_record(&Record { flags, ..unlink });
+    apply_all(&mut replica, &source.log, &mut Random::new(1), "moved out");
+    assert!(!disk.path.join("replica/a").exists());
+    // A file loses its name amid a scan and gets another one.
+    let (file, dir) = (source.id(&source.dir.join("stays/x")), source.id(&source.dir.join("stays")));
+    let begin = Record { c: Purpose::Difference as u32, ..Record::new(Kind::ScanBegin, FileId::NONE) };
+    replica.apply(&begin).unwrap();
+    let mut attr = source.attr(file);
+    let unlink = Record { sequence: 5, parent: dir, name: b"x", attr, ..Record::new(Kind::Unlink, file) };
+    replica.apply(&unlink).unwrap();
+    attr.nlink = 1;
+    replica.apply(&Record { parent: root, name: b"y", attr, ..Record::new(Kind::Link, file) }).unwrap();
+    replica.settle().unwrap();
+    let undone = replica.undo_removals(at(0)).unwrap();
+    assert_eq!(undone.left, 1, "{undone:?}");
+    assert!(disk.path.join("replica/y").exists() && !disk.path.join("replica/stays/x").exists());
+    fs::rename(source.dir.join("stays/x"), source.dir.join("y")).unwrap();
+    assert_eq!(differing(&source.dir, &disk.path.join("replica")), Vec::<String>::new());
+}
+
+#[test]
 fn the_oldest_go_first_when_the_window_is_full() {
     let disk = Disk::plain();
     let mut source = Source::new(&disk.path.join("source"));
@@ -154,6 +185,12 @@ fn the_end_of_a_scan_asks_before_it_removes_much() {
     replica.settle().unwrap();
     assert_eq!(differing(&source.dir, &disk.path.join("replica")), Vec::<String>::new());
     assert!(replica.scan_unfinished().is_none());
+    // Even now.
+    replica.accept_removals();
+    replica.undo_removals(at(0)).unwrap();
+    assert_eq!(differing(&before, &disk.path.join("replica")), Vec::<String>::new(), "after it was removed");
+    scan(&source, &mut replica, Purpose::Difference);
+    assert_eq!(differing(&source.dir, &disk.path.join("replica")), Vec::<String>::new());
     // The next one asks again.
     fs::remove_dir_all(source.dir.join("stays")).unwrap();
     assert_eq!(scan(&source, &mut replica, Purpose::Difference).would_remove, None, "two are not many");

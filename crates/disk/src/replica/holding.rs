@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, FileType, Mode, RawDir, RenameFlags};
 use rustix::io::Errno;
 use stead_model::FileId;
 
-use super::ground::DIR;
+use super::ground::{DIR, Volume};
 use super::names::Dir;
 use super::{ApplyError, Replica};
 
@@ -220,6 +220,9 @@ impl Replica {
 
     /// Removes what has that name, with all beneath it.
     pub(super) fn remove_tree(&mut self, known: Option<FileId>, dir: &Dir, name: &CStr) -> Result<(), ApplyError> {
+        if let Ok(stat) = rustix::fs::statat(dir.fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            self.note_leaving(dir, name, &stat)?;
+        }
         let holding = self.holding(dir.volume());
         let hold_name = self.hold_name(None);
         self.move_to_holding_as(&hold_name, dir, name)?;
@@ -324,6 +327,7 @@ impl Replica {
             return self.move_to_holding(living, dir, inner);
         }
         if kind == FileType::Directory {
+            self.note_leaving(dir, inner, &stat)?;
             let other = self.hold_name(None);
             self.move_to_holding_as(&other, dir, inner)?;
             names.push((other, kind));
@@ -354,6 +358,16 @@ impl Replica {
         self.anonymous += 1;
         CString::new(format!("x{}", self.anonymous - 1)).expect("no zero")
     }
+}
+
+/// Is the object in the holding directory, under whatever name?
+pub(super) fn holds(volume: &Volume, local: FileId) -> rustix::io::Result<bool> {
+    for (name, _) in entries_of(volume.holding.as_fd())? {
+        if crate::volume::file_id_at(&volume.root, volume.holding.as_fd(), &name)? == Some(local) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Is it, in a holding directory, none of the objects that wait for a name?

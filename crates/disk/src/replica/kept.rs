@@ -217,6 +217,12 @@ pub(super) fn remove(volume: &Volume) -> Result<(), Errno> {
     }
 }
 
+/// Is the object there?
+pub(super) fn holds(volume: &Volume, local: FileId) -> Result<bool, Errno> {
+    let kept = open(volume)?;
+    Ok(file_id_at(&volume.root, kept.as_fd(), &name_of(local))? == Some(local))
+}
+
 /// Names in a directory.
 pub(super) fn names_in(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
     Ok(entries_of(dir)?.into_iter().map(|(name, _)| name).collect())

@@ -196,6 +196,7 @@ impl Replica {
                 .map_err(|errno| self.failed_in("stat", dir, name, errno))?;
             let last = stat.st_nlink <= 1;
             if last && (self.replaying || self.scan.is_some() || !self.doubts.is_empty()) {
+                self.note_leaving(dir, name, &stat)?;
                 self.hold(file)?;
             } else if last {
                 // It lives on outside of the set.

@@ -269,7 +269,7 @@ impl Replica {
         let Some(volume) = self.ground.volumes.get(removed.dir.volume as usize) else { return Ok(false) };
         let Some(fd) = open_by_id(&volume.root, removed.dir, DIR).map_err(failed())? else { return Ok(false) };
         let dir = Dir { id: self.map.id_of(removed.dir), local: removed.dir, fd: fd.into() };
-        if self.lookup(&dir, &removed.name)?.is_some() {
+        if self.lookup(&dir, &removed.name)?.is_some() || removed.last && !self.is_nameless(removed.local)? {
             return Ok(false);
         }
         self.before_name(&dir, &removed.name)?;
@@ -283,6 +283,14 @@ impl Replica {
         self.know_again(removed.local, &dir)?;
         self.stated(&dir, &removed.name);
         Ok(true)
+    }
+
+    /// Is the object among what is kept or held? Else it has got another name since, or is gone.
+    fn is_nameless(&mut self, local: FileId) -> Result<bool, ApplyError> {
+        let held = self.map.id_of(local).is_some_and(|file| self.held.contains(&file));
+        let volume = &self.ground.volumes[local.volume as usize];
+        let kept = super::kept::holds(volume, local).map_err(DiskError::at("look for", local))?;
+        Ok(held || kept || super::holding::holds(volume, local).map_err(DiskError::at("look for", local))?)
     }
 
     /// The object is the source's file again, if it was one.
@@ -307,6 +315,16 @@ impl Replica {
         {
             let mode = rustix::fs::fstat(&fd).map_err(failed())?.st_mode;
             self.map.insert(Slot::new(file, local, mode));
+        }
+        Ok(())
+    }
+
+    /// The object is about to leave the name for the holding directory, where it will be removed.
+    pub(super) fn note_leaving(&mut self, dir: &Dir, name: &CStr, stat: &Stat) -> Result<(), ApplyError> {
+        if self.trash.is_on()
+            && let Some(local) = self.lookup(dir, name)?
+        {
+            self.note_removed(dir, name, local, stat);
         }
         Ok(())
     }
@@ -384,4 +402,70 @@ fn checksum(raw: &Raw, name: &[u8]) -> u32 {
     crc.update(&raw.as_bytes()[8..]);
     crc.update(name);
     crc.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn removed(sequence: u64) -> Removed {
+        let file = |ino| FileId { ino, generation: 7, volume: 1 };
+        let at = Position { epoch: 1, incarnation: 2, sequence };
+        let (dir, local, name) = (file(3), file(sequence), CString::new("name").unwrap());
+        Removed { at, time: sequence * 1_000_000_000, dir, local, bytes: 4096, last: sequence % 2 == 1, name }
+    }
+
+    fn open(dir: &Path) -> Trash {
+        let mut trash = Trash::open(dir).unwrap();
+        trash.limits = TrashLimits { seconds_max: 100, objects_max: 10, bytes_max: 1 << 20 };
+        trash
+    }
+
+    #[test]
+    fn the_format_is_as_drawn_and_what_is_torn_ends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut trash = open(dir.path());
+        (5..8).for_each(|sequence| trash.add(removed(sequence)).unwrap());
+        let bytes = std::fs::read(dir.path().join(NAME)).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, include_str!("../../tests/golden/removed.hex").trim());
+        for len in 0..bytes.len() {
+            std::fs::write(dir.path().join(NAME), &bytes[..len]).unwrap();
+            let found: Vec<_> = open(dir.path()).entries.into();
+            let whole = len.saturating_sub(HEADER_BYTES as usize) / (size_of::<Raw>() + 4);
+            assert_eq!(found, (5..5 + whole as u64).map(removed).collect::<Vec<_>>(), "cut at {len}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_expire_by_age_number_and_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut trash = open(dir.path());
+        (1..=12).for_each(|sequence| trash.add(removed(sequence)).unwrap());
+        let gone = |trash: &mut Trash, now: u64| {
+            std::iter::from_fn(|| trash.expired(now * 1_000_000_000))
+                .map(|removed| removed.at.sequence)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(gone(&mut trash, 12), [1, 2]);
+        assert_eq!(gone(&mut trash, 105), [3, 4]);
+        trash.limits.bytes_max = 4096 * 2;
+        assert_eq!(gone(&mut trash, 105), [5, 6, 7]);
+        assert_eq!((trash.bytes, trash.kept.len()), (8192, 2));
+    }
+
+    #[test]
+    fn what_came_after_a_position_is_taken_newest_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = |since: Position| {
+            let mut trash = open(dir.path());
+            (1..=5).for_each(|sequence| trash.note(removed(sequence)));
+            let other = Position { epoch: 1, incarnation: 9, sequence: 2 };
+            trash.note(Removed { at: other, ..removed(20) });
+            trash.take_since(since).iter().map(|removed| removed.at.sequence).collect::<Vec<_>>()
+        };
+        assert_eq!(taken(Position { epoch: 1, incarnation: 2, sequence: 3 }), [2, 5, 4]);
+        assert_eq!(taken(Position { epoch: 1, incarnation: 9, sequence: 1 }), [2]);
+        assert_eq!(taken(Position { epoch: 1, incarnation: 9, sequence: 2 }), Vec::<u64>::new());
+    }
 }

@@ -124,11 +124,10 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Makes an empty log, which counts once it has [`begun`](Log::begin).
-    pub(super) fn create(dir: &Path, point: Position) -> io::Result<Log> {
+    /// Makes an empty log with a `salt` that no earlier one had; it counts once it has [begun](Log::begin).
+    pub(super) fn create(dir: &Path, point: Position, salt: u64) -> io::Result<Log> {
         let path = dir.join(NEW_NAME);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
-        let salt = super::super::now();
         let Position { epoch, incarnation, sequence } = point;
         let mut header =
             Header { magic: MAGIC, version: VERSION, zeros: [0; 2], crc: 0, salt, epoch, incarnation, sequence };

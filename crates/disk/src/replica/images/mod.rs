@@ -11,6 +11,8 @@ mod log;
 mod ranges;
 mod roll_back;
 mod save;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -22,7 +24,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::ground::Ground;
 use super::map_file::MapFile;
-use super::{ApplyError, OpenError, Replica};
+use super::{ApplyError, Class, OpenError, Replica};
 use crate::DiskError;
 use log::{Kind, Log, LogError, Undo};
 use ranges::Ranges;
@@ -49,6 +51,8 @@ pub(super) struct Images {
     bytes_max: u64,
     /// Planted for tests: the log is not synced before the change.
     late: bool,
+    /// For tests: rolling back fails after so many changes.
+    steps: u64,
 }
 
 /// What is in the log.
@@ -80,7 +84,7 @@ impl From<Errno> for Unsaved {
 
 impl Images {
     fn new(log: Log, known: Known, bytes_max: u64) -> Images {
-        Images { log, known, unsynced: false, bytes_max, late: false }
+        Images { log, known, unsynced: false, bytes_max, late: false, steps: u64::MAX }
     }
 
     pub(super) fn set_limit(&mut self, bytes_max: u64) {
@@ -144,7 +148,7 @@ impl Known {
 
 impl Replica {
     /// Keeps, from now on, what is needed to bring back the state of now: everything up to `point` has been applied, in
-    /// no scan and no replay. Begins with a checkpoint. Where images are kept already, they stay. Returns their point.
+    /// no scan and no replay, and no checkpoint is under way. Begins with a checkpoint. Where images are kept already, they stay. Returns their point.
     ///
     /// # Errors
     /// [`ApplyError::NoRoom`], [`ApplyError::Amid`], or what the kernel said: then none are kept.
@@ -156,24 +160,33 @@ impl Replica {
         if scans || self.replaying || !self.deferred.is_empty() {
             return Err(ApplyError::Amid { what: "keep images", amid: "a scan or replay" });
         }
-        self.checkpoint(point)?;
+        let begun = self.begin_images(point);
+        if begun.is_err() {
+            MapFile::unkeep(&self.state_dir)?;
+        }
+        self.images = Some(begun?);
+        Ok(point)
+    }
+
+    fn begin_images(&mut self, point: Position) -> Result<Images, ApplyError> {
         let dir = self.state_dir.clone();
-        MapFile::keep(&dir)?;
+        let no_room = |error: ApplyError| match error.class() {
+            Some(Class::NoSpace | Class::Quota) => ApplyError::NoRoom { path: dir.clone(), why: error.to_string() },
+            _ => error,
+        };
+        let failed = |error: io::Error| no_room(DiskError::new("begin an undo log in", dir.display(), error).into());
+        self.checkpoint(point).map_err(no_room)?;
+        MapFile::keep(&dir).map_err(|error| no_room(error.into()))?;
         // The next checkpoint writes a file of its own: this one is kept.
         self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner).broken = true;
-        let failed = |error: io::Error| match is_full(&error) {
-            true => ApplyError::NoRoom { path: dir.clone(), why: error.to_string() },
-            false => DiskError::new("begin an undo log in", dir.display(), error).into(),
-        };
-        let log = Log::create(&dir, point).map_err(failed)?;
+        let log = Log::create(&dir, point, super::now()).map_err(failed)?;
         let mut images = Images::new(log, Known::default(), self.policy.images_bytes_max);
         if let Err(unsaved) = images.save_held(&self.ground) {
             return Err(images.explain(unsaved));
         }
         images.log.begin(&dir).map_err(failed)?;
         images.unsynced = false;
-        self.images = Some(images);
-        Ok(point)
+        Ok(images)
     }
 
     /// What is kept; also after [`Replica::open`].
@@ -214,7 +227,7 @@ impl Replica {
         let Some(mut images) = self.images.take() else { return Err(ApplyError::NoImages) };
         // Whatever is pending is void.
         self.handles = Default::default();
-        let done = roll_back::roll_back(&self.ground, &self.state_dir, &mut images.log);
+        let done = roll_back::roll_back(&self.ground, &self.state_dir, &mut images.log, images.steps);
         if let Err(error) = done {
             self.images = Some(images);
             return Err(error);
@@ -223,6 +236,12 @@ impl Replica {
         self.reload()?;
         self.tidy_again();
         Ok(self.applied)
+    }
+
+    /// For tests: the next [`Replica::roll_back`] fails after that many changes.
+    #[cfg(feature = "testing")]
+    pub fn interrupt_roll_back(&mut self, steps: u64) {
+        self.images.iter_mut().for_each(|images| images.steps = steps);
     }
 
     /// Planted for tests: undo records are no longer durable before what they undo.
@@ -237,7 +256,10 @@ pub(super) fn open(ground: &Ground, state_dir: &Path) -> Result<Option<Images>, 
     let mut known = Known::default();
     let log = match Log::open(state_dir, &mut |undo| known.note(undo)) {
         Ok(Some(log)) => log,
-        Ok(None) => return Ok(None),
+        Ok(None) => {
+            MapFile::unkeep(state_dir)?;
+            return Ok(None);
+        }
         Err(LogError::Io(error)) => return Err(DiskError::new("open", state_dir.join("undo").display(), error).into()),
         Err(LogError::Version(version)) => {
             return Err(OpenError::Version { path: state_dir.join("undo"), version, known: log::VERSION });
@@ -250,7 +272,7 @@ pub(super) fn open(ground: &Ground, state_dir: &Path) -> Result<Option<Images>, 
     if !images.known.rolling {
         return Ok(Some(images));
     }
-    let done = roll_back::roll_back(ground, state_dir, &mut images.log);
+    let done = roll_back::roll_back(ground, state_dir, &mut images.log, u64::MAX);
     done.map_err(|error| OpenError::RollBack(Box::new(error)))?;
     Ok(None)
 }

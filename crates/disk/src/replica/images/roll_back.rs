@@ -1,6 +1,7 @@
 //! Bringing back the state at the point: names, content, attributes, then the map. Each step looks at what is there, so
 //! all of it can begin anew at any moment.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -53,13 +54,15 @@ impl Point {
 }
 
 /// Does all of it; afterwards the log is gone and the map is that of the point.
-pub(super) fn roll_back(ground: &Ground, state_dir: &Path, log: &mut Log) -> Result<(), ApplyError> {
+///
+/// `steps`: after so many changes it fails, for tests.
+pub(super) fn roll_back(ground: &Ground, state_dir: &Path, log: &mut Log, steps: u64) -> Result<(), ApplyError> {
     let failed = || DiskError::at("read", log_path(state_dir));
     log.append(&Undo { kind: Kind::Rolling, file: FileId::NONE, a: 0, b: 0, payload: &[] }).map_err(failed())?;
     log.sync().map_err(failed())?;
     let mut point = Point::default();
     log.read_again(&mut |undo| point.note(undo)).map_err(failed())?;
-    let back = Back { ground, point };
+    let back = Back { ground, point, steps: Cell::new(steps) };
     back.unlock_all().map_err(DiskError::at("unlock", "the replica"))?;
     back.names().map_err(DiskError::at("bring back the names of", "the replica"))?;
     back.content(log)?;
@@ -78,9 +81,16 @@ fn log_path(state_dir: &Path) -> String {
 struct Back<'a> {
     ground: &'a Ground,
     point: Point,
+    steps: Cell<u64>,
 }
 
 impl Back<'_> {
+    fn step(&self) -> Result<(), Errno> {
+        let left = self.steps.get().checked_sub(1).ok_or(Errno::INTR)?;
+        self.steps.set(left);
+        Ok(())
+    }
+
     fn root(&self, local: FileId) -> Result<&Root, Errno> {
         Ok(&self.ground.volumes.get(local.volume as usize).ok_or(Errno::NODEV)?.root)
     }
@@ -89,6 +99,7 @@ impl Back<'_> {
     fn unlock_all(&self) -> Result<(), Errno> {
         let dirs = self.point.names.keys().copied();
         for local in self.point.objects.iter().map(|(local, ..)| *local).chain(dirs) {
+            self.step()?;
             unlock_object(self.root(local)?, local)?;
         }
         Ok(())
@@ -145,6 +156,7 @@ impl Back<'_> {
     }
 
     fn put_away(&self, volume: usize, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+        self.step()?;
         let volume = &self.ground.volumes[volume];
         let kept = kept::open(volume)?;
         let mut unlocked = false;
@@ -170,6 +182,7 @@ impl Back<'_> {
         for (name, wanted) in names {
             let Some(local) = *wanted else { continue };
             if file_id_at(root, fd.as_fd(), name)?.is_none() {
+                self.step()?;
                 give_name(root, local, fd.as_fd(), name)?;
             }
         }
@@ -183,6 +196,7 @@ impl Back<'_> {
             let Some(fd) = open_for_content(root, *local).map_err(failed())? else { continue };
             let now = rustix::fs::fstat(&fd).map_err(failed())?.st_size as u64;
             if now != attr.size {
+                self.step().map_err(failed())?;
                 rustix::fs::ftruncate(&fd, attr.size).map_err(failed())?;
             }
         }
@@ -198,6 +212,7 @@ impl Back<'_> {
     }
 
     fn data(&self, undo: &Undo<'_>, open: &mut Option<(FileId, Option<OwnedFd>)>) -> Result<(), Errno> {
+        self.step()?;
         if open.as_ref().is_none_or(|(local, _)| *local != undo.file) {
             *open = Some((undo.file, open_for_content(self.root(undo.file)?, undo.file)?));
         }
@@ -210,6 +225,10 @@ impl Back<'_> {
 
     fn attributes(&self) -> Result<(), Errno> {
         for (local, attr, extras) in &self.point.objects {
+            if self.ground.roots.iter().any(|root| root.borrowed && root.local == *local) {
+                continue;
+            }
+            self.step()?;
             let Some((fd, path_only)) = open_object(self.root(*local)?, *local)? else { continue };
             unlock(fd.as_fd()).or_else(|errno| if path_only { Ok(None) } else { Err(errno) })?;
             set_attributes(Target { fd: fd.as_fd(), path_only }, attr, extras)?;
