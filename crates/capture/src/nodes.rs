@@ -229,6 +229,11 @@ impl Nodes {
         Ok(NodeRef { node, index, file: node.file(root.volume) })
     }
 
+    /// The kernel's id of a node.
+    pub fn id(&self, at: &NodeRef<'_>) -> u64 {
+        id_of(at.node, at.index)
+    }
+
     /// The node of a file, if the kernel knows it.
     pub fn find(&self, root: &Root, file: FileId) -> Option<NodeRef<'_>> {
         let index = self.lock_index().find(self, root.index, file)?;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
+use crate::bypass::{self, Bypass};
 use crate::control::{self, Answer, Hello, Request};
 use crate::fuse::{abi, device};
 use crate::nodes::{self, Nodes};
@@ -63,11 +64,16 @@ pub fn serve(spec: MountSpec) -> Result<(), ServeError> {
     let listener = control::listen(&spec.socket).map_err(ServeError::system(format!("{}", spec.socket.display())))?;
     let memory = |error: rustix::io::Errno| ServeError::system("shared memory")(error);
     let (ring_memory, ring) = Ring::create(spec.ring_bytes, new_incarnation()).map_err(memory)?;
-    let state = sys::shared_memory(c"stead-state", nodes::BYTES + slots::BYTES).map_err(memory)?;
+    let state = sys::shared_memory(c"stead-state", nodes::BYTES + slots::BYTES + bypass::BYTES).map_err(memory)?;
     let signals = sys::signal_fd(&[libc::SIGTERM, libc::SIGINT, libc::SIGCHLD]).map_err(memory)?;
     let highest = fds_max as i32 - 1;
     if sys::dup_onto(state.as_raw_fd(), highest).is_ok() {
         sys::close(highest); // the table has grown, and never has to again while requests wait
+    }
+    let beneath: Vec<RawFd> = mounts.beneath().map(|fd| fd.as_raw_fd()).collect();
+    let reports = sys::report_changes(&beneath);
+    if let Err(error) = &reports {
+        eprintln!("stead capture: changes beneath the mount cannot be watched for: {error}");
     }
     mounts.mount(spec.order)?;
     let mut supervisor = Supervisor {
@@ -77,6 +83,7 @@ pub fn serve(spec: MountSpec) -> Result<(), ServeError> {
         listener,
         signals,
         state,
+        reports: reports.ok(),
         ring_memory,
         ring,
         fds_max,
@@ -106,6 +113,7 @@ struct Supervisor {
     listener: OwnedFd,
     signals: OwnedFd,
     state: OwnedFd,
+    reports: Option<OwnedFd>,
     ring_memory: OwnedFd,
     ring: Ring,
     fds_max: usize,
@@ -231,7 +239,12 @@ impl Supervisor {
         let slots = Slots::new(Shared::map(memory, nodes::BYTES, slots::BYTES)?);
         let ring = Ring::open(self.ring_memory.as_raw_fd()).map_err(io::Error::other)?;
         let nodes = Nodes::new(table, self.mounts.roots(), self.fds_max);
-        let server = Server::new(nodes, ring, slots, self.order, self.restarts);
+        let bypass = self.bypass()?;
+        if self.reports.is_some() {
+            bypass.set_watched();
+        }
+        let mut server = Server::new(nodes, ring, slots, bypass, self.order, self.restarts);
+        server.reports = self.reports.as_ref().map(AsRawFd::as_raw_fd);
         if self.restarts > 0 {
             self.close_strays(&server.nodes);
             for root in server.nodes.roots() {
@@ -242,11 +255,16 @@ impl Supervisor {
         Ok(())
     }
 
+    fn bypass(&self) -> sys::Result<Bypass> {
+        Ok(Bypass::new(Shared::map(self.state.as_raw_fd(), nodes::BYTES + slots::BYTES, bypass::BYTES)?))
+    }
+
     /// Closes descriptors that a dead server had opened and nobody knows any more.
     fn close_strays(&self, nodes: &Nodes) {
         let mut known: HashSet<RawFd> = self.mounts.fds().collect();
         known.extend([0, 1, 2]);
         known.extend([&self.listener, &self.signals, &self.state, &self.ring_memory].map(AsRawFd::as_raw_fd));
+        known.extend(self.reports.as_ref().map(AsRawFd::as_raw_fd));
         known.extend(self.clients.iter().chain(self.flushes.values()).map(AsRawFd::as_raw_fd));
         let Ok(list) = sys::open_at(libc::AT_FDCWD, c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY, 0) else {
             return;
@@ -345,7 +363,12 @@ impl Supervisor {
 
     fn status(&self) -> DriverStatus {
         let table = Shared::map(self.state.as_raw_fd(), 0, 4096);
+        let bypass = self.bypass().ok();
+        let (bypassed, bypassed_files) = bypass.as_ref().map(Bypass::seen).unwrap_or_default();
         DriverStatus {
+            bypassed,
+            bypassed_files,
+            watches_beneath: bypass.is_some_and(|bypass| bypass.is_watched()),
             alive: true,
             pid: std::process::id(),
             server_pid: self.server as u32,

@@ -101,20 +101,28 @@ fn run(order: Order, shared: bool) {
     let data: Vec<u8> = (0..50_000_u32).map(|n| (n * 7 + n / 251) as u8).collect();
     std::thread::scope(|scope| {
         for id in 0..4_u64 {
-            let (root, data) = (rig.ours().join(if shared { 0 } else { id }.to_string()), &data);
+            let name = if shared { 0 } else { id }.to_string();
+            let (root, bare, data) = (rig.ours().join(&name), rig.bare().join(&name), &data);
             scope.spawn(move || {
-                let _ = std::fs::create_dir(&root);
-                let mut dice = Dice(seed.wrapping_mul(id * 2 + 3) | 1);
-                for _ in 0..100 {
-                    let _ = dice.roll(2); // close seeds part slowly
+                let work = |root: &Path| {
+                    let _ = std::fs::create_dir(root);
+                    let mut dice = Dice(seed.wrapping_mul(id * 2 + 3) | 1);
+                    for _ in 0..100 {
+                        let _ = dice.roll(2); // close seeds part slowly
+                    }
+                    (0..1500).filter(|_| act(&mut dice, root, data).is_some()).count()
+                };
+                let done = work(&root);
+                assert!(done > 50, "only {done} operations did something");
+                if !shared {
+                    assert_eq!(done, work(&bare), "SEED={seed}: as many as on a bare directory");
                 }
-                let done = (0..1500).filter(|_| act(&mut dice, &root, data).is_some()).count();
-                assert!(done > 200, "only {done} operations did something");
             });
         }
     });
     let status = rig.capture().status();
     assert_eq!(status.dropped_records, 0, "the ring is too small for this test");
+    assert_eq!((status.bypassed, status.watches_beneath), (0, true), "our own work is not taken for somebody else's");
     rig.assert_replica(&format!("SEED={seed}"));
 }
 

@@ -32,7 +32,7 @@ impl<'s> Worker<'s, '_> {
         let got = rustix::fs::statx(sys::fd(pin.fd), c"", AtFlags::EMPTY_PATH, mask)?;
         let time = |t: rustix::fs::StatxTimestamp| SxTime { sec: t.tv_sec, nsec: t.tv_nsec, reserved: 0 };
         self.reply.put(&StatxOut {
-            attr_valid: FOREVER_S,
+            attr_valid: if got.stx_nlink > 1 && node.is_regular() { 0 } else { FOREVER_S },
             stat: WireStatx {
                 mask: got.stx_mask,
                 blksize: got.stx_blksize,

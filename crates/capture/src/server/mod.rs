@@ -11,6 +11,7 @@
 //! refuse a write at the write, not at the open.
 
 mod attrs;
+mod beneath;
 mod data;
 mod dirs;
 mod dispatch;
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 use stead_model::{AttrMask, Kind, Record};
 
 use crate::Order;
+use crate::bypass::Bypass;
 use crate::nodes::{Access, Nodes, flag};
 use crate::ring::{FLIGHTS, Flight, Ring};
 use crate::root::Root;
@@ -45,6 +47,8 @@ const RECENTLY_READ_MAX: usize = 4096;
 const ATIME_TICK: Duration = Duration::from_secs(1);
 /// Flight of the ticker; the threads have those before it.
 const TICKER: usize = FLIGHTS - 1;
+/// Flight of who watches beneath the mount.
+const BENEATH: usize = FLIGHTS - 2;
 /// How soon it is noticed that a thread is stuck in an operation.
 const STUCK_TICK: Duration = Duration::from_millis(1);
 
@@ -53,6 +57,9 @@ pub struct Server {
     pub nodes: Nodes,
     pub ring: Ring,
     pub slots: Slots,
+    pub bypass: Bypass,
+    /// Where the kernel reports what is changed beneath.
+    pub reports: Option<RawFd>,
     order: Order,
     /// Threads started so far.
     threads: AtomicUsize,
@@ -69,7 +76,8 @@ pub struct Server {
 
 impl Server {
     /// A server over state that is new, or was left by dead ones; `deaths` counts those.
-    pub fn new(nodes: Nodes, ring: Ring, slots: Slots, order: Order, deaths: u32) -> Server {
+    pub fn new(nodes: Nodes, ring: Ring, slots: Slots, bypass: Bypass, order: Order, deaths: u32) -> Server {
+        bypass.add_own(std::process::id());
         if deaths > 0 {
             slots.take_over(&ring, deaths.into());
         }
@@ -78,6 +86,8 @@ impl Server {
             nodes,
             ring,
             slots,
+            bypass,
+            reports: None,
             order,
             threads: AtomicUsize::new(0),
             deaths,
@@ -95,6 +105,7 @@ impl Server {
         std::thread::scope(|scope| {
             let ticker = scope.spawn(|| self.tick(scope));
             let _ = self.ticker.set(ticker.thread().clone());
+            scope.spawn(|| self.watch_beneath());
             if let Some(sync) = self.ring.sync() {
                 scope.spawn(|| self.hold.run(sync, || self.stopping.load(Relaxed)));
             }
@@ -110,7 +121,7 @@ impl Server {
     fn start_worker<'s>(&'s self, scope: &'s Scope<'s, '_>, root: &'s Root) {
         let Some(desk) = self.gates[root.index as usize].new_desk() else { return };
         let index = self.threads.fetch_add(1, Relaxed);
-        if index >= TICKER {
+        if index >= BENEATH {
             return self.gates[root.index as usize].leave();
         }
         scope.spawn(move || {
@@ -123,6 +134,10 @@ impl Server {
                 }
             }
         });
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
     }
 
     // --- the ticker
@@ -194,7 +209,7 @@ impl Server {
         let Ok(stat) = stat(pin.fd) else { return };
         let age = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec - stat.st_atime;
         // Only where reading moved it just now: most reads leave it alone (relatime).
-        if stat.st_ino == node.file.ino && age <= 2 * ATIME_TICK.as_secs() as i64 + 1 {
+        if stat.st_ino == node.file.ino && age <= 10 * ATIME_TICK.as_secs() as i64 {
             let attr = reply::attr_of(&stat);
             let record = Record { c: AttrMask::ATIME.0, attr, ..Record::new(Kind::SetAttr, node.file) };
             self.ring.put(flight, &record);

@@ -7,7 +7,7 @@ use zerocopy::{Immutable, IntoBytes};
 use crate::fuse::abi::{self, AttrOut, EntryOut, WireAttr};
 use crate::ring::time;
 
-/// How long the kernel may trust what it was told: all changes go through us.
+/// How long the kernel may trust what it was told: changes go through us, and others are watched for.
 pub const FOREVER_S: u64 = 1 << 40;
 
 /// An answer under construction: a small part, then perhaps data. Its memory is used again for the next one.
@@ -39,7 +39,7 @@ impl Reply {
 
     /// Adds attributes.
     pub fn put_attr(&mut self, stat: &Stat) {
-        self.put(&AttrOut { attr_valid: FOREVER_S, attr: wire_attr(stat), ..AttrOut::default() });
+        self.put(&AttrOut { attr_valid: attr_valid_s(stat), attr: wire_attr(stat), ..AttrOut::default() });
     }
 
     /// Adds an entry.
@@ -48,13 +48,19 @@ impl Reply {
     }
 }
 
+/// How long the kernel may trust the attributes of a file. One that has several links may be changed through a link
+/// outside of the set.
+pub fn attr_valid_s(stat: &Stat) -> u64 {
+    if stat.st_nlink > 1 && stat.st_mode & libc::S_IFMT == libc::S_IFREG { 0 } else { FOREVER_S }
+}
+
 /// An entry as the kernel wants it.
 pub fn entry(id: u64, generation: u32, stat: &Stat) -> EntryOut {
     EntryOut {
         nodeid: id,
         generation: generation.into(),
         entry_valid: FOREVER_S,
-        attr_valid: FOREVER_S,
+        attr_valid: attr_valid_s(stat),
         attr: wire_attr(stat),
         ..EntryOut::default()
     }
