@@ -20,6 +20,8 @@ pub struct MountSpec {
     pub socket: PathBuf,
     /// File that messages are appended to; none: they are dropped once serving.
     pub log: Option<PathBuf>,
+    /// The process with which it ends, however that ends; none: it outlives the one that started it.
+    pub parent: Option<u32>,
 }
 
 /// Arguments that do not make a [`MountSpec`].
@@ -34,7 +36,7 @@ impl MountSpec {
     /// A spec of one set with the usual order and ring.
     pub fn new(set: &str, roots: Vec<PathBuf>, socket: PathBuf) -> MountSpec {
         let ring_bytes = Self::RING_BYTES_DEFAULT;
-        MountSpec { set: set.into(), roots, order: Order::Strict, ring_bytes, socket, log: None }
+        MountSpec { set: set.into(), roots, order: Order::Strict, ring_bytes, socket, log: None, parent: None }
     }
 
     /// As arguments that [`MountSpec::from_args`] understands.
@@ -45,6 +47,9 @@ impl MountSpec {
         args.extend(["--socket".into(), self.socket.clone().into()]);
         if let Some(log) = &self.log {
             args.extend(["--log".into(), log.into()]);
+        }
+        if let Some(parent) = self.parent {
+            args.extend(["--parent".into(), parent.to_string().into()]);
         }
         args.extend(self.roots.iter().map(OsString::from));
         args
@@ -73,6 +78,10 @@ impl MountSpec {
                 }
                 "--socket" => spec.socket = value.into(),
                 "--log" => spec.log = Some(value.into()),
+                "--parent" => {
+                    let parent = text()?.parse().map_err(|_| BadSpec(format!("{option} needs a number")));
+                    spec.parent = Some(parent?);
+                }
                 _ => return Err(BadSpec(format!("{option} is not an option of capture"))),
             }
         }
@@ -92,6 +101,7 @@ mod tests {
         let mut spec = MountSpec::new("notes", vec!["/srv/a b".into(), "/srv/c".into()], "/run/x.sock".into());
         spec.order = Order::Flush;
         spec.log = Some("/var/log/x".into());
+        spec.parent = Some(77);
         assert_eq!(MountSpec::from_args(spec.to_args()).unwrap(), spec);
     }
 

@@ -44,6 +44,8 @@ pub enum Command {
     Wait(commands::wait::Args),
     /// Show every connection: what it does and how far behind its replica is
     Status(commands::status::Args),
+    /// Measure how much changes in directories and files, and which line would carry it; needs no other node
+    Estimate(commands::estimate::Args),
     /// Compare everything and send what differs
     Mirror(SetArg),
     /// Compare replicas with their source while both are in use; exit code 3 where they differ

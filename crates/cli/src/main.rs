@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Unprotect(args) => unprotect::run(&state, args),
         Command::Wait(args) => wait::run(&state, args),
         Command::Status(args) => status::run(&state, args),
+        Command::Estimate(args) => estimate::run(args),
         Command::Mirror(args) => mirror::run(&state, args),
         Command::Verify(args) => verify::run(&state, args),
         Command::Pause(args) => pause::pause(&state, args),

@@ -18,6 +18,7 @@ mod planted;
 pub mod read;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+pub mod sizing;
 pub mod source;
 pub mod sync;
 pub mod target;

@@ -5,6 +5,7 @@ pub mod barrier;
 pub mod capture;
 pub mod completions;
 pub mod daemon;
+pub mod estimate;
 pub mod invite;
 pub mod join;
 pub mod limit;

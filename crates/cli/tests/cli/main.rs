@@ -2,6 +2,7 @@
 
 mod care;
 mod daemon;
+mod estimate;
 mod grounds;
 mod lines;
 mod nodes;
