@@ -58,7 +58,10 @@ fn drain(
 ) -> Result<(), stead_capture::CaptureError> {
     let keep_free = capture.status().ring_bytes / KEEP_FREE;
     while !ended(stopped) {
-        capture.wait(IDLE);
+        if !capture.wait(IDLE) && !capture.status().alive {
+            tracing::error!("its capture process is dead");
+            return Ok(());
+        }
         let now = wall_clock().0;
         let mut records = Vec::new();
         let captured = capture.drain(&mut records, BYTES_MAX)?;
