@@ -8,7 +8,7 @@ use stead_tests::rng::Rng;
 #[test]
 fn nothing_is_lost_whatever_breaks() {
     let seconds = std::env::var("STEAD_FAULT_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
-    let report = faults::run(&Options {
+    let report = faults::break_things(&Options {
         seed: Rng::seed(),
         duration: Duration::from_secs(seconds),
         kinds: Kind::chosen().unwrap(),

@@ -9,12 +9,13 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
-use crate::command::text;
+use crate::command::{run, text};
 use crate::compare::Compare;
 use crate::host::Traffic;
 use crate::rng::Rng;
@@ -60,7 +61,7 @@ struct Driver {
 ///
 /// # Errors
 /// Names what did not hold, with the seed.
-pub fn run(options: &Options) -> Result<Report> {
+pub fn break_things(options: &Options) -> Result<Report> {
     println!("seed {}", options.seed);
     let mut driver = Driver::start(options)?;
     let ended = driver.inject(options).and_then(|()| driver.calm());
@@ -201,11 +202,18 @@ impl Driver {
         Ok(true)
     }
 
-    /// Says the target, without asking the source, that its replica is an image of one instant?
+    /// Says the target, without asking the source, that its replica is an image of one instant as it lies there?
     fn is_image(&self) -> bool {
         let lyon = &self.world.site.lyon;
-        lyon.pid() != 0
-            && lyon.connection(&self.world.set.set).is_ok_and(|connection| !connection["consistent_at"].is_null())
+        let connection = || lyon.connection(&self.world.set.set);
+        lyon.pid() != 0 && connection().is_ok_and(|found| !found["consistent_at"].is_null()) && !self.is_ahead()
+    }
+
+    /// Would the replica have to be brought back to its image first? Then there is a log of how.
+    fn is_ahead(&self) -> bool {
+        let mut find = Command::new("find");
+        find.arg(self.world.site.lyon.state()).args(["-name", "undo", "-type", "f"]);
+        run(&mut find).is_ok_and(|found| !found.is_empty())
     }
 
     fn conclude(mut self) -> Result<Report> {

@@ -17,9 +17,10 @@ const USAGE: &str = "usage: cargo xtask CHORE
   demo                 the main job on this one machine: two nodes, a database under load, paris killed
   test                 everything that CI runs: format, lints, all tests
   bench [ROW…]         Stead beside its peers, as ratios; writes docs/reference/benchmarks.md
-        --full         the million-file row with a million files, more repetitions
-        --files N      that many files in the memory row
+        --only ROW, --skip ROW   just that row, or all others; may be repeated
         --list         names of the rows
+        --full         a million files where many are needed, an hour of load, more repetitions
+        --files N, --minutes N, --rounds N   that many
   soak [WHAT…]         longer runs: faults, sim, fuzz, crash, random; --minutes N for each (10), --seed S
   docs [--check]       man pages and completions from the binary into docs/reference";
 

@@ -52,7 +52,7 @@ fn break_things(limit: Duration, mut seed: u64) -> Result<()> {
             with_cluster: true,
             program: std::env::current_exe()?,
         };
-        let ended = faults::run(&options);
+        let ended = faults::break_things(&options);
         if ended.is_err() {
             all.print();
         }

@@ -74,6 +74,16 @@ fn cached_read(dir: &Path) -> Result<f64> {
     timed(50_000, |n| Ok(file.read_exact_at(&mut bytes, u64::from(n * 37 % 1_024) * 4096)?))
 }
 
+/// A commit of SQLite: what is compared with a synchronous one.
+pub fn commit(dir: &Path) -> Result<f64> {
+    sqlite(dir)
+}
+
+/// A write that is flushed.
+pub fn flush(dir: &Path) -> Result<f64> {
+    write_sync(dir)
+}
+
 fn sqlite(dir: &Path) -> Result<f64> {
     let db = Connection::open(dir.join("db"))?;
     let _: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;

@@ -1,17 +1,23 @@
 //! `cargo xtask bench`: Stead beside its peers on the same work in one run, as ratios.
 
 mod application;
+mod killed;
 mod lag;
 mod memory;
 mod micro;
 mod mirror;
 mod pair;
 mod peers;
+mod reconnect;
+mod restart;
+mod several;
+mod slow;
 mod sustained;
+mod synchronous;
 mod table;
 mod wire;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use stead_tests::apt;
 
 use crate::build;
@@ -38,8 +44,10 @@ const PACKAGES: &[&str] = &[
 pub struct Size {
     /// Repetitions of a long measurement.
     pub rounds: usize,
-    /// Files of the memory row.
+    /// Files of the rows that need many: memory, restart.
     pub files: u64,
+    /// Minutes of load in the memory row.
+    pub minutes: u64,
 }
 
 struct Row {
@@ -58,37 +66,100 @@ const ROWS: &[Row] = &[
     Row { name: "delete", run: lag::delete },
     Row { name: "sustained", run: sustained::run },
     Row { name: "application", run: application::run },
+    Row { name: "reconnect", run: reconnect::run },
+    Row { name: "restart", run: restart::run },
+    Row { name: "slow-line", run: slow::run },
+    Row { name: "killed", run: killed::run },
+    Row { name: "synchronous", run: synchronous::run },
+    Row { name: "three-targets", run: several::run },
     Row { name: "memory", run: memory::run },
 ];
 
+/// What is measured.
+struct Choice {
+    size: Size,
+    /// Rows, by name; empty: all.
+    only: Vec<String>,
+    skip: Vec<String>,
+}
+
+impl Choice {
+    fn takes(&self, row: &Row) -> bool {
+        let names = |rows: &[String]| rows.iter().any(|name| name == row.name);
+        (self.only.is_empty() || names(&self.only)) && !names(&self.skip)
+    }
+
+    fn is_all(&self) -> bool {
+        self.only.is_empty() && self.skip.is_empty()
+    }
+}
+
 /// Measures the chosen rows, or all; prints the table and, for all rows, writes it into the documents.
 pub fn main(args: &[String]) -> Result<()> {
-    let (mut size, mut chosen) = (Size { rounds: 3, files: 100_000 }, Vec::new());
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--full" => size = Size { rounds: 5, files: 1_000_000 },
-            "--files" => size.files = args.next().and_then(|n| n.parse().ok()).unwrap_or(size.files),
-            "--list" => {
-                ROWS.iter().for_each(|row| println!("{}", row.name));
-                return Ok(());
-            }
-            name if ROWS.iter().any(|row| row.name == name) => chosen.push(name.to_string()),
-            name => bail!("no row is called {name}; --list names them"),
-        }
-    }
+    let Some(choice) = read(args)? else {
+        ROWS.iter().for_each(|row| println!("{}", row.name));
+        return Ok(());
+    };
     apt::install("the bench", PACKAGES)?;
     build::use_binary(&build::stead("release")?)?;
     let mut table = Table::new();
-    for row in ROWS.iter().filter(|row| chosen.is_empty() || chosen.iter().any(|name| name == row.name)) {
+    for row in ROWS.iter().filter(|row| choice.takes(row)) {
         println!("--- {}", row.name);
-        match (row.run)(size) {
+        match (row.run)(choice.size) {
             Ok(lines) => lines.into_iter().for_each(|line| table.add(line)),
-            Err(e) => table.fail(row.name, &format!("{e:#}")),
+            Err(e) => table.fail(row.name, &e),
         }
     }
-    if chosen.is_empty() {
-        table.write(&build::root().join("docs/reference/benchmarks.md"), size)?;
+    if choice.is_all() {
+        table.write(&build::root().join("docs/reference/benchmarks.md"), choice.size)?;
     }
     table.conclude()
+}
+
+/// What the arguments ask for; `None`: the names of the rows.
+fn read(args: &[String]) -> Result<Option<Choice>> {
+    let size = Size { rounds: 3, files: 100_000, minutes: 5 };
+    let mut choice = Choice { size, only: Vec::new(), skip: Vec::new() };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--full" => choice.size = Size { rounds: 5, files: 1_000_000, minutes: 60 },
+            "--files" => choice.size.files = value()?.parse().context("--files needs a number")?,
+            "--minutes" => choice.size.minutes = value()?.parse().context("--minutes needs a number")?,
+            "--rounds" => choice.size.rounds = value()?.parse().context("--rounds needs a number")?,
+            "--only" => choice.only.push(row(value()?)?),
+            "--skip" => choice.skip.push(row(value()?)?),
+            "--list" => return Ok(None),
+            name => choice.only.push(row(name)?),
+        }
+    }
+    Ok(Some(choice))
+}
+
+fn row(name: &str) -> Result<String> {
+    if ROWS.iter().any(|row| row.name == name) {
+        return Ok(name.into());
+    }
+    bail!("no row is called {name}; --list names them")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(line: &str) -> Result<Vec<&'static str>> {
+        let args: Vec<String> = line.split_whitespace().map(String::from).collect();
+        let choice = read(&args)?.expect("no list was asked for");
+        Ok(ROWS.iter().filter(|row| choice.takes(row)).map(|row| row.name).collect())
+    }
+
+    #[test]
+    fn rows_are_chosen_and_skipped_by_name() {
+        assert_eq!(chosen("").unwrap().len(), ROWS.len());
+        assert_eq!(chosen("--only reconnect").unwrap(), ["reconnect"]);
+        assert_eq!(chosen("wire --only reconnect").unwrap(), ["wire", "reconnect"]);
+        assert_eq!(chosen("--skip memory --minutes 60").unwrap().len(), ROWS.len() - 1);
+        assert!(chosen("--only recon").is_err() && chosen("--minutes").is_err() && chosen("--files few").is_err());
+    }
 }

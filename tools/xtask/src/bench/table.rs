@@ -25,16 +25,29 @@ pub struct Line {
     pub aim: Option<f64>,
 }
 
+/// Why a row has nothing to measure: this release lacks what it is about.
+#[derive(Debug)]
+pub struct NotAvailable(pub String);
+
+impl std::fmt::Display for NotAvailable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotAvailable {}
+
 /// All lines, and the rows that could not be measured.
 pub struct Table {
     lines: Vec<Line>,
     failed: Vec<(String, String)>,
+    lacking: Vec<(String, String)>,
 }
 
 impl Table {
     /// An empty table.
     pub fn new() -> Table {
-        Table { lines: Vec::new(), failed: Vec::new() }
+        Table { lines: Vec::new(), failed: Vec::new(), lacking: Vec::new() }
     }
 
     /// Adds a line and prints it.
@@ -43,10 +56,16 @@ impl Table {
         self.lines.push(line);
     }
 
-    /// Notes a row that could not be measured.
-    pub fn fail(&mut self, row: &str, why: &str) {
-        println!("{row} could not be measured: {why}");
-        self.failed.push((row.into(), why.into()));
+    /// Notes a row that could not be measured, or has nothing to measure yet.
+    pub fn fail(&mut self, row: &str, e: &anyhow::Error) {
+        let why = format!("{e:#}");
+        if e.is::<NotAvailable>() {
+            println!("{row}: not available: {why}");
+            self.lacking.push((row.into(), why));
+        } else {
+            println!("{row} could not be measured: {why}");
+            self.failed.push((row.into(), why));
+        }
     }
 
     /// Writes the page of the documents.
@@ -60,6 +79,7 @@ impl Table {
         let missed: Vec<&Line> = self.lines.iter().filter(|line| line.is_missed()).collect();
         println!("\n{} of {aims} aims met", aims - missed.len());
         missed.iter().for_each(|line| println!("  missed: {}", line.row()));
+        self.lacking.iter().for_each(|(row, why)| println!("  not available: {row}: {why}"));
         if !self.failed.is_empty() {
             bail!("{} rows could not be measured", self.failed.len());
         }
@@ -71,7 +91,8 @@ impl Table {
         let mut page = String::from("# Benchmarks\n\nWritten by `cargo xtask bench`; do not edit.\n\n");
         writeln!(page, "* Date: {}", date.trim())?;
         writeln!(page, "* Machine: {}", machine::described())?;
-        writeln!(page, "* {} rounds, medians; {} files in the memory row.", size.rounds, size.files)?;
+        let Size { rounds, files, minutes } = size;
+        writeln!(page, "* {rounds} rounds, medians; {files} files and {minutes} minutes of load in the memory row.")?;
         writeln!(page, "* {}", versions())?;
         page.push_str(METHOD);
         page.push_str("\n| work | Stead | others | figure | aim | |\n|---|---|---|---|---|---|\n");
@@ -80,6 +101,9 @@ impl Table {
         }
         for (row, why) in &self.failed {
             writeln!(page, "\n`{row}` could not be measured: {}", why.lines().next().unwrap_or(""))?;
+        }
+        for (row, why) in &self.lacking {
+            writeln!(page, "\n`{row}` is not available: {}", why.lines().next().unwrap_or(""))?;
         }
         Ok(page)
     }
