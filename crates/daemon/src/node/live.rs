@@ -146,6 +146,13 @@ impl Node {
             let remedy = "Nothing was changed; compare with: stead plan show";
             Failure::new("the plan was not applied", e.to_string(), remedy).kind(FailureKind::Usage)
         });
+        let wanted = wanted.and_then(|wanted| {
+            let asked =
+                |c: &&ConnectionPlan| !self.plan.connections.iter().any(|old| old.mode == c.mode && old.set == c.set);
+            let modes = wanted.connections.iter().filter(asked).map(|c| c.mode);
+            modes.into_iter().try_for_each(|mode| protect::source::is_supported(mode, "the plan was not applied"))?;
+            Ok(wanted)
+        });
         let steps = wanted.and_then(|wanted| Ok((apply::steps(&self.plan, &wanted, &self.name)?, wanted)));
         let (steps, wanted) = match steps {
             Ok(steps) => steps,

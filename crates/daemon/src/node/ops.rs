@@ -107,7 +107,10 @@ impl Node {
 
     fn still_waits(&mut self, op: &mut Op, local: &Status, now: Instant) -> bool {
         match op {
-            Op::FirstMirror { set, responder } => first_mirror(set, of_set(local, set), responder),
+            Op::FirstMirror { set, responder } => {
+                let planned = self.plan.connections_of(set).count();
+                first_mirror(set, of_set(local, set), planned, responder)
+            }
             Op::Command { deadline: Some(deadline), what, responder, set, .. } if *deadline <= now => {
                 responder.failed(out_of_time(what, &of_set(local, set)));
                 false
@@ -142,7 +145,7 @@ impl Node {
 }
 
 /// Tells a client of `protect` how the mirror stands; true: it waits on.
-fn first_mirror(set: &SetName, status: Status, responder: &Responder) -> bool {
+fn first_mirror(set: &SetName, status: Status, planned: usize, responder: &Responder) -> bool {
     let stopped = status.connections.iter().find(|c| matches!(c.state, State::Halted | State::RestoreRequired));
     if let Some(connection) = stopped {
         let why = connection.reason.clone().unwrap_or_else(|| connection.state.to_string());
@@ -152,7 +155,7 @@ fn first_mirror(set: &SetName, status: Status, responder: &Responder) -> bool {
         return false;
     }
     let done = |c: &ConnectionStatus| matches!(c.state, State::Replicating | State::Behind | State::Paused);
-    if !status.connections.is_empty() && status.connections.iter().all(done) {
+    if status.connections.len() >= planned.max(1) && status.connections.iter().all(done) {
         responder.done(Answer::Protected { set: set.clone(), status });
         return false;
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use stead_api::Failure;
 use stead_model::plan::{ConnectionPlan, Settings};
-use stead_model::status::{ConnectionStatus, State, Timestamp, VerifyReport, VerifySummary};
+use stead_model::status::{Cause, ConnectionStatus, State, Timestamp, VerifyReport, VerifySummary};
 use stead_model::{NodeName, SetName};
 use tracing::{info, warn};
 
@@ -114,6 +114,9 @@ impl Pulse {
         }
         if let Some(last) = self.reports.get(&status.set) {
             status.details.verified = Some(summary(last));
+        }
+        if status.state == State::Halted && status.details.remedy.is_none() {
+            status.details.remedy = status.details.cause.and_then(|cause| remedy(cause, status));
         }
         let Some((connection, settings)) = plan else { return };
         let now = wall_clock();
@@ -246,6 +249,20 @@ impl Node {
             let planned = self.plan.connections.iter().find(meant);
             self.pulse.describe(status, planned.map(|c| (c, self.plan.settings_of(c))));
         }
+    }
+}
+
+/// What to do about what halted it, where the data path says no more than its kind.
+fn remedy(cause: Cause, status: &ConnectionStatus) -> Option<String> {
+    let (source, target) = (&status.source, &status.target);
+    match cause {
+        Cause::NoRoom => Some(format!("make room on {target}: it goes on by itself then")),
+        Cause::Denied => {
+            Some(format!("make the replica's file system on {target} writable: it goes on by itself then"))
+        }
+        Cause::TooLong => Some(format!("shorten it on {source}, or leave it out by the rules of the plan")),
+        Cause::WrongVolume => Some(format!("mount the right file system on {source}: it goes on by itself then")),
+        Cause::Brake | Cause::NotStarted | Cause::Other => None,
     }
 }
 

@@ -42,7 +42,8 @@ pub(crate) fn arrange(
     for path in &options.paths {
         roots.push(check_path(world, path, responder)?);
     }
-    let (set, connection) = plan_parts(world, name, options, &roots)?;
+    let (mut set, connection) = plan_parts(world, name, options, &roots)?;
+    set.relay = relay_of(&roots, &what)?;
     refuse_overlap(&world.plan, &set, &connection, &what)?;
     let settings = connection.settings.or(&world.plan.defaults.settings);
     let told = ConnectionPlan { settings, ..connection.clone() };
@@ -112,6 +113,8 @@ struct Root {
     is_dir: bool,
     /// Mount points beneath it.
     nested: Vec<PathBuf>,
+    /// The set whose replica it is.
+    relay: Option<SetName>,
 }
 
 fn check_options(
@@ -192,6 +195,10 @@ fn check_path(world: &World, given: &Path, responder: &Responder) -> Result<Root
         return Err(unfit(&path, why, &remedy));
     }
     let meta = fs::metadata(&path).map_err(|e| unfit(&path, e.to_string(), ""))?;
+    if let Some(relay) = kept_as(world, &path)? {
+        let plan = PathPlan { volume: volume(&path)?, path };
+        return Ok(Root { plan, is_dir: meta.is_dir(), nested: Vec::new(), relay: Some(relay) });
+    }
     if meta.is_dir() {
         return directory(path);
     }
@@ -203,7 +210,45 @@ fn check_path(world: &World, given: &Path, responder: &Responder) -> Result<Root
         ));
     }
     let volume = volume(path.parent().unwrap_or(&path))?;
-    Ok(Root { plan: PathPlan { volume, path }, is_dir: false, nested: Vec::new() })
+    Ok(Root { plan: PathPlan { volume, path }, is_dir: false, nested: Vec::new(), relay: None })
+}
+
+/// The set whose replica the path is. A part of a replica, or more than it, is no set of its own: what a daemon writes
+/// there goes past every capture.
+fn kept_as(world: &World, path: &Path) -> Result<Option<SetName>, Failure> {
+    let kept = world.plan.connections.iter().filter(|c| c.target == world.node);
+    let mut replicas = kept.flat_map(|c| c.mapping.iter().map(move |m| (&c.set, &m.to)));
+    match replicas.find(|(_, to)| overlap(to, path)) {
+        None => Ok(None),
+        Some((set, to)) if to == path => Ok(Some(set.clone())),
+        Some((set, to)) => {
+            let why =
+                format!("it overlaps {}, the replica of set {set}, which is written past every capture", to.display());
+            Err(unfit(path, why, "Name the replica itself to hand it on, or a directory beside it"))
+        }
+    }
+}
+
+/// The set whose replica is handed on, where that is what is asked for.
+fn relay_of(roots: &[Root], what: &str) -> Result<Option<SetName>, Failure> {
+    let relay = roots.first().and_then(|root| root.relay.clone());
+    if roots.iter().any(|root| root.relay != relay) {
+        let remedy = "Make a set of the replica's paths alone";
+        return Err(usage(what, "some of the paths are a replica, others are not, or are that of another set", remedy));
+    }
+    match relay {
+        None => Ok(None),
+        Some(origin) => {
+            let why = format!(
+                "its paths are the replica of set {origin}, and handing a replica on is not part of this release"
+            );
+            Err(Failure::new(
+                what,
+                why,
+                format!("Protect the paths on the source of set {origin}, with the third node as another target"),
+            ))
+        }
+    }
 }
 
 /// The set that holds the path already, or part of it. Another file system mounted inside a protected directory is not
@@ -227,7 +272,7 @@ fn directory(path: PathBuf) -> Result<Root, Failure> {
         let (why, remedy) = text.split_once("; ").unwrap_or((&text, ""));
         unfit(&path, why, remedy)
     })?;
-    Ok(Root { plan: PathPlan { volume: volume(&path)?, path }, is_dir: true, nested: checked.nested })
+    Ok(Root { plan: PathPlan { volume: volume(&path)?, path }, is_dir: true, nested: checked.nested, relay: None })
 }
 
 fn volume(path: &Path) -> Result<String, Failure> {
