@@ -75,8 +75,10 @@ fn set_state(number: u64) -> SetState {
     SetState::begin(Epoch { number, writer: [7; 16], random: u64::MAX }, vec![true], vec!["/srv/notes".into()])
 }
 
+type Change = fn(&StateDir);
+
 /// The changes that a node makes, one after the other.
-fn changes() -> Vec<(&'static str, fn(&StateDir))> {
+fn changes() -> Vec<(&'static str, Change)> {
     fn notes() -> SetName {
         "notes".parse().unwrap()
     }
@@ -174,7 +176,7 @@ fn every_power_cut_leaves_the_old_or_the_new() {
         assert!(!writes.is_empty(), "{what} writes nothing");
         let image = home.path().join("image");
         for (done, write) in writes.iter().enumerate() {
-            let mut build = || {
+            let build = || {
                 let _ = fs::remove_dir_all(&image);
                 copy(&before, &image);
                 for write in &writes[..done] {

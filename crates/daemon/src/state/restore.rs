@@ -153,15 +153,15 @@ fn line<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     Some(text)
 }
 
-/// The stream's file with a number that was never used, whatever happened since the backup.
+/// The stream's file with a number that was never used, whatever happened since the backup. How the stream of the backup
+/// ended says nothing about the ones since: the next one begins as after a power cut.
 fn jumped(content: &[u8]) -> Result<Vec<u8>, Failure> {
     let unread = |why: String| Failure::new("the number of a stream cannot be read", why, "Use another backup");
     let text = std::str::from_utf8(content).map_err(|e| unread(e.to_string()))?;
-    let mut table: toml::Table = toml::from_str(text).map_err(|e| unread(e.to_string()))?;
+    let table: toml::Table = toml::from_str(text).map_err(|e| unread(e.to_string()))?;
     let last = table.get("incarnation").and_then(toml::Value::as_integer).unwrap_or(0);
     let next = u64::try_from(last).unwrap_or(0).saturating_add(JUMP).saturating_add(random()?);
-    table.insert("incarnation".into(), toml::Value::Integer(i64::try_from(next).unwrap_or(i64::MAX)));
-    toml::to_string(&table).map(String::into_bytes).map_err(|e| unread(e.to_string()))
+    Ok(format!("incarnation = {next}\nboot = \"restored\"\nended = false\n").into_bytes())
 }
 
 fn random() -> Result<u64, Failure> {
@@ -254,7 +254,12 @@ mapping = [{ from = "/srv/notes", to = "/srv/notes" }]
         fs::create_dir_all(state.file("sets/notes").join(role)).unwrap();
         files::write(&state.file("sets/notes/set.toml"), b"dirs = [true]\nlineage = []\n", 0o600).unwrap();
         if name == "paris" {
-            files::write(&state.file("sets/notes/source/stream.toml"), b"incarnation = 3\n", 0o600).unwrap();
+            files::write(
+                &state.file("sets/notes/source/stream.toml"),
+                b"incarnation = 3\nboot = \"x\"\nended = true\n",
+                0o600,
+            )
+            .unwrap();
         }
         let file = dir.path().join("backup");
         fs::write(&file, backup::take(&state).unwrap()).unwrap();
@@ -263,7 +268,8 @@ mapping = [{ from = "/srv/notes", to = "/srv/notes" }]
 
     fn incarnation(state: &Path) -> u64 {
         let text = fs::read_to_string(state.join("sets/notes/source/stream.toml")).unwrap();
-        text.trim().strip_prefix("incarnation = ").unwrap().parse().unwrap()
+        assert!(text.ends_with("\nboot = \"restored\"\nended = false\n"), "{text}");
+        text.lines().next().unwrap().strip_prefix("incarnation = ").unwrap().parse().unwrap()
     }
 
     #[test]
