@@ -240,6 +240,21 @@ impl Node {
         }
     }
 
+    /// Lets the daemon see that its machine has been started anew since it last ran: test hosts share one kernel, and so
+    /// its boot id, which the daemon compares with the one in its state.
+    ///
+    /// # Errors
+    /// Where its state is not what it was when this was written.
+    pub fn reboot(&self) -> Result<()> {
+        let listed = run(Command::new("find").arg(&self.state).args(["-name", "stream.toml"]))?;
+        for path in listed.lines() {
+            let text = fs::read_to_string(path)?;
+            let lines = text.lines().map(|line| if line.starts_with("boot = ") { "boot = \"another\"" } else { line });
+            fs::write(path, lines.collect::<Vec<_>>().join("\n"))?;
+        }
+        if listed.is_empty() { bail!("no stream.toml beneath {}", self.state.display()) } else { Ok(()) }
+    }
+
     /// Pids of everything that captures for this node.
     pub fn captures(&self) -> Vec<i32> {
         let pids = marked(&self.mark()).into_iter();

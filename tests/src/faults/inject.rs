@@ -42,6 +42,7 @@ impl World {
         for shortcoming in &hosts.shortcomings {
             println!("not everything can be tested here: {shortcoming}");
         }
+        println!("not tested here: steps of the clock, which test hosts share with the machine");
         let site = Site::on(hosts)?;
         let stranger = Node::start_as(&site.hosts.paris, "stranger", 7132)?;
         let relay = Relay::start(&site.hosts.lyon, 7140, &site.lyon.listen())?;
