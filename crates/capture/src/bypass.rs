@@ -1,5 +1,5 @@
-//! What servers and supervisor know together about changes beneath the mount: which processes are ours, and what
-//! others changed. In shared memory, so that it outlives a server.
+//! What servers and supervisors know together: who serves, which processes are ours, and what others changed beneath
+//! the mount. In shared memory, so that it outlives each of them.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -20,6 +20,8 @@ struct Table {
     pids_added: AtomicU32,
     pids: [AtomicU32; PIDS],
     watches: AtomicU32,
+    server: AtomicU32,
+    deaths: AtomicU32,
     files_added: AtomicU64,
     files: [[AtomicU64; 2]; FILES],
 }
@@ -46,6 +48,17 @@ impl Bypass {
     /// Is a process one of ours?
     pub fn is_own(&self, pid: u32) -> bool {
         pid != 0 && self.table().pids.iter().any(|own| own.load(Acquire) == pid)
+    }
+
+    /// A server was started, after so many deaths.
+    pub fn set_server(&self, pid: u32, deaths: u32) {
+        self.table().server.store(pid, Relaxed);
+        self.table().deaths.store(deaths, Release);
+    }
+
+    /// The server that was started last, and how many had died before.
+    pub fn server(&self) -> (u32, u32) {
+        (self.table().server.load(Relaxed), self.table().deaths.load(Acquire))
     }
 
     /// The directory beneath is watched.

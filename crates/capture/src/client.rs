@@ -119,10 +119,13 @@ impl MountCapture {
 
     fn ask(&self, request: &Request) -> Result<Answer, CaptureError> {
         let unreachable = |source| CaptureError::Unreachable { socket: self.path.display().to_string(), source };
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        control::send(&*socket, request, &[]).map_err(unreachable)?;
-        let answer = control::receive(&*socket).map_err(unreachable)?;
-        Ok(answer.ok_or_else(|| unreachable(std::io::ErrorKind::ConnectionReset.into()))?.0)
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(answer) = exchange(&socket, request) {
+            return Ok(answer);
+        }
+        // The supervisor may have died, and its heir listens at the same place.
+        *socket = control::connect(&self.path).map_err(unreachable)?;
+        exchange(&socket, request).map_err(unreachable)
     }
 }
 
@@ -166,6 +169,12 @@ impl Capture for MountCapture {
             _ => self.reader.ring().status(self.order),
         }
     }
+}
+
+fn exchange(socket: &OwnedFd, request: &Request) -> std::io::Result<Answer> {
+    control::send(socket, request, &[])?;
+    let answer = control::receive(socket)?;
+    Ok(answer.ok_or(std::io::ErrorKind::ConnectionReset)?.0)
 }
 
 fn beneath_root(info: RootInfo, fd: OwnedFd) -> Option<BeneathRoot> {

@@ -3,8 +3,9 @@
 //! It has one thread and does no input or output on the mounts, so nothing can block or kill it. It holds every
 //! descriptor and all memory that matter; the server is a clone of it that shares the descriptor table. A server that
 //! dies takes nothing with it: the supervisor clones another, which finds nodes, slots and ring as they were left and
-//! asks the kernel to deliver again what was not answered.
+//! asks the kernel to deliver again what was not answered. The supervisor has an heir of the same kind ([`heir`]).
 
+mod heir;
 mod mounts;
 
 use std::collections::{HashMap, HashSet};
@@ -45,6 +46,9 @@ impl ServeError {
 
 /// Descriptors that the node cache may hold.
 const FDS_WANTED: u64 = 32 << 10;
+/// Signals that are taken from a descriptor: those that nobody waits for are ignored that way.
+const SIGNALS: &[i32] =
+    &[libc::SIGTERM, libc::SIGINT, libc::SIGCHLD, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 /// How often write-back is pushed in order `flush`.
 const FLUSH_TICK: Duration = Duration::from_millis(20);
 
@@ -65,7 +69,7 @@ pub fn serve(spec: MountSpec) -> Result<(), ServeError> {
     let memory = |error: rustix::io::Errno| ServeError::system("shared memory")(error);
     let (ring_memory, ring) = Ring::create(spec.ring_bytes, new_incarnation()).map_err(memory)?;
     let state = sys::shared_memory(c"stead-state", nodes::BYTES + slots::BYTES + bypass::BYTES).map_err(memory)?;
-    let signals = sys::signal_fd(&[libc::SIGTERM, libc::SIGINT, libc::SIGCHLD]).map_err(memory)?;
+    let signals = sys::signal_fd(SIGNALS).map_err(memory)?;
     let highest = fds_max as i32 - 1;
     if sys::dup_onto(state.as_raw_fd(), highest).is_ok() {
         sys::close(highest); // the table has grown, and never has to again while requests wait
@@ -89,6 +93,7 @@ pub fn serve(spec: MountSpec) -> Result<(), ServeError> {
         fds_max,
         server: 0,
         flusher: 0,
+        heir: 0,
         restarts: 0,
         deaths: Vec::new(),
         clients: Vec::new(),
@@ -102,6 +107,7 @@ pub fn serve(spec: MountSpec) -> Result<(), ServeError> {
     }
     supervisor.start_flusher();
     detach(&spec).map_err(ServeError::system("standard streams"))?;
+    supervisor.start_heir();
     supervisor.run();
     Ok(())
 }
@@ -119,6 +125,7 @@ struct Supervisor {
     fds_max: usize,
     server: i32,
     flusher: i32,
+    heir: i32,
     restarts: u32,
     deaths: Vec<Instant>,
     clients: Vec<OwnedFd>,
@@ -175,6 +182,9 @@ impl Supervisor {
                 false
             }
         });
+        if self.heir > 0 && sys::reap(self.heir, false).is_some() {
+            self.start_heir();
+        }
         match sys::reap(self.server, false) {
             Some(0) => {
                 self.end();
@@ -208,6 +218,7 @@ impl Supervisor {
     }
 
     fn end(&mut self) {
+        self.end_heir();
         if self.flusher > 0 {
             sys::kill(self.flusher, libc::SIGKILL);
         }
@@ -220,6 +231,9 @@ impl Supervisor {
         let pid = sys::clone_sharing_files()?;
         if pid > 0 {
             self.server = pid;
+            if let Ok(bypass) = self.bypass() {
+                bypass.set_server(pid as u32, self.restarts);
+            }
             return Ok(());
         }
         sys::die_with_parent(libc::SIGKILL);
@@ -342,6 +356,7 @@ impl Supervisor {
             sys::reap(self.flusher, true);
             self.flusher = 0;
         }
+        self.end_heir();
         match self.mounts.unmount(lazy) {
             Ok(()) => {
                 self.stopping = true;
@@ -353,6 +368,7 @@ impl Supervisor {
             }
             Err((path, error)) => {
                 self.start_flusher();
+                self.start_heir();
                 match error {
                     rustix::io::Errno::BUSY => Answer::Busy(path),
                     error => Answer::Failed(format!("{path}: {}", io::Error::from(error))),

@@ -212,10 +212,11 @@ pub fn umask(mask: u32) {
     unsafe { libc::umask(mask) };
 }
 
-/// Id of the calling thread, remembered: not for the first thread of a cloned process.
+thread_local!(static THREAD_ID: Cell<u32> = const { Cell::new(0) });
+
+/// Id of the calling thread, remembered.
 pub fn thread_id() -> u32 {
-    thread_local!(static ID: Cell<u32> = const { Cell::new(0) });
-    ID.with(|id| {
+    THREAD_ID.with(|id| {
         if id.get() == 0 {
             // SAFETY: no memory is involved.
             id.set(unsafe { libc::gettid() } as u32);
@@ -250,13 +251,21 @@ pub fn clone_sharing_files() -> Result<i32> {
     let flags = i64::from(libc::CLONE_FILES | libc::SIGCHLD);
     // SAFETY: as fork(2): the child gets a copy of the memory and runs on the same stack addresses; the caller has one
     // thread, so no lock of the C library is held by another.
-    Ok(check(unsafe { libc::syscall(libc::SYS_clone, flags, 0_i64, 0_i64, 0_i64, 0_i64) })? as i32)
+    let child = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0_i64, 0_i64, 0_i64, 0_i64) })? as i32;
+    if child == 0 {
+        THREAD_ID.set(0);
+    }
+    Ok(child)
 }
 
 /// A child of its own (fork). Returns its id, 0 in the child. Only for a process with a single thread.
 pub fn fork() -> Result<i32> {
     // SAFETY: the caller has one thread.
-    Ok(check(unsafe { libc::fork() }.into())? as i32)
+    let child = check(unsafe { libc::fork() }.into())? as i32;
+    if child == 0 {
+        THREAD_ID.set(0);
+    }
+    Ok(child)
 }
 
 /// Ends the process without running destructors.
@@ -281,6 +290,25 @@ pub fn new_session() {
 pub fn kill(pid: i32, signal: i32) {
     // SAFETY: no memory is involved.
     unsafe { libc::kill(pid, signal) };
+}
+
+/// Kills a process that need not be a child, and waits until it has ended, at most `timeout`.
+pub fn kill_and_wait(pid: i32, timeout: Duration) {
+    // SAFETY: no memory is involved; the new descriptor is owned.
+    let opened = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) });
+    let Ok(raw) = opened else { return };
+    // SAFETY: just opened.
+    let process = unsafe { OwnedFd::from_raw_fd(raw as RawFd) };
+    kill(pid, libc::SIGKILL);
+    let mut polled = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry, that lives through the call.
+    unsafe { libc::poll(&raw mut polled, 1, timeout.as_millis() as i32) };
+}
+
+/// Process id of the parent.
+pub fn parent() -> i32 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::getppid() }
 }
 
 /// Reaps a child if it has ended: `Some(status)`.

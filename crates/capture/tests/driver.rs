@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Rig, kill_server, run, shell};
-use stead_capture::{Capture, CaptureError, MountCapture, MountSpec, check, spawn};
+use stead_capture::{Capture, CaptureError, MountCapture, MountSpec, Unconfirmed, check, spawn};
 use stead_model::record::records;
 use stead_model::{FileId, Kind};
 
@@ -246,7 +246,7 @@ fn a_dead_process_leaves_the_directory_closed_and_the_next_start_opens_it() {
     std::fs::write(rig.ours().join("a"), "kept").unwrap();
     let first = rig.capture().incarnation();
     let pid = rustix::process::Pid::from_raw(rig.capture().status().pid as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).unwrap();
     eventually("nothing is served", || std::fs::read(rig.ours().join("a")).is_err());
     assert!(std::fs::write(rig.ours().join("unseen"), "").is_err(), "rather closed than unprotected");
     assert!(matches!(check(&rig.ours()), Err(stead_capture::Refusal::Dead { .. })));
@@ -300,4 +300,103 @@ fn waiting_for_the_disk_holds_up_nobody_else() {
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(start.elapsed() < Duration::from_secs(20), "{:?} for 300 small writes", start.elapsed());
     });
+}
+
+/// The supervisor is killed, several times: its heir goes on with everything that is open, and the daemon finds it.
+#[test]
+fn a_killed_supervisor_is_inherited_and_nobody_notices() {
+    let mut rig = Rig::new();
+    let (dir, done) = (rig.ours(), std::sync::atomic::AtomicBool::new(false));
+    let incarnation = rig.capture().incarnation();
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let held = std::fs::File::create_new(dir.join("held")).unwrap();
+            let mut number = 0_u64;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                std::os::unix::fs::FileExt::write_all_at(&held, &number.to_le_bytes(), number * 8).unwrap();
+                let path = dir.join(format!("f{}", number % 20));
+                std::fs::File::create_new(&path).unwrap();
+                std::fs::remove_file(&path).unwrap();
+                number += 1;
+            }
+            number
+        });
+        for round in 1..=5 {
+            let pid = rig.capture().status().pid;
+            let raw = rustix::process::Pid::from_raw(pid as i32).unwrap();
+            rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();
+            eventually("another supervisor answers", || {
+                let status = rig.capture().status();
+                status.alive && status.pid != pid && status.restarts == round
+            });
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        kill_server(&mut rig);
+        eventually("the new supervisor watches its server", || rig.capture().status().restarts == 6);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(worker.join().unwrap() > 0);
+    });
+    assert_eq!(rig.capture().incarnation(), incarnation);
+    rig.assert_replica("after five supervisors");
+    rig.capture().stop(false).unwrap();
+    assert!(!is_mounted(&rig.ours()));
+    eventually("the process ends", || !rig.capture().status().alive);
+}
+
+/// Signals to the daemon's terminal or process group do not reach capture, and a stray one does no harm.
+#[test]
+fn signals_to_the_daemon_do_not_reach_it() {
+    use std::os::unix::process::CommandExt;
+    let mut rig = Rig::new();
+    rig.capture().stop(true).unwrap();
+    eventually("the process ends", || !rig.capture().status().alive);
+    let exe = env!("CARGO_BIN_EXE_stead-capture-dev");
+    let mut daemon = Command::new("bash");
+    daemon.args(["-c", "\"$@\" & wait", "daemon", exe, "capture"]).args(rig.spec.to_args()).process_group(0);
+    let mut daemon = daemon.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(daemon.stdout.take().unwrap()), &mut String::new())
+        .unwrap();
+    let group = rustix::process::Pid::from_child(&daemon);
+    for signal in [rustix::process::Signal::HUP, rustix::process::Signal::TERM] {
+        let _ = rustix::process::kill_process_group(group, signal);
+    }
+    daemon.wait().unwrap();
+    rig.capture = Some(MountCapture::connect(&rig.spec.socket).unwrap());
+    let pid = rustix::process::Pid::from_raw(rig.capture().status().pid as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    std::fs::write(rig.ours().join("served"), "still").unwrap();
+    assert!(rig.capture().status().alive);
+}
+
+/// A daemon that dies with what it took leaves it to the next one, also where the ring could not hold it.
+#[test]
+fn what_a_dead_daemon_had_taken_is_there_for_the_next() {
+    let mut rig = Rig::with(|spec| spec.ring_bytes = 4 << 20);
+    std::fs::write(rig.ours().join("early"), "x").unwrap();
+    let ino = std::fs::metadata(rig.ours().join("early")).unwrap().ino();
+    let mut out = Vec::new();
+    let taken = rig.capture().drain(&mut out, 1 << 20).unwrap();
+    rig.capture = Some(MountCapture::connect(&rig.spec.socket).unwrap());
+    let resumed = rig.capture().resume();
+    assert_eq!((resumed.tail, resumed.unconfirmed), (0, Unconfirmed::Files(vec![])));
+    let mut again = Vec::new();
+    assert_eq!(rig.capture().drain(&mut again, 1 << 20).unwrap(), taken);
+    assert_eq!(out, again);
+    rig.capture = None;
+    let data = vec![1; 1 << 16];
+    for n in 0..200 {
+        std::fs::write(rig.ours().join(format!("f{n}")), &data).unwrap();
+    }
+    rig.capture = Some(MountCapture::connect(&rig.spec.socket).unwrap());
+    let resumed = rig.capture().resume();
+    let Unconfirmed::Files(files) = resumed.unconfirmed else { panic!("a few files fit") };
+    assert!(files.iter().any(|file| file.ino == ino), "{files:?}");
+    assert!(rig.capture().status().unconfirmed_files > 0);
+    let bytes = rig.drain();
+    let lost = |record: &stead_model::Record<'_>| record.kind == Kind::Lost;
+    assert!(
+        records(&bytes).map(Result::unwrap).any(|record| lost(&record)),
+        "what came later was dropped, and is told"
+    );
+    assert_eq!(rig.capture().resume().unconfirmed, Unconfirmed::Files(vec![]), "confirmed beyond");
 }
