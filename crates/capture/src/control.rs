@@ -188,3 +188,26 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, 
     let message = postcard::from_bytes(&bytes[..got.bytes]).map_err(io::Error::other)?;
     Ok(Some((message, fds)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes as a capture process of version 1 sends them.
+    #[test]
+    fn messages_of_the_first_version_are_understood() {
+        let status = b"\x04\x05mount\x00\x80\x20\x10\x96\x01\x02\x03\x04\x01\x2a\x05\x06";
+        let Answer::Status1(status) = postcard::from_bytes(status).unwrap() else { panic!("another answer") };
+        let status = DriverStatus::from(status);
+        assert_eq!((status.driver.as_str(), status.order, status.ring_bytes), ("mount", Order::Strict, 4096));
+        assert_eq!((status.ring_used_bytes, status.head, status.dropped_records), (16, 150, 2));
+        assert_eq!((status.dropped_bytes, status.dirty_files, status.alive), (3, 4, true));
+        assert_eq!((status.pid, status.restarts, status.nodes, status.sync), (42, 5, 6, None));
+        let hello = postcard::from_bytes(b"\x00\x01\x00\x00").unwrap();
+        assert!(matches!(hello, Answer::Hello(Hello { version: 1, order: Order::Strict, roots }) if roots.is_empty()));
+        let requests =
+            [Request::Hello, Request::Flush, Request::Stop { lazy: true }, Request::Status, Request::Invalidate];
+        let bytes: Vec<_> = requests.iter().map(|request| postcard::to_stdvec(request).unwrap()).collect();
+        assert_eq!(bytes, [&b"\x00"[..], b"\x01", b"\x02\x01", b"\x03", b"\x04"]);
+    }
+}

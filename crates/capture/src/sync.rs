@@ -287,3 +287,64 @@ impl MountCapture {
         self.sync_block().map(SyncBlock::status)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::sys::Shared;
+
+    fn memory() -> Shared {
+        let memory = sys::shared_memory(c"test", 4096).unwrap();
+        Shared::map(memory.as_raw_fd(), 0, 4096).unwrap()
+    }
+
+    #[test]
+    fn who_moves_the_deadline_knows_whether_it_was_in_time() {
+        let memory = memory();
+        let sync: &SyncBlock = memory.atomics(0);
+        assert_eq!((sync.extend(100), sync.state_at(0)), (SyncState::Off, SyncState::Off));
+        sync.set(Some(SyncPolicy::Async));
+        assert_eq!(sync.extend(100), SyncState::FallenBack, "on, and not in sync yet");
+        sync.change(SyncState::InSync, 100);
+        assert_eq!(sync.state_at(99), SyncState::InSync);
+        assert_eq!(sync.extend(200), SyncState::InSync);
+        assert_eq!(sync.state_at(199), SyncState::InSync);
+        assert_eq!(sync.state_at(200), SyncState::FallenBack);
+        assert_eq!(sync.extend(300), SyncState::FallenBack, "too late: calls were answered");
+        assert_eq!(sync.status().changes, 3);
+        sync.set(Some(SyncPolicy::Block));
+        sync.change(SyncState::InSync, 100);
+        assert_eq!(sync.state_at(u64::MAX), SyncState::InSync, "waits on");
+        sync.set(None);
+        assert_eq!((sync.state(), sync.status().changes), (SyncState::Off, 5));
+    }
+
+    /// The server falls back and the daemon moves the deadline at the same time: never do both succeed.
+    #[test]
+    fn falling_back_and_moving_the_deadline_exclude_each_other() {
+        let memory = memory();
+        let sync: &SyncBlock = memory.atomics(0);
+        sync.set(Some(SyncPolicy::Async));
+        for round in 1..2000_u64 {
+            sync.change(SyncState::InSync, round * 100);
+            std::thread::scope(|scope| {
+                let server = scope.spawn(|| sync.state_at(round * 100));
+                let moved = sync.extend(round * 100 + 1000);
+                let seen = server.join().unwrap();
+                assert_eq!(moved, sync.state(), "round {round}: what the daemon was told holds");
+                assert_eq!(seen, moved, "round {round}");
+            });
+        }
+    }
+
+    #[test]
+    fn confirmed_numbers_only_rise() {
+        let memory = memory();
+        let sync: &SyncBlock = memory.atomics(0);
+        sync.confirm(9);
+        sync.confirm(4);
+        assert_eq!(sync.confirmed(), 9);
+    }
+}

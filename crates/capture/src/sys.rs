@@ -1,6 +1,8 @@
 //! Thin, safe covers for the system calls that no crate offers. Nothing here decides anything.
 #![allow(unsafe_code, reason = "system calls")]
 
+mod report;
+
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -10,6 +12,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use stead_model::handle::{HANDLE_BYTES_MAX, Handle};
+
+pub use report::{Report, each_report, report_changes};
 
 /// Result of a system call.
 pub type Result<T> = std::result::Result<T, Errno>;
@@ -392,64 +396,6 @@ pub fn attach_mount(tree: &OwnedFd, path: &CStr) -> Result<()> {
         )
     })
     .map(|_| ())
-}
-
-/// What fanotify reports: somebody changed a file.
-pub struct Report<'a> {
-    /// What happened.
-    pub mask: u64,
-    /// Which process did it, 0: one that this process cannot see.
-    pub pid: u32,
-    /// The file system.
-    pub fsid: u64,
-    /// The file: kind and bytes of its handle.
-    pub kind: i32,
-    pub handle: &'a [u8],
-}
-
-/// Lets the kernel report every modification of the file systems of `dirs`, at least one of which it has to allow.
-pub fn report_changes(dirs: &[RawFd]) -> Result<OwnedFd> {
-    const INIT: u32 = libc::FAN_CLASS_NOTIF
-        | libc::FAN_REPORT_FID
-        | libc::FAN_UNLIMITED_QUEUE
-        | libc::FAN_NONBLOCK
-        | libc::FAN_CLOEXEC;
-    const NAMES: u64 = libc::FAN_CREATE | libc::FAN_DELETE | libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO;
-    const MASK: u64 = NAMES | libc::FAN_MODIFY | libc::FAN_ATTRIB | libc::FAN_CLOSE_WRITE | libc::FAN_ONDIR;
-    // SAFETY: the new descriptor is owned by the result.
-    let group =
-        unsafe { OwnedFd::from_raw_fd(check(libc::fanotify_init(INIT, libc::O_RDONLY as u32).into())? as RawFd) };
-    let mut marked = Err(Errno::NODEV);
-    for dir in dirs {
-        let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
-        // SAFETY: the path is null: the directory itself is meant.
-        let added = check(unsafe { libc::fanotify_mark(group.as_raw_fd(), flags, MASK, *dir, ptr::null()) }.into());
-        marked = marked.or(added);
-    }
-    marked.map(|_| group)
-}
-
-/// Calls `each` with the reports in what was read. What is not understood is passed over.
-pub fn each_report(mut bytes: &[u8], mut each: impl FnMut(&Report<'_>)) {
-    const HEAD_BYTES: usize = 24;
-    const INFO_BYTES: usize = 20;
-    let word = |bytes: &[u8], at: usize| bytes.get(at..at + 4).map(|word| [word[0], word[1], word[2], word[3]]);
-    let long = |bytes: &[u8], at: usize| {
-        bytes.get(at..at + 8).and_then(|long| Some(u64::from_le_bytes(long.try_into().ok()?)))
-    };
-    while let (Some(len), Some(mask)) = (word(bytes, 0).map(u32::from_le_bytes), long(bytes, 8)) {
-        let Some(event) = bytes.get(..len as usize).filter(|event| event.len() >= HEAD_BYTES) else { return };
-        bytes = &bytes[event.len()..];
-        let pid = word(event, 20).map_or(0, u32::from_le_bytes);
-        let info = &event[HEAD_BYTES..];
-        let handle_len = word(info, 12).map_or(0, |len| u32::from_le_bytes(len) as usize);
-        let fields = (long(info, 4), word(info, 16), info.get(INFO_BYTES..INFO_BYTES + handle_len));
-        if let (Some(fsid), Some(kind), Some(handle)) = fields {
-            each(&Report { mask, pid, fsid, kind: i32::from_le_bytes(kind), handle });
-        } else if mask & libc::FAN_Q_OVERFLOW != 0 {
-            each(&Report { mask, pid, fsid: 0, kind: 0, handle: &[] });
-        }
-    }
 }
 
 /// `/proc/self/fd/N`: leads to the open file itself, also where it is a symlink, a device or has no name left.
