@@ -31,6 +31,9 @@ _stead() {
             stead,daemon)
                 cmd="stead__subcmd__daemon"
                 ;;
+            stead,estimate)
+                cmd="stead__subcmd__estimate"
+                ;;
             stead,invite)
                 cmd="stead__subcmd__invite"
                 ;;
@@ -122,7 +125,7 @@ _stead() {
 
     case "${cmd}" in
         stead)
-            opts="-h -V --state --help --version daemon invite join nodes node protect unprotect wait status mirror verify pause resume limit alerts plan state support shutdown barrier completions man capture"
+            opts="-h -V --state --help --version daemon invite join nodes node protect unprotect wait status estimate mirror verify pause resume limit alerts plan state support shutdown barrier completions man capture"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -223,6 +226,36 @@ _stead() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__estimate)
+            opts="-h --for --line --within --json --state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --line)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --within)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -712,12 +745,20 @@ _stead() {
             return 0
             ;;
         stead__subcmd__status)
-            opts="-h --json --watch --state --help"
+            opts="-h --json --watch --check --warning --critical --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --warning)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --critical)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --state)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -766,7 +807,7 @@ _stead() {
             return 0
             ;;
         stead__subcmd__verify)
-            opts="-h --repair --json --state --help"
+            opts="-h --last --repair --json --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

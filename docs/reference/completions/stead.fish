@@ -36,6 +36,7 @@ complete -c stead -n "__fish_stead_needs_command" -f -a "protect" -d 'Keep a liv
 complete -c stead -n "__fish_stead_needs_command" -f -a "unprotect" -d 'End the protection of a set; its replica stays as it is'
 complete -c stead -n "__fish_stead_needs_command" -f -a "wait" -d 'Wait until everything written to the set so far is applied on every target'
 complete -c stead -n "__fish_stead_needs_command" -f -a "status" -d 'Show every connection: what it does and how far behind its replica is'
+complete -c stead -n "__fish_stead_needs_command" -f -a "estimate" -d 'Measure how much changes in directories and files, and which line would carry it; needs no other node'
 complete -c stead -n "__fish_stead_needs_command" -f -a "mirror" -d 'Compare everything and send what differs'
 complete -c stead -n "__fish_stead_needs_command" -f -a "verify" -d 'Compare replicas with their source while both are in use; exit code 3 where they differ'
 complete -c stead -n "__fish_stead_needs_command" -f -a "pause" -d 'Stop sending a set; what changes is remembered'
@@ -110,13 +111,23 @@ complete -c stead -n "__fish_stead_using_subcommand unprotect" -s h -l help -d '
 complete -c stead -n "__fish_stead_using_subcommand wait" -l timeout -d 'How long at most, as 500ms, 3s, 2m; exit code 5 where that is not enough [default: without end]' -r
 complete -c stead -n "__fish_stead_using_subcommand wait" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand wait" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand status" -l warning -d 'Lag from which on it is a warning' -r
+complete -c stead -n "__fish_stead_using_subcommand status" -l critical -d 'Lag, or time without a session, from which on it is critical' -r
 complete -c stead -n "__fish_stead_using_subcommand status" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand status" -l json -d 'For programs; with --watch one line each time'
 complete -c stead -n "__fish_stead_using_subcommand status" -l watch -d 'Go on showing it every second'
+complete -c stead -n "__fish_stead_using_subcommand status" -l check -d 'For monitoring systems: one line, and exit code 0 good, 1 warning, 2 critical, 3 unknown, as Nagios plug-ins do'
 complete -c stead -n "__fish_stead_using_subcommand status" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand estimate" -l for -d 'How long, as 30s, 10m, 24h; Ctrl-C ends it early [default: until Ctrl-C]' -r
+complete -c stead -n "__fish_stead_using_subcommand estimate" -l line -d 'A line to judge, as 2Mbit, 100Mbit/s, 64KiB/s; may be repeated' -r
+complete -c stead -n "__fish_stead_using_subcommand estimate" -l within -d 'A line keeps up while the replica is behind by no more than this' -r
+complete -c stead -n "__fish_stead_using_subcommand estimate" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand estimate" -l json -d 'Print JSON, with every minute'
+complete -c stead -n "__fish_stead_using_subcommand estimate" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand mirror" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand mirror" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand verify" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand verify" -l last -d 'Do not compare: show what the last verify found, by hand or by schedule'
 complete -c stead -n "__fish_stead_using_subcommand verify" -l repair -d 'Send what differs; exit code 0 once everything was repaired'
 complete -c stead -n "__fish_stead_using_subcommand verify" -l json -d 'For programs'
 complete -c stead -n "__fish_stead_using_subcommand verify" -s h -l help -d 'Print help'

@@ -5,6 +5,7 @@ mod daemon;
 mod estimate;
 mod grounds;
 mod lines;
+mod live;
 mod nodes;
 mod protect;
 mod trust;

@@ -295,7 +295,7 @@ impl Node {
         let now = self.plan.set(&set.name).ok_or_else(|| refused("no replica of it is kept here"))?;
         let kept = self.plan.connections_of(&set.name).find(|c| c.target == self.name);
         let kept = kept.ok_or_else(|| refused("no replica of it is kept here"))?;
-        if now.source != *source || connection.target != self.name {
+        if now.source != *source || connection.target != self.name || connection.set != set.name {
             return Err(refused("its plan names other nodes"));
         }
         match (now.change_to(&set), kept.change_to(&connection)) {
