@@ -48,8 +48,15 @@ fn mirrored(compression: Compression) -> Source {
     let mut source = Source::new(SourceConfig { compression, ..SourceConfig::new(set, node, roots, epoch, 1) }, now);
     source.handle(SourceInput::AddTarget { target: 0 }, now);
     source.handle(SourceInput::Connected { target: 0 }, now);
-    let welcome =
-        Welcome { version: 1, node: "lyon".parse().expect("a name"), epoch, holds: Holds::Nothing, resume: None };
+    let welcome = Welcome {
+        version: 1,
+        node: "lyon".parse().expect("a name"),
+        epoch,
+        holds: Holds::Nothing,
+        resume: None,
+        capture: 0,
+        captured: 0,
+    };
     source.handle(SourceInput::Received { target: 0, frame: Frame::Welcome(welcome) }, now);
     let mut attr = Attr::default();
     attr.mode = 0o040_755;

@@ -21,6 +21,8 @@ pub enum Planted {
     VerifyOnce,
     /// What failed is not tried again.
     NoRetry,
+    /// A new stream throws the journal of the one before away.
+    ForgetJournal,
     /// The way back to the last good image is not kept while a scan spoils it.
     NoPreImages,
     /// What the source may have lost of itself counts as equal.

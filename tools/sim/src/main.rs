@@ -88,5 +88,8 @@ fn add(a: Report, b: Report) -> Report {
         marks: a.marks + b.marks,
         stood_in: a.stood_in + b.stood_in,
         rolled_back: a.rolled_back + b.rolled_back,
+        braked: a.braked + b.braked,
+        undone: a.undone + b.undone,
+        source_cuts: a.source_cuts + b.source_cuts,
     }
 }

@@ -40,6 +40,9 @@ mod tests {
             MarkEarly,
             VerifyOnce,
             NoRetry,
+            ForgetJournal,
+            NoPreImages,
+            NoDoubt,
         ];
         all.into_iter().for_each(is_caught);
     }

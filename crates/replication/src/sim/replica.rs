@@ -49,6 +49,10 @@ pub(super) struct Replica {
     /// Completed syncs of the source.
     generation: u64,
     hash: Option<fn(&[u8]) -> u128>,
+    /// A scan that removes more names than that does not end.
+    pub(super) removals_max: Option<u64>,
+    /// So many would have been removed.
+    braked: Option<u64>,
     needs: Vec<Need>,
     differences: Vec<Difference>,
 }
@@ -107,8 +111,16 @@ impl Replica {
     pub(super) fn apply(&mut self, bytes: &[u8]) -> (Vec<Need>, Vec<Difference>) {
         for record in records(bytes) {
             self.apply_one(&record.expect("checked by the target half"));
+            if self.braked.is_some() {
+                break;
+            }
         }
         (std::mem::take(&mut self.needs), std::mem::take(&mut self.differences))
+    }
+
+    /// Did the last end of a scan want to remove too much?
+    pub(super) fn take_braked(&mut self) -> Option<u64> {
+        self.braked.take()
     }
 
     /// All of the journal was applied again.
@@ -119,8 +131,8 @@ impl Replica {
 
     /// What was proven since the last sync of the source may have been lost there.
     pub(super) fn doubt(&mut self) {
-        let generation = self.generation;
-        self.files.values_mut().filter(|file| file.generation == generation).for_each(|file| file.proven = None);
+        let since = self.generation.saturating_sub(1);
+        self.files.values_mut().filter(|file| file.generation >= since).for_each(|file| file.proven = None);
     }
 
     fn apply_one(&mut self, record: &Record<'_>) {
@@ -139,7 +151,7 @@ impl Replica {
                     file.proven = None;
                 }
             }
-            Kind::Sync if record.file.is_none() => self.generation += 1,
+            Kind::Sync if record.file.is_none() && record.c == 3 => self.generation += 1,
             Kind::Allocate | Kind::Sync | Kind::SetFlags => {}
             Kind::SetAttr => {}
             Kind::SetXattr => {
@@ -358,17 +370,24 @@ impl Replica {
 
     fn end_scan(&mut self, scope: FileId) {
         let Some(scan) = self.scan.take() else { return };
+        let unclaimed = self.unclaimed(&scan);
+        if self.removals_max.is_some_and(|max| unclaimed.len() as u64 > max) {
+            self.braked = Some(unclaimed.len() as u64);
+            self.scan = Some(scan);
+            return;
+        }
         self.gaps.retain(|file, (at, _)| *at > scan.begin || !(scope.is_none() || scope == *file));
-        let unclaimed: Vec<Name> = self
-            .names
-            .iter()
-            .filter(|(name, file)| scan.listed.contains(&name.0) && !scan.claimed.contains(&((*name).clone(), **file)))
-            .map(|(name, _)| name.clone())
-            .collect();
         self.scan = Some(Scan::default());
         unclaimed.iter().for_each(|name| self.remove_name(name));
         self.scan = None;
         self.sweep();
+    }
+
+    fn unclaimed(&self, scan: &Scan) -> Vec<Name> {
+        let is_unclaimed = |(name, file): &(&Name, &FileId)| {
+            scan.listed.contains(&name.0) && !scan.claimed.contains(&((*name).clone(), **file))
+        };
+        self.names.iter().filter(is_unclaimed).map(|(name, _)| name.clone()).collect()
     }
 
     fn node(&mut self, record: &Record<'_>) {

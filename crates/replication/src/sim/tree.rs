@@ -6,6 +6,7 @@ use stead_model::record::{Extras, flags};
 use stead_model::{Attr, AttrMask, FileId, Kind, Record, Rules, Stamp, Time};
 
 use super::image::{Image, Meta};
+use super::rng::Rng;
 use crate::read::{Entry, Listing, Node, Piece, ReadRequest, ReadResult};
 
 /// What a file is.
@@ -42,6 +43,10 @@ pub(super) struct Tree {
     clock: u64,
     next_ino: u64,
     free: Vec<FileId>,
+    /// What a power cut leaves at least.
+    synced: BTreeMap<FileId, Inode>,
+    /// Generations are not used again after a power cut.
+    generation: u32,
 }
 
 fn time(at: u64) -> Time {
@@ -61,10 +66,42 @@ impl Tree {
             clock: 1,
             next_ino: 10,
             free: Vec::new(),
+            synced: BTreeMap::new(),
+            generation: 0,
         };
         tree.nodes.insert(root, inode(Body::Dir(BTreeMap::new()), 0o040_755, 1));
         tree.history.insert(0, tree.image());
+        tree.sync();
         tree
+    }
+
+    /// All of it is durable.
+    pub(super) fn sync(&mut self) {
+        self.synced = self.nodes.clone();
+    }
+
+    /// The power is cut: what was not synced may be lost, all of it or the content of some files, whose attributes may
+    /// look as if it were there.
+    pub(super) fn cut_power(&mut self, rng: &mut Rng) {
+        if rng.one_in(3) {
+            self.nodes = self.synced.clone();
+            self.free.clear();
+        } else {
+            for (file, node) in &mut self.nodes {
+                let before = self.synced.get(file).map(|before| &before.body);
+                let (Body::File(content), Some(Body::File(before))) = (&mut node.body, before) else { continue };
+                if rng.one_in(2) {
+                    let size = content.len();
+                    content.clone_from(before);
+                    content.resize(size, 0);
+                }
+            }
+        }
+        self.generation += 100;
+        self.ring.clear();
+        self.captured += 8;
+        self.history.insert(self.captured, self.image());
+        self.sync();
     }
 
     pub(super) fn dirs(&self) -> Vec<FileId> {
@@ -146,7 +183,7 @@ impl Tree {
             return;
         }
         let file = match self.free.pop() {
-            Some(old) => FileId { generation: old.generation + 1, ..old },
+            Some(old) => FileId { generation: old.generation + 1 + self.generation, ..old },
             None => {
                 self.next_ino += 1;
                 FileId { ino: self.next_ino, generation: 7, volume: 0 }

@@ -193,7 +193,8 @@ pub enum TargetOutput {
     /// (then what was not applied comes again).
     Apply(Vec<Batch>),
     /// The source may have lost what it had not synced: forget which files were proven equal since the last
-    /// [`Kind::Sync`](stead_model::Kind::Sync) without a file. Comes before the batch that begins such a stream.
+    /// [`Kind::Sync`](stead_model::Kind::Sync) without a file (and since the one before it, for a sync says what was
+    /// captured when it began). Comes before the first batch of such a stream, and before a checkpoint.
     Doubt,
     /// From now on keep what changes overwrite or remove, durably before it is overwritten, so that the replica can be
     /// brought back to this image: it is the present one, and a checkpoint of it is durable.

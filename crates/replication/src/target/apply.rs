@@ -10,7 +10,8 @@ impl Target {
     /// that point is kept, or there is none to keep.
     fn may_apply_until(&mut self) -> At {
         let calm = self.consistent_journaled;
-        if self.images.is_standing_in() {
+        // Never past it in one go: what is beyond may need the way back.
+        if self.images.is_standing_in() || self.applied < calm {
             return calm;
         }
         let crowded = self.backlog.bytes() >= self.config.backlog_bytes_max / 2;
@@ -21,7 +22,7 @@ impl Target {
         if past_it || self.images.time == 0 || is_planted(Planted::NoPreImages) {
             return self.received;
         }
-        if self.applied >= calm && self.backlog.durable().next().is_some() {
+        if self.backlog.durable().next().is_some() {
             self.wish_images();
         }
         if self.images.time == 0 { self.received } else { calm }
@@ -36,7 +37,7 @@ impl Target {
         }
         let until = self.may_apply_until();
         let Some(first) = self.backlog.first() else { return self.apply.rest() };
-        let (doubt, run_end) = (first.signs.doubt, self.runs.end_of(first.at));
+        let run_end = self.runs.end_of(first.at);
         let (runs, replay_until) = (&self.runs, self.replay_until);
         let removals_max = self.config.removals_max.filter(|_| !self.accepted);
         let batches = self.backlog.take_for_apply(until, run_end, self.config.group_bytes_max, |item| Batch {
@@ -51,9 +52,6 @@ impl Target {
         });
         if batches.is_empty() {
             return self.apply.rest();
-        }
-        if doubt && !is_planted(Planted::NoDoubt) {
-            self.outputs.push_back(TargetOutput::Doubt);
         }
         self.apply.begin();
         self.outputs.push_back(TargetOutput::Apply(batches));
@@ -84,7 +82,7 @@ impl Target {
         if !self.backlog.is_applying() {
             self.apply = Turn::default();
         }
-        self.checkpoints.wanted |= self.reset_after.is_some_and(|after| self.applied >= after);
+        self.close_books();
         self.recover_from_halt();
         self.advance_journaled();
     }

@@ -49,8 +49,6 @@ pub(super) struct Signs {
     pub(super) ends: Option<(Sequence, bool)>,
     /// Changes were lost.
     pub(super) lost: bool,
-    /// So was what the source had not synced.
-    pub(super) doubt: bool,
 }
 
 impl Signs {
@@ -61,10 +59,7 @@ impl Signs {
             match record.kind {
                 Kind::ScanBegin if mirrors => signs.begins = Some(record.sequence),
                 Kind::ScanEnd if mirrors => signs.ends = Some((record.sequence, record.file.is_none())),
-                Kind::Lost => {
-                    signs.lost = true;
-                    signs.doubt |= record.file.is_none() && record.c & 1 != 0;
-                }
+                Kind::Lost => signs.lost = true,
                 _ => {}
             }
         }
@@ -171,7 +166,7 @@ impl Backlog {
     }
 
     /// What is applied next: durable, of one run that ends at `run_end`, and up to `until` (what never goes through the
-    /// journal, without that limit). A doubt begins a group, the end of a scan ends one.
+    /// journal, without that limit). The end of a scan ends a group.
     pub(super) fn take_for_apply<T>(
         &mut self,
         until: At,
@@ -184,7 +179,7 @@ impl Backlog {
             |item: &&mut Item| item.may_be_applied() && item.at <= run_end && (item.at <= until || item.unjournaled);
         for item in self.items.iter_mut().take_while(ready) {
             let full = bytes + item.records.len() > bytes_max;
-            if !batches.is_empty() && (full || item.signs.doubt) {
+            if !batches.is_empty() && full {
                 break;
             }
             bytes += item.records.len();

@@ -95,10 +95,7 @@ impl Target {
         self.first_ended &= !checkpoint.mirrored;
         self.outputs.push_back(TargetOutput::DropJournal(checkpoint.position));
         self.journal_waits = false;
-        if self.reset_after.is_some_and(|after| self.checkpoints.covers(after)) {
-            self.reset_after = None;
-            self.outputs.push_back(TargetOutput::ResetJournal);
-        }
+        self.books_are_closed();
         self.keep_images();
         self.rewound();
         self.recover_from_halt();

@@ -218,7 +218,7 @@ impl Target {
         (self.received, self.journaled, self.applied, self.consistent_journaled) = (0, 0, 0, 0);
         (self.captured_journaled, self.captured_applied) = (Captured::default(), Captured::default());
         (self.images.at, self.images.time, self.replay_until) = (0, kept.consistent_time, 0);
-        (self.backlog, self.scans, self.reset_after) = (Backlog::default(), Scans::default(), None);
+        (self.backlog, self.scans, self.books) = (Backlog::default(), Scans::default(), None);
         (self.stream, self.begun, self.resumable) = (None, false, false);
         self.apply.went_on();
         self.checkpoints.forget_places();

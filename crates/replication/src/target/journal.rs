@@ -3,14 +3,15 @@
 use super::backlog::Item;
 use super::checkpoint::Checkpoints;
 use super::images::Images;
-use super::runs::{At, Run};
+use super::runs::Run;
 use super::scans::Scans;
-use super::{Captured, Checkpoint, Kept, Target, TargetOutput, Turn};
+use super::{Books, Captured, Checkpoint, Kept, Target, TargetOutput, Turn};
 use crate::frame::Changes;
+use crate::planted::{Planted, is_planted};
 
 impl Target {
     pub(super) fn start_journal(&mut self) {
-        let waits = self.journal_waits || self.reset_after.is_some() || self.images.is_rewinding();
+        let waits = self.journal_waits || self.books.is_some() || self.images.is_rewinding();
         if waits {
             return self.journal.rest();
         }
@@ -132,24 +133,48 @@ impl Target {
     }
 
     /// What was received and is not durable is forgotten: the source has it still, or will compare.
-    pub(super) fn forget_undurable(&mut self) {
+    pub(super) fn forget_undurable(&mut self, unclean: bool) {
         self.backlog.cut_after(self.journaled);
         self.received = self.journaled;
-        let unsure = self.journal.failures > 0;
-        self.journal = Turn::default();
         // A part of what was to be written may be in the journal, and would come again after a restart.
-        if unsure {
-            self.reset_after = Some(self.received);
-            self.checkpoints.wanted |= self.applied == self.received;
+        let resets = self.journal.failures > 0;
+        self.journal = Turn::default();
+        if resets || unclean {
+            self.books = Some(Books { at: self.received, doubts: unclean, resets, closed: false });
+            self.close_books();
         }
+    }
+
+    /// Everything of the streams before may be applied now: does what has to be done then.
+    pub(super) fn close_books(&mut self) {
+        let making = self.checkpoints.is_making();
+        let Some(books) = self.books.as_mut().filter(|books| !making && !books.closed && self.applied >= books.at)
+        else {
+            return;
+        };
+        books.closed = true;
+        if books.doubts && !is_planted(Planted::NoDoubt) {
+            self.outputs.push_back(TargetOutput::Doubt);
+        }
+        self.checkpoints.wanted = true;
+    }
+
+    /// A checkpoint was made.
+    pub(super) fn books_are_closed(&mut self) {
+        if let Some(books) = self.books.take_if(|books| books.closed)
+            && books.resets
+        {
+            self.outputs.push_back(TargetOutput::ResetJournal);
+        }
+        self.close_books();
     }
 
     pub(super) fn is_replaying(&self) -> bool {
         self.applied < self.replay_until
     }
 
-    /// Must everything up to there be applied, for a reset of the journal?
+    /// Must everything of the streams before be applied?
     pub(super) fn flushes(&self) -> bool {
-        self.reset_after.is_some_and(|after: At| self.applied < after)
+        self.books.is_some_and(|books| self.applied < books.at)
     }
 }

@@ -81,6 +81,19 @@ impl Turn {
     }
 }
 
+/// What has to be done once everything of the streams before is applied. Then a checkpoint follows.
+#[derive(Clone, Copy, Debug)]
+struct Books {
+    /// The last place of them.
+    at: At,
+    /// What the source had not synced proves nothing.
+    doubts: bool,
+    /// The journal may hold what was never received.
+    resets: bool,
+    /// That is done, and the checkpoint is awaited.
+    closed: bool,
+}
+
 /// What is known of the source's capture: which run, and up to which number everything is contained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Captured {
@@ -140,8 +153,8 @@ pub struct Target {
     first_ended: bool,
     partial: bool,
     journal: Turn,
-    /// The journal is not written before what it holds is reset: behind that place, once a checkpoint covers it.
-    reset_after: Option<At>,
+    /// What has to be done between two streams, before the journal is written again.
+    books: Option<Books>,
     /// The journal is not written before the next checkpoint.
     journal_waits: bool,
     apply: Turn,
@@ -201,7 +214,7 @@ impl Target {
             first_ended: false,
             partial: false,
             journal: Turn::default(),
-            reset_after: None,
+            books: None,
             journal_waits: false,
             apply: Turn::default(),
             halted: None,
@@ -330,3 +343,6 @@ impl Target {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

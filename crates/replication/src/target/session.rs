@@ -92,11 +92,11 @@ impl Target {
         let busy = self.journal.running || self.images.is_rewinding() || !self.mirrored && unfinished;
         let Some(hello) = self.greeting.take_if(|hello| self.epoch == Some(hello.epoch) && !busy) else { return };
         let stream = (hello.epoch.number, hello.incarnation);
-        let goes_on = self.stream == Some(stream) && self.resumable && !hello.anew;
+        let goes_on = self.begun && self.stream == Some(stream) && self.resumable && !hello.anew;
         let resume = goes_on.then(|| self.runs.position(self.received));
         let holds = self.holds();
         if resume.is_none() {
-            self.begin_anew(stream);
+            self.begin_anew(stream, hello.unclean);
         }
         let Captured { capture, number: captured } =
             if self.mirrored { self.captured_journaled } else { Captured::default() };
@@ -114,15 +114,20 @@ impl Target {
     }
 
     /// Follows another stream. What is durable of the one before goes first.
-    fn begin_anew(&mut self, stream: (u64, u64)) {
+    fn begin_anew(&mut self, stream: (u64, u64), unclean: bool) {
         (self.stream, self.begun, self.resumable) = (Some(stream), false, true);
-        if self.mirrored {
-            self.forget_undurable();
+        if self.mirrored && is_planted(Planted::ForgetJournal) {
+            self.forget_all();
+        } else if self.mirrored {
+            self.forget_undurable(unclean);
             self.scans.cut();
             self.repeating = true;
             self.forget_set_aside();
         } else {
             self.forget_all();
+            if unclean {
+                self.outputs.push_back(TargetOutput::Doubt);
+            }
         }
         self.recover_from_halt();
     }

@@ -3,6 +3,7 @@
 use super::source::source_config;
 use super::target::target_config;
 use super::{Event, World};
+use crate::frame::{Frame, HaltCode};
 use crate::sim::operations::operate;
 use crate::source::{Command, Source, SourceInput, TargetId};
 use crate::target::{Recovery, Target, TargetInput};
@@ -94,7 +95,7 @@ impl World {
             let journal: Vec<_> = recovery.journal.iter().map(entry).collect();
             println!("== target {target} begins with {:?} {:?} {journal:?}", recovery.checkpoint, recovery.kept);
         }
-        node.target = Target::recover(target_config(node.on_no_room), recovery, now);
+        node.target = Target::recover(target_config(node.on_no_room, node.removals_max), recovery, now);
         let journaled = node.target.view().journaled;
         node.timer = None;
         let held = node.checkpoint.is_some_and(|checkpoint| checkpoint.mirrored && !checkpoint.stood_in);
@@ -111,7 +112,8 @@ impl World {
         targets.iter().for_each(|target| self.cut(*target, "source restarts"));
         self.incarnation += 1;
         self.reading.clear();
-        let config = source_config(self.incarnation, &self.rules, &self.tree, self.count);
+        let mut config = source_config(self.incarnation, &self.rules, &self.tree, self.count);
+        config.unclean = self.unclean;
         self.source = Source::new(config, self.now());
         self.source_timer = None;
         self.tree.ring.clear();
@@ -123,6 +125,51 @@ impl World {
         marks.into_iter().for_each(|(id, captured)| {
             self.input(SourceInput::Command(Command::Mark { id, captured }));
         });
+    }
+
+    /// The machine of the source loses its power, and comes up again.
+    pub(super) fn cut_source(&mut self) {
+        self.report.source_cuts += 1;
+        self.tree.cut_power(&mut self.rng);
+        // For as long as the machine is up: not every target may have been told by the first source after the cut.
+        self.unclean = true;
+        self.restart_source();
+    }
+
+    /// The source's file system is synced from time to time.
+    pub(super) fn sync_source(&mut self) {
+        let delay = 2_000 + self.rng.below(20_000);
+        self.after(delay, Event::Sync);
+        if self.quiet {
+            return;
+        }
+        self.tree.sync();
+        let (incarnation, captured) = (self.incarnation, self.tree.captured);
+        let delay = self.rng.below(2_000);
+        self.after(delay, Event::Synced(incarnation, captured));
+    }
+
+    pub(super) fn synced_source(&mut self, incarnation: u64, captured: u64) {
+        if self.incarnation == incarnation {
+            self.input(SourceInput::Synced { captured });
+        }
+    }
+
+    /// Somebody answers the mass-change brake: undoes first, or lets it pass.
+    pub(super) fn answer(&mut self, target: TargetId) {
+        let now = self.now();
+        let undoes = self.rng.one_in(3) && !self.quiet;
+        let delay = 1_000 + self.rng.below(20_000);
+        let node = self.nodes.get_mut(&target).expect("targets stay");
+        if node.target.view().halt_code == HaltCode::Other {
+            return;
+        }
+        self.after(delay, Event::Answer(target));
+        let node = self.nodes.get_mut(&target).expect("targets stay");
+        if node.connected {
+            let frame = if undoes { Frame::Undo } else { Frame::Accept };
+            node.target.handle(TargetInput::Received(frame), now);
+        }
     }
 
     /// The source is said to be dead: the replica has to become the image of one instant.
@@ -139,10 +186,11 @@ impl World {
         let targets: Vec<TargetId> = self.nodes.keys().copied().collect();
         let target = *self.rng.pick(&targets).expect("there is one");
         self.report.faults += 1;
-        let event = match self.rng.below(7) {
+        let event = match self.rng.below(8) {
             0..=2 => Event::Cut(target),
             3..=4 => Event::Crash(target),
             5 => Event::StandIn(target),
+            6 => Event::CutSource,
             _ => Event::RestartSource,
         };
         self.after(0, event);

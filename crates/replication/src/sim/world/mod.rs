@@ -46,6 +46,12 @@ pub struct Report {
     pub stood_in: u64,
     /// Times that one was rolled back for it.
     pub rolled_back: u64,
+    /// Times that the brake halted.
+    pub braked: u64,
+    /// Times that what came was undone.
+    pub undone: u64,
+    /// Power cuts of the source.
+    pub source_cuts: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +76,10 @@ enum Event {
     Cut(TargetId),
     Crash(TargetId),
     RestartSource,
+    CutSource,
+    Sync,
+    Synced(u64, u64),
+    Answer(TargetId),
     Ask,
 }
 
@@ -97,6 +107,7 @@ struct Node {
     /// The image that pre-images lead back to.
     kept: Option<(Kept, Replica)>,
     on_no_room: OnNoRoom,
+    removals_max: Option<u64>,
     /// It was the source at one instant once.
     had_point: bool,
     /// It was told to stand in; until then it has to.
@@ -145,6 +156,8 @@ struct World {
     next_id: u64,
     verified: BTreeMap<u64, Result<Verified, String>>,
     corrupted: bool,
+    /// The machine of the source went down without a sync.
+    unclean: bool,
     trace: bool,
     report: Report,
 }
@@ -202,6 +215,7 @@ impl World {
             next_id: 0,
             verified: BTreeMap::new(),
             corrupted: false,
+            unclean: false,
             trace: std::env::var_os("STEAD_TRACE").is_some(),
             report: Report::default(),
             rng,
@@ -210,8 +224,9 @@ impl World {
         world.input(SourceInput::Captured { records: Vec::new(), captured, time: captured });
         for target in 0..targets {
             let on_no_room = if world.rng.one_in(4) { OnNoRoom::Spoil } else { OnNoRoom::Halt };
+            let removals_max = if world.rng.one_in(3) { Some(1 + world.rng.below(3)) } else { None };
             let node = Node {
-                target: Target::recover(target_config(on_no_room), Recovery::default(), zero),
+                target: Target::recover(target_config(on_no_room, removals_max), Recovery::default(), zero),
                 replica: Replica::new(hash),
                 connection: 0,
                 connected: false,
@@ -224,6 +239,7 @@ impl World {
                 capture: 0,
                 kept: None,
                 on_no_room,
+                removals_max,
                 had_point: false,
                 standing: None,
                 writing: None,
@@ -247,6 +263,7 @@ impl World {
         world.after(1, Event::Operate);
         world.after(10, Event::Drain);
         world.after(300, Event::Ask);
+        world.after(3_000, Event::Sync);
         world
     }
 
@@ -265,8 +282,10 @@ impl World {
         };
         self.now = self.now.max(at);
         self.report.events += 1;
-        use Event::{Connect, Crash, Cut, RestartSource, StandIn};
-        if self.trace && matches!(event, Connect(_) | Cut(_) | Crash(_) | RestartSource | StandIn(_)) {
+        use Event::{Answer, Connect, Crash, Cut, CutSource, RestartSource, StandIn};
+        let fault =
+            matches!(event, Connect(_) | Cut(_) | Crash(_) | RestartSource | CutSource | StandIn(_) | Answer(_));
+        if self.trace && fault {
             println!("== {} {event:?}", self.now);
         }
         match event {
@@ -291,6 +310,10 @@ impl World {
             Event::Cut(target) => self.cut(target, "cut"),
             Event::Crash(target) => self.crash(target)?,
             Event::RestartSource => self.restart_source(),
+            Event::CutSource => self.cut_source(),
+            Event::Sync => self.sync_source(),
+            Event::Synced(incarnation, captured) => self.synced_source(incarnation, captured),
+            Event::Answer(target) => self.answer(target),
             Event::Ask => self.ask(),
         }
         self.drain_source()?;

@@ -8,13 +8,13 @@ use crate::frame::{Changes, Frame, Header, decode_header};
 use crate::source::TargetId;
 use crate::target::{OnNoRoom, Replay, TargetConfig, TargetEvent, TargetInput, TargetOutput};
 
-pub(super) fn target_config(on_no_room: OnNoRoom) -> TargetConfig {
+pub(super) fn target_config(on_no_room: OnNoRoom, removals_max: Option<u64>) -> TargetConfig {
     let mut config = TargetConfig::new("notes".parse().expect("a good name"), "lyon".parse().expect("a good name"));
     config.group_bytes_max = 2_000;
     config.checkpoint_bytes = 20_000;
     config.checkpoint_every = Duration::from_secs(1);
     config.keeps_images = true;
-    config.on_no_room = on_no_room;
+    (config.on_no_room, config.removals_max) = (on_no_room, removals_max);
     config
 }
 
@@ -26,8 +26,10 @@ impl World {
             let process = node.process;
             match output {
                 TargetOutput::Send(frame) => {
-                    if let Ok(Frame::Ack(ack)) = Frame::decode(&header(&frame.header), frame.to_vec().into()) {
-                        node.note_told(ack.journaled);
+                    match Frame::decode(&header(&frame.header), frame.to_vec().into()) {
+                        Ok(Frame::Ack(ack)) => node.note_told(ack.journaled),
+                        Ok(Frame::Undone(undone)) => self.report.undone += u64::from(undone.result.is_ok()),
+                        _ => {}
                     }
                     self.send_to_source(target, frame);
                 }
@@ -151,7 +153,15 @@ impl World {
             return Ok(());
         }
         node.replica.replaying |= batch.replay != Replay::No;
+        node.replica.removals_max = batch.removals_max;
         let (needs, differences) = node.replica.apply(&batch.records);
+        if let Some(removals) = node.replica.take_braked() {
+            node.applying.clear();
+            self.report.braked += 1;
+            node.target.handle(TargetInput::Braked { removals }, now);
+            self.after(500, Event::Answer(target));
+            return Ok(());
+        }
         if self.trace {
             let consistent = batch.consistent;
             println!("-- {} target {target} applies to {} {consistent:?}", self.now, batch.position);
@@ -193,6 +203,9 @@ impl World {
         let fails = self.rng.one_in(6) && !self.quiet;
         let node = self.nodes.get_mut(&target).expect("targets stay");
         let Some((_, image)) = node.kept.as_ref().filter(|_| node.process == process) else { return };
+        if self.trace {
+            println!("== {} target {target} rolled back", self.now);
+        }
         if fails {
             return node.target.handle(TargetInput::RolledBack(Err("no room".into())), now);
         }
