@@ -33,7 +33,7 @@ pub fn run(_: Size) -> Result<Vec<Line>> {
     let random =
         measure(&pair, &source.join("random"), "that do not compress", |n| Rng::new(n + 1).bytes(PIECE_BYTES))?;
     let text = measure(&pair, &source.join("log"), "of a log", log)?;
-    Ok([random, text].concat())
+    Ok(random.into_iter().chain(text).collect())
 }
 
 /// Slows down what leaves a host.
