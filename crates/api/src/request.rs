@@ -48,7 +48,7 @@ pub enum Request {
     /// The last lines that the daemon logged. Answer: `Log`.
     Log,
     /// Protect paths. Notices, status while the mirror runs; answer: `Protected`.
-    Protect(Protect),
+    Protect(Box<Protect>),
     /// End the protection of a set; the replica stays as it is. Answer: `Done`.
     Unprotect {
         /// The set.

@@ -116,7 +116,7 @@ pub fn run(state: &Path, args: Args) -> Ended {
 
 fn begin(state: &Path, options: &stead_api::Protect) -> Result<Answer, Failure> {
     let mut progress = Progress::new("mirroring");
-    let answer = ask(state, &Request::Protect(options.clone()), |status| progress.show(&status));
+    let answer = ask(state, &Request::Protect(Box::new(options.clone())), |status| progress.show(&status));
     progress.end();
     answer
 }

@@ -28,7 +28,7 @@ impl Node {
             Request::RotateKey => self.rotate_key(responder),
             Request::StateBackup => responder.end(self.back_up()),
             Request::Log => responder.done(Answer::Log(crate::log::last_lines())),
-            Request::Protect(options) => self.protect(vec![options], responder),
+            Request::Protect(options) => self.protect(vec![*options], responder),
             Request::Unprotect { set, force } => self.unprotect(&set, force, responder),
             Request::Wait { set, timeout_ms } => {
                 let what = format!("what was written to {set} is not applied everywhere");

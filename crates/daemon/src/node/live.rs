@@ -312,14 +312,14 @@ impl Node {
         let spec = SetState::load(&self.state, &name).and_then(|state| self.target_spec(&set, &connection, &state));
         self.plan = before;
         let spec = spec?;
-        if !self.unstarted.contains_key(&name) {
-            if let Err(failure) = self.plane.reconfigure_target(spec) {
-                // What became of it is not known: it is started again, as the plan says.
-                warn!("replica {name} is started again: {failure}");
-                self.plane.stop_target(&name, Stop::Daemon)?;
-                self.unstarted.insert(name, failure);
-                self.retry_at = Instant::now() + Duration::from_secs(1);
-            }
+        if !self.unstarted.contains_key(&name)
+            && let Err(failure) = self.plane.reconfigure_target(spec)
+        {
+            // What became of it is not known: it is started again, as the plan says.
+            warn!("replica {name} is started again: {failure}");
+            self.plane.stop_target(&name, Stop::Daemon)?;
+            self.unstarted.insert(name, failure);
+            self.retry_at = Instant::now() + Duration::from_secs(1);
         }
         self.adopt(plan)?;
         Ok(Tell::Done)

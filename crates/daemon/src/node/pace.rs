@@ -72,7 +72,7 @@ impl Pace {
     fn span(&self) -> Option<(f64, Look, Look)> {
         let (first, last) = (*self.0.front()?, *self.0.back()?);
         let lasted = last.at.saturating_duration_since(first.at);
-        (lasted >= WINDOW_MIN).then(|| (lasted.as_secs_f64(), first, last))
+        (lasted >= WINDOW_MIN).then_some((lasted.as_secs_f64(), first, last))
     }
 }
 
