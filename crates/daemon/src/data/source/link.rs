@@ -60,14 +60,17 @@ impl Link {
         let purpose = Purpose::Data { set: self.set.clone() };
         loop {
             let generation = GENERATION.fetch_add(1, Relaxed);
-            let begun = Instant::now();
             let reason = match self.dialer.dial(&self.node, self.route, &purpose) {
-                Ok(stream) => self.session(generation, stream),
+                Ok(stream) => {
+                    let begun = Instant::now();
+                    let reason = self.session(generation, stream);
+                    if begun.elapsed() > GOOD {
+                        backoff.reset();
+                    }
+                    reason
+                }
                 Err(e) => e.to_string(),
             };
-            if begun.elapsed() > GOOD {
-                backoff.reset();
-            }
             let told = self.events.send(Event::Disconnected { target: self.target, generation, reason });
             if told.is_err() || self.rest(backoff.next_wait()) {
                 return;
