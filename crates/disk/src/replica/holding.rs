@@ -17,7 +17,8 @@ use super::{ApplyError, Replica};
 /// About so many objects are removed at once where applying would have to wait for more.
 pub(super) const SLICE_OBJECTS: usize = 256;
 /// In a holding directory: what was removed and is kept for a while.
-pub(super) const KEPT: &[u8] = b"kept";
+pub(super) const KEPT_NAME: &CStr = c"kept";
+const KEPT: &[u8] = KEPT_NAME.to_bytes();
 /// In a holding directory: what never came from the source and was moved aside.
 pub(super) const ASIDE: &[u8] = b"aside";
 

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use stead_model::FileId;
 
 use super::ground::{DIR, Volume};
-use super::holding::{KEPT, entries_of};
+use super::holding::{KEPT_NAME, entries_of};
 use super::images::unlock_object;
 use super::names::Dir;
 use super::{ApplyError, Replica};
@@ -196,22 +196,20 @@ fn unlocked(root: &Root, dir: BorrowedFd<'_>, name: &CStr, act: impl Fn() -> Res
 
 /// The directory of what is kept.
 pub(super) fn open(volume: &Volume) -> Result<OwnedFd, Errno> {
-    let name = CString::new(KEPT).expect("no zero");
-    match rustix::fs::openat(&volume.holding, &name, DIR, Mode::empty()) {
+    match rustix::fs::openat(&volume.holding, KEPT_NAME, DIR, Mode::empty()) {
         Err(Errno::NOENT) => {}
         opened => return opened,
     }
-    match rustix::fs::mkdirat(&volume.holding, &name, Mode::RWXU) {
+    match rustix::fs::mkdirat(&volume.holding, KEPT_NAME, Mode::RWXU) {
         Err(Errno::EXIST) => {}
         made => made?,
     }
-    rustix::fs::openat(&volume.holding, &name, DIR, Mode::empty())
+    rustix::fs::openat(&volume.holding, KEPT_NAME, DIR, Mode::empty())
 }
 
 /// Removes the directory where it is empty.
 pub(super) fn remove(volume: &Volume) -> Result<(), Errno> {
-    let name = CString::new(KEPT).expect("no zero");
-    match rustix::fs::unlinkat(&volume.holding, &name, AtFlags::REMOVEDIR) {
+    match rustix::fs::unlinkat(&volume.holding, KEPT_NAME, AtFlags::REMOVEDIR) {
         Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
         done => done,
     }

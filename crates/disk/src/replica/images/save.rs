@@ -15,7 +15,7 @@ use super::{Images, Kind, Undo, Unsaved};
 use crate::ID_XATTR;
 use crate::read::describe;
 use crate::replica::ground::{DIR, Ground};
-use crate::replica::holding::{entries, is_apart};
+use crate::replica::holding::{KEPT_NAME, entries, is_apart};
 use crate::replica::names::Dir;
 use crate::replica::{ApplyError, Replica};
 use crate::volume::{Root, file_id_at, file_id_of, open_by_id};
@@ -181,6 +181,10 @@ impl Images {
         let local = if dir.local.ino > 0 { dir.local } else { file_id_of(&volume.root, dir.fd())? };
         let key = (local, xxh3_128(name.to_bytes()));
         if self.known.new.contains(&local) || self.known.names.contains(&key) {
+            return Ok(());
+        }
+        // What is kept was removed since: a replay may take it from there, and it was not there at the point.
+        if dir.id.is_none() && file_id_at(&volume.root, volume.holding.as_fd(), KEPT_NAME)? == Some(local) {
             return Ok(());
         }
         let occupant = file_id_at(&volume.root, dir.fd(), name)?;
