@@ -86,6 +86,7 @@ fn add(a: Report, b: Report) -> Report {
         faults: a.faults + b.faults,
         verifies: a.verifies + b.verifies,
         marks: a.marks + b.marks,
+        warm: a.warm + b.warm,
         stood_in: a.stood_in + b.stood_in,
         rolled_back: a.rolled_back + b.rolled_back,
         braked: a.braked + b.braked,

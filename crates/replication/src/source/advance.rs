@@ -1,10 +1,11 @@
 //! The front of the stream: slots whose turn has come become numbered records.
 
-use stead_model::record::{Purpose, flags};
+use stead_model::record::{Purpose, flags, records};
 use stead_model::{Attr, FileId, Kind, Record};
 
 use super::changes::{self, Action, Plan};
-use super::connection::TargetMask;
+use super::connection::{STREAM, TargetMask};
+use super::dirty::{CHANGED, DEEP, NAMES, NEW};
 use super::files::Place;
 use super::job::{Job, Work};
 use super::queue::Seal;
@@ -40,23 +41,18 @@ impl Source {
     pub(super) fn sealing(&self) -> Seal {
         let ahead = self.captured_done < self.captured_read && !is_planted(Planted::ConsistentTooEarly);
         let whole = !self.blocked();
-        Seal { consistent: if self.stream.is_amid() || ahead { 0 } else { whole }, whole }
+        Seal { consistent: if self.stream.is_amid() || ahead || self.is_repeating() { 0 } else { whole }, whole }
     }
 
     /// For whom no end of what was asked for is reached yet: part of it is still to come.
     pub(super) fn blocked(&self) -> TargetMask {
         let scan = self.scan.as_ref().filter(|scan| !scan.is_verify()).map_or(0, |scan| scan.targets);
-        scan | self.requests.blocked() | self.jobs.blocked()
+        scan | self.requests.blocked() | self.jobs.blocked() | self.withheld | self.dirty()
     }
 
     pub(super) fn followers(&self) -> TargetMask {
         let following = self.connections.iter().filter(|(_, connection)| connection.following);
         following.fold(0, |mask, (id, _)| mask | bit(*id))
-    }
-
-    /// Sends a record to these targets in the place that the stream has come to.
-    pub(super) fn emit(&mut self, record: &Record<'_>, targets: TargetMask) {
-        self.queue.push(record, targets);
     }
 
     fn take_slot(&mut self, slot: Slot) {
@@ -76,7 +72,7 @@ impl Source {
     fn take_read(&mut self, what: ReadFor, result: ReadResult, captured: u64) {
         match what {
             ReadFor::Root { generation, file, index } => self.take_root(generation, file, index, result),
-            ReadFor::Part { generation, file, deep } => self.take_part(generation, file, deep, result),
+            ReadFor::Part { generation, file, marks } => self.take_part(generation, file, marks, result),
             ReadFor::List { generation, page } => self.take_listing(generation, page, result),
             ReadFor::MoveIn { file, parent, name, news } => self.take_move_in(file, parent, &name, news, result),
             ReadFor::JobNode { job, .. } => self.take_job_node(job, result, captured),
@@ -89,6 +85,7 @@ impl Source {
 
     fn take_captured(&mut self, mut captured: Captured) {
         let unlisted = self.is_unlisted();
+        self.log_at(self.captured_done.max(captured.captured));
         let (begin, mut run, mut at) = (captured.at, captured.at, captured.at);
         while at < captured.records.len() {
             let rest = &captured.records[at..];
@@ -127,11 +124,19 @@ impl Source {
     }
 
     fn pass(&mut self, records: &mut [u8]) {
-        self.queue.append(records, TargetMask::MAX).expect("each of them was parsed");
+        self.withhold_all(records);
+        self.queue.append(records, !self.withheld).expect("each of them was parsed");
     }
 
     fn adopt(&mut self, records: Vec<u8>) {
-        self.queue.adopt(records, TargetMask::MAX).expect("each of them was parsed");
+        self.withhold_all(&records);
+        self.queue.adopt(records, !self.withheld).expect("each of them was parsed");
+    }
+
+    fn withhold_all(&mut self, encoded: &[u8]) {
+        if self.withheld != 0 {
+            records(encoded).flatten().for_each(|record| self.withhold(&record));
+        }
     }
 
     /// Puts actions in front of what comes next.
@@ -162,35 +167,38 @@ impl Source {
         self.lost_at = self.queue.last();
         self.jobs.lose(scope);
         for file in self.files.lose(scope) {
-            self.requests.part(file, false, targets);
+            self.make_dirty(file, CHANGED | NAMES, targets);
         }
         match scope {
-            None => self.requests.whole(targets),
-            Some((file, deep)) => self.requests.part(file, deep, targets),
+            None => self.lose_all(targets),
+            Some((file, deep)) => self.make_dirty(file, CHANGED | NAMES | if deep { DEEP } else { 0 }, targets),
+        }
+    }
+
+    /// Everything has to be looked at for these targets.
+    pub(super) fn lose_all(&mut self, targets: TargetMask) {
+        self.requests.difference(targets & !self.withheld);
+        for (_, connection) in self.connections.iter_mut().filter(|(id, _)| targets & bit(**id) != 0) {
+            if connection.behind.is_some() {
+                connection.dirty.add_all();
+            }
         }
     }
 
     /// Everything beneath the directory has to be looked at. The targets are told, so that they hold what goes to a
     /// directory beneath it that they do not know yet.
     fn rescan(&mut self, dir: FileId, targets: TargetMask) {
-        if targets != 0 {
+        if targets & !self.withheld != 0 {
             let mut lost = Record::new(Kind::Lost, dir);
             lost.flags = flags::SUBTREE;
-            self.emit(&lost, targets);
-            self.requests.part(dir, true, targets);
+            self.emit(&lost, targets & !self.withheld);
         }
+        self.make_dirty(dir, CHANGED | NAMES | DEEP, targets);
     }
 
     /// May a directory be in the set that no target knows? Where any target follows with all there is, it may not.
     fn is_unlisted(&self) -> bool {
-        let scan = self.scan.as_ref().filter(|scan| !scan.is_verify());
-        let (whole, part) = match scan {
-            Some(scan) if scan.whole => (scan.targets, false),
-            Some(_) => (0, true),
-            None => (0, false),
-        };
-        let whole = whole | self.requests.whole_for();
-        part || self.requests.has_parts() || self.followers() & !whole == 0
+        self.followers() & !(self.scanned() | self.requests.whole_for() | self.dirty()) == 0
     }
 
     /// A file comes into the set by a rename or link, or has to be looked at because it moved away from a scan.
@@ -211,25 +219,28 @@ impl Source {
             self.files.set_root(root, file);
         }
         let scan = self.scan.as_ref().filter(|scan| scan.is_walking());
-        let (purpose, of_scan) = scan.map_or((Purpose::Mirror, TargetMask::MAX), |scan| (scan.purpose, scan.targets));
-        let targets = if !news && self.files.common.has(file) { of_scan } else { TargetMask::MAX };
+        let (purpose, of_scan) = scan.map_or((Purpose::Mirror, !self.withheld), |scan| (scan.purpose, scan.targets));
+        let all = !self.withheld;
+        let targets = if !news && self.files.common.has(file) { of_scan } else { all };
         // Targets that the scan is not for have nothing to compare with: they get all of it.
         let walked = scan.is_some() && targets & self.followers() & !of_scan == 0;
         let asks_anew = walked && !self.files.has_left(file);
         let purpose = if asks_anew { purpose } else { Purpose::Mirror };
         self.files.announce_in(parent, file);
-        let whole = self.scan.as_ref().is_some_and(|scan| scan.whole);
-        self.files.announce_seen(file, whole);
+        self.files.announce_seen(file, self.is_private());
         self.files.note_dir_if(node.attr.is_dir(), file, parent, name);
         self.send_node(file, parent, name, &node, purpose, flags::MOVE_IN, targets);
         self.follow_up(file, &node, purpose, targets);
         if walked {
             self.note_scan_last();
         }
+        self.make_dirty(parent, NAMES, self.withheld & self.followers());
+        self.make_dirty(file, NEW, self.withheld & self.followers());
         if node.attr.is_dir() {
-            match self.scan.as_mut().filter(|_| walked) {
-                Some(scan) => scan.dirs.push_back((file, true)),
-                None => self.rescan(file, self.followers()),
+            if walked {
+                self.list_again(file);
+            } else {
+                self.rescan(file, self.followers());
             }
         }
     }
@@ -242,7 +253,8 @@ impl Source {
         if !node.attr.is_file() {
             return self.send_node_end(file, node.attr, purpose, targets);
         }
-        if purpose == Purpose::Mirror {
+        let targets = targets & (self.followers() | STREAM);
+        if purpose == Purpose::Mirror && targets & !STREAM != 0 {
             self.cut(file, node.attr, targets);
             let mut job = Job::new(file, Work::Content, targets, purpose, vec![Range::ALL]);
             (job.open, job.size) = (self.files.open(file, node.attr), Some(node.attr.size));

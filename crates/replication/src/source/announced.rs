@@ -8,7 +8,7 @@ use stead_model::FileId;
 ///
 /// Two generations of one inode may be in it at a time: a scan may come by the new one before the removal of the old one
 /// has its turn.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Announced {
     volumes: Vec<HashSet<(u64, u32)>>,
 }
@@ -19,12 +19,13 @@ impl Announced {
         volume.is_some_and(|volume| volume.contains(&(file.ino, file.generation)))
     }
 
-    pub(super) fn insert(&mut self, file: FileId) {
+    /// Says whether it is new.
+    pub(super) fn insert(&mut self, file: FileId) -> bool {
         let index = file.volume as usize;
         if index >= self.volumes.len() {
             self.volumes.resize_with(index + 1, HashSet::new);
         }
-        self.volumes[index].insert((file.ino, file.generation));
+        self.volumes[index].insert((file.ino, file.generation))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = FileId> {
@@ -39,9 +40,9 @@ impl Announced {
         self.volumes.iter().enumerate().flat_map(of_volume)
     }
 
-    pub(super) fn remove(&mut self, file: FileId) {
-        if let Some(volume) = self.volumes.get_mut(file.volume as usize) {
-            volume.remove(&(file.ino, file.generation));
-        }
+    /// Says whether it was there.
+    pub(super) fn remove(&mut self, file: FileId) -> bool {
+        let volume = self.volumes.get_mut(file.volume as usize);
+        volume.is_some_and(|volume| volume.remove(&(file.ino, file.generation)))
     }
 }

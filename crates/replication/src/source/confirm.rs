@@ -57,7 +57,7 @@ impl Source {
             connection.following && connection.behind.is_none() && mirrored & bit(**id) == 0
         });
         let durable = counts.map(|(_, connection)| connection.durable).min();
-        let confirmed = durable.unwrap_or(self.captured_done);
+        let confirmed = durable.unwrap_or(self.captured_done).min(self.captured_done);
         if confirmed > self.confirmed {
             self.confirmed = confirmed;
             self.event(SourceEvent::Confirmed { captured: confirmed });

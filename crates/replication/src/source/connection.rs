@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use stead_model::Sequence;
 use stead_model::status::{MirrorStatus, State};
+use stead_model::{NodeName, Sequence};
 
 use super::api::TargetId;
 use super::behind::Behind;
+use super::dirty::Dirty;
 use crate::frame::Ack;
 
 /// Targets as bits.
@@ -45,6 +46,10 @@ pub(super) struct Connection {
     pub(super) link: Link,
     /// Version of the protocol that is spoken.
     pub(super) version: u8,
+    /// Its name, once it told it.
+    pub(super) node: Option<NodeName>,
+    /// It may go on from the stream of the source before this one.
+    pub(super) expected: bool,
     /// Its cursor is a place in the queue; else the next connection begins anew.
     pub(super) following: bool,
     pub(super) paused: bool,
@@ -58,6 +63,12 @@ pub(super) struct Connection {
     pub(super) durable: u64,
     wholes: VecDeque<(Sequence, u64)>,
     pub(super) behind: Option<Behind>,
+    /// What has to be looked at for it.
+    pub(super) dirty: Dirty,
+    /// Of the stream up to here, nothing after what it was sent is for it; the highest number while it is behind.
+    pub(super) skip_until: Sequence,
+    /// So many times in a row it went behind while it caught up.
+    pub(super) streak: u32,
     pub(super) mirror: MirrorStatus,
     pub(super) heard: Instant,
     pub(super) spoke: Instant,
@@ -71,6 +82,8 @@ impl Connection {
         Connection {
             link: Link::Down { reason: "not connected yet".into() },
             version: crate::frame::VERSION_MIN,
+            node: None,
+            expected: false,
             following: false,
             paused: false,
             restore_required: false,
@@ -82,6 +95,9 @@ impl Connection {
             durable: 0,
             wholes: VecDeque::new(),
             behind: None,
+            dirty: Dirty::default(),
+            skip_until: 0,
+            streak: 0,
             mirror: MirrorStatus::default(),
             heard: now,
             spoke: now,
@@ -92,6 +108,11 @@ impl Connection {
 
     pub(super) fn is_up(&self) -> bool {
         self.link == Link::Up && self.following
+    }
+
+    /// What it was sent may arrive, where there is a way: up to here it need not be sent anything again.
+    pub(super) fn kept_after(&self) -> Sequence {
+        if self.is_up() { self.sent } else { self.journaled }
     }
 
     /// Continues (or begins) after that place, where nothing is in flight.
@@ -109,12 +130,17 @@ impl Connection {
         self.go_on_after(sequence);
         (self.journaled, self.applied) = (sequence, sequence);
         self.wholes.clear();
-        self.behind = None;
+        (self.behind, self.dirty, self.skip_until) = (None, Dirty::default(), 0);
         (self.consistent_time, self.durable) = (0, 0);
     }
 
     pub(super) fn has_room(&self, window: usize) -> bool {
         self.flight.bytes < window
+    }
+
+    /// Bytes that were sent and are not known to be journaled.
+    pub(super) fn in_flight(&self) -> usize {
+        self.flight.bytes
     }
 
     /// `whole`: capture's number up to which that brings everything; 0: it does not say so.

@@ -6,6 +6,8 @@ use stead_model::{Attr, FileId, Kind, Record, Stamp};
 
 use super::announced::Announced;
 use super::api::RootConfig;
+use super::known::{Known, Recollection};
+use super::memory::{Entry, Log};
 use crate::planted::{Planted, is_planted};
 
 /// Directories deeper than this are not looked for: a loop of damaged parents.
@@ -62,6 +64,8 @@ pub(super) struct Files {
     away: HashMap<FileId, bool>,
     /// Files that the targets held until a scan ended, and may have dropped then.
     dropped: HashSet<FileId>,
+    /// What changed and is not written down yet.
+    pub(super) log: Log,
 }
 
 impl Files {
@@ -82,7 +86,72 @@ impl Files {
             left: HashSet::new(),
             away: HashMap::new(),
             dropped: HashSet::new(),
+            log: Log::default(),
         }
+    }
+
+    /// With what was known before.
+    pub(super) fn recall(mut roots: Vec<RootConfig>, known: Recollection) -> Files {
+        for (at, file) in &known.roots {
+            if let Some(root) = roots.get_mut(*at) {
+                root.file = *file;
+            }
+        }
+        let dirs = known.dirs.into_iter().map(|(dir, (parent, name))| (dir, Dir { parent, name }));
+        Files {
+            common: known.common,
+            dirs: dirs.collect(),
+            loose: known.loose,
+            dropped: known.dropped,
+            away: known.away,
+            stale: known.stale,
+            ..Files::new(roots)
+        }
+    }
+
+    /// All that is known beside the running scan.
+    pub(super) fn known(&self) -> impl Iterator<Item = Known> {
+        let dirs = self.dirs.iter().map(|(dir, at)| Known::Dir(*dir, at.parent, at.name.clone()));
+        let roots = self.roots.iter().enumerate().map(|(at, root)| Known::Root(at, root.file));
+        (self.common.iter().map(Known::File).chain(dirs))
+            .chain(self.loose.iter().map(|file| Known::Loose(*file)))
+            .chain(self.dropped.iter().map(|file| Known::Dropped(*file)))
+            .chain(self.away.iter().map(|(file, is_dir)| Known::Away(*file, *is_dir)))
+            .chain([Known::Stale(self.stale)])
+            .chain(roots)
+    }
+
+    fn note(&mut self, changed: bool, known: Known) {
+        if changed {
+            self.log.push(&Entry::Known(known));
+        }
+    }
+
+    fn know(&mut self, file: FileId) {
+        let new = self.common.insert(file);
+        self.note(new, Known::File(file));
+    }
+
+    fn unknow(&mut self, file: FileId) {
+        let was = self.common.remove(file);
+        self.note(was, Known::NoFile(file));
+    }
+
+    fn not_loose(&mut self, file: FileId) -> bool {
+        let was = self.loose.remove(&file);
+        self.note(was, Known::NotLoose(file));
+        was
+    }
+
+    fn not_dropped(&mut self, file: FileId) -> bool {
+        let was = self.dropped.remove(&file);
+        self.note(was, Known::NotDropped(file));
+        was
+    }
+
+    fn set_stale(&mut self, stale: bool) {
+        self.note(self.stale != stale, Known::Stale(stale));
+        self.stale = stale;
     }
 
     pub(super) fn roots(&self) -> &[RootConfig] {
@@ -109,10 +178,10 @@ impl Files {
 
     /// A file was made in `parent`: whoever knows the directory knows it now.
     pub(super) fn announce_in(&mut self, parent: FileId, file: FileId) {
-        self.loose.remove(&file);
+        self.not_loose(file);
         self.came_back(file);
         if parent.is_none() || self.common.has(parent) {
-            self.common.insert(file);
+            self.know(file);
         }
         if let Some(seen) = &mut self.seen
             && (parent.is_none() || seen.has(parent))
@@ -123,7 +192,7 @@ impl Files {
 
     /// The running scan came by the file, but not by a name of it: whether the targets have it is not settled.
     pub(super) fn announce_nameless(&mut self, file: FileId) {
-        self.common.insert(file);
+        self.know(file);
         if let Some(seen) = &mut self.seen {
             seen.insert(file);
         }
@@ -141,27 +210,28 @@ impl Files {
             Some(seen) => {
                 seen.insert(file);
                 if self.alone {
-                    self.loose.remove(&file);
+                    self.not_loose(file);
                 }
                 if !whole {
-                    self.common.insert(file);
+                    self.know(file);
                 }
             }
             None => {
-                self.common.insert(file);
-                self.loose.remove(&file);
+                self.know(file);
+                self.not_loose(file);
             }
         }
     }
 
     pub(super) fn forget(&mut self, file: FileId) {
-        self.common.remove(file);
+        self.unknow(file);
         if let Some(seen) = &mut self.seen {
             seen.remove(file);
         }
-        self.dirs.remove(&file);
+        let was = self.dirs.remove(&file).is_some();
+        self.note(was, Known::NoDir(file));
         self.open.remove(&file);
-        self.loose.remove(&file);
+        self.not_loose(file);
         self.came_back(file);
     }
 
@@ -176,10 +246,13 @@ impl Files {
         if self.take_all {
             return;
         }
-        self.loose.insert(file);
+        let new = self.loose.insert(file);
+        self.note(new, Known::Loose(file));
         if self.loose.len() > LOOSE_MAX {
             self.loose.clear();
-            (self.stale, self.stale_since) = (true, true);
+            self.note(true, Known::NoLoose);
+            self.set_stale(true);
+            self.stale_since = true;
         }
     }
 
@@ -197,8 +270,9 @@ impl Files {
 
     /// It has a place in the set again, or is forgotten.
     pub(super) fn came_back(&mut self, file: FileId) {
-        self.away.remove(&file);
-        self.dropped.remove(&file);
+        let was = self.away.remove(&file).is_some();
+        self.note(was, Known::NotAway(file));
+        self.not_dropped(file);
     }
 
     /// May the targets have dropped it, although it is announced?
@@ -211,17 +285,23 @@ impl Files {
         self.stale_since || self.left.len() >= LOOSE_MAX || self.left.contains(&file)
     }
 
+    /// Did that very file leave since the running scan began, as far as that was noted?
+    pub(super) fn left_since(&self, file: FileId) -> bool {
+        self.seen.is_some() && self.left.contains(&file)
+    }
+
     /// A file went to a directory that is not listed yet, and may never be: the targets hold it until the scan ends.
     pub(super) fn held_away(&mut self, file: FileId, is_dir: bool) {
         self.loosen(file);
         self.away.insert(file, is_dir);
+        self.note(true, Known::Away(file, is_dir));
     }
 
     /// A file takes a name of the set, not from another one: may a target lack it, although it is announced?
     pub(super) fn tighten(&mut self, file: FileId) -> bool {
-        let doubtful = self.loose.remove(&file) | self.dropped.remove(&file) | self.stale;
+        let doubtful = self.not_loose(file) | self.not_dropped(file) | self.stale;
         if doubtful {
-            self.common.remove(file);
+            self.unknow(file);
         }
         doubtful
     }
@@ -236,26 +316,29 @@ impl Files {
     /// A scan of the whole set ended: what it came by is what every target knows.
     pub(super) fn scan_ended(&mut self, whole: bool) {
         for (file, is_dir) in std::mem::take(&mut self.away) {
+            self.note(true, Known::NotAway(file));
             if is_dir {
                 self.forget_tree(file);
             } else {
                 self.dropped.insert(file);
+                self.note(true, Known::Dropped(file));
             }
         }
-        self.stale |= self.dropped.len() > LOOSE_MAX;
+        self.set_stale(self.stale | (self.dropped.len() > LOOSE_MAX));
         let seen = self.seen.take();
         if whole {
             if let Some(seen) = seen.as_ref().filter(|_| !self.alone) {
                 self.loose.extend(seen.iter().filter(|file| !self.common.has(*file)));
             }
             self.common = seen.unwrap_or_default();
-            self.stale = self.stale_since;
+            self.set_stale(self.stale_since);
         }
     }
 
     /// Forgets a directory that left the set, and the directories beneath it.
     pub(super) fn forget_tree(&mut self, dir: FileId) {
-        (self.stale, self.stale_since) = (true, true);
+        self.set_stale(true);
+        self.stale_since = true;
         let beneath: Vec<FileId> = self.dirs.keys().copied().filter(|known| self.is_beneath(*known, dir)).collect();
         beneath.into_iter().for_each(|known| self.forget(known));
         self.forget(dir);
@@ -278,8 +361,10 @@ impl Files {
         }
         if self.root_of(parent).is_some() {
             self.dirs.insert(dir, Dir { parent, name: name.into() });
+            self.note(true, Known::Dir(dir, parent, name.into()));
         } else {
-            self.dirs.remove(&dir);
+            let was = self.dirs.remove(&dir).is_some();
+            self.note(was, Known::NoDir(dir));
         }
     }
 
@@ -376,6 +461,7 @@ impl Files {
     }
 
     pub(super) fn set_root(&mut self, at: usize, file: FileId) {
+        self.note(self.roots[at].file != file, Known::Root(at, file));
         self.roots[at].file = file;
     }
 

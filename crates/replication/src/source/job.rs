@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use stead_model::FileId;
 use stead_model::record::Purpose;
 
-use super::connection::TargetMask;
+use super::connection::{STREAM, TargetMask};
 use super::files::OpenId;
 use super::stream::ReadFor;
 use crate::frame::Range;
@@ -16,6 +16,8 @@ pub(super) type JobId = u64;
 
 /// How often a hash is read again because the file changed meanwhile.
 pub(super) const REPEATS_MAX: u32 = 8;
+/// Queued jobs among which one is looked for whose targets have room.
+const LOOK_AHEAD: usize = 4096;
 /// Bytes of one read of hashes.
 const HASH_READ_BYTES: u64 = 4 << 20;
 
@@ -214,20 +216,29 @@ impl Jobs {
         Some(self.active.remove(at))
     }
 
-    /// The next thing to do, by up to `active_max` jobs at once; End comes with the job's number.
-    pub(super) fn step(&mut self, active_max: usize, chunk: u64, blocks: (u32, u32)) -> Option<(JobId, Step)> {
+    /// The next thing to do for targets with room, by up to `active_max` jobs at once; End comes with the job's number.
+    pub(super) fn step(
+        &mut self,
+        room: TargetMask,
+        active_max: usize,
+        chunk: u64,
+        blocks: (u32, u32),
+    ) -> Option<(JobId, Step)> {
+        let may = |job: &Job| job.dead || job.targets & room != 0;
         loop {
-            for job in &mut self.active {
+            for job in self.active.iter_mut().filter(|job| may(job)) {
                 let block = if job.work == Work::VerifyHashes { blocks.1 } else { blocks.0 };
                 match job.step(chunk, block) {
                     Step::Wait => {}
                     step => return Some((job.id, step)),
                 }
             }
-            if self.active.len() >= active_max {
+            let at_work = self.active.iter().filter(|job| may(job)).count();
+            if at_work >= active_max || self.active.len() >= 4 * active_max {
                 return None;
             }
-            let job = self.queued.pop_front()?;
+            let next = self.queued.iter().take(LOOK_AHEAD).position(may)?;
+            let job = self.queued.remove(next)?;
             self.keys.remove(&(job.file, job.targets, job.work));
             self.active.push(job);
         }
@@ -236,6 +247,20 @@ impl Jobs {
     /// These targets need nothing any more.
     pub(super) fn drop_targets(&mut self, targets: TargetMask) {
         self.drop_where(|_| true, targets);
+    }
+
+    /// These targets get nothing of the stream any more; what was to be read of it for them.
+    pub(super) fn drop_of_stream(&mut self, targets: TargetMask) -> Vec<FileId> {
+        let mut files = Vec::new();
+        let of_stream = |job: &&mut Job| job.targets & STREAM != 0;
+        for job in self.active.iter_mut().chain(&mut self.queued).filter(of_stream) {
+            if job.targets & targets != 0 {
+                files.push(job.file);
+            }
+            job.targets &= !targets;
+            job.dead |= job.targets & !STREAM == 0;
+        }
+        files
     }
 
     /// No comparison is needed any more.
@@ -247,7 +272,7 @@ impl Jobs {
         for job in self.active.iter_mut().chain(&mut self.queued).filter(|job| which(job)) {
             self.keys.remove(&(job.file, job.targets, job.work));
             job.targets &= !targets;
-            job.dead |= job.targets == 0;
+            job.dead |= job.targets & !STREAM == 0;
         }
     }
 

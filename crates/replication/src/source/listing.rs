@@ -76,21 +76,26 @@ impl Source {
         if scan.is_verify() {
             return self.compare_entry(parent, name, file, node, how);
         }
-        let (purpose, targets, whole) = (scan.purpose, scan.targets, scan.whole);
+        let (mut purpose, targets) = (scan.purpose, scan.targets);
+        if self.files.left_since(file) {
+            // What the targets asked for was dropped when it left, and they do not ask twice.
+            purpose = Purpose::Mirror;
+        }
         let known = self.files.is_seen(file);
         let held = self.files.holds(file) && !self.files.is_loose(file);
-        self.files.announce_seen(file, whole);
+        self.files.announce_seen(file, self.is_private());
         self.files.note_dir_if(node.attr.is_dir(), file, parent, name);
         self.send_node(file, parent, name, node, purpose, 0, targets);
         self.count_found(node.attr);
-        if known {
+        if node.attr.is_dir() {
+            self.name_dir(file);
+            let is_new = !known && (!held || self.is_fresh(file));
+            if is_new || how == How::Deep && !(known && self.is_whole_scan()) {
+                self.list_dir(file, true);
+            }
             return self.count_done(node.attr);
         }
-        if node.attr.is_dir() {
-            let scan = self.scan.as_mut().expect("it was there above");
-            if how == How::Deep || !held {
-                scan.dirs.push_back((file, true));
-            }
+        if known {
             return self.count_done(node.attr);
         }
         match content.filter(|_| purpose == Purpose::Mirror && node.attr.is_file()) {

@@ -71,13 +71,21 @@ impl Source {
         if self.marks.marks.is_empty() {
             return;
         }
+        if self.is_repeating() {
+            return;
+        }
         let blocked = self.blocked();
+        // Of what the source before this one sent, a target tells only by what it applies of this stream.
+        let first = Sequence::from(self.config.recalled.is_some());
         let last = self.queue.last();
         let connected: Vec<_> = self.connections.iter().collect();
         let everywhere = |sequence: Sequence| {
             connected.iter().all(|(id, connection)| {
                 let applied = if is_planted(Planted::MarkEarly) { connection.sent } else { connection.applied };
-                connection.following && applied >= sequence && blocked & bit(**id) == 0
+                connection.following
+                    && !connection.expected
+                    && applied >= sequence.max(first)
+                    && blocked & bit(**id) == 0
             })
         };
         let mut done = Vec::new();

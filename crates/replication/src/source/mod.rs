@@ -36,12 +36,15 @@ mod brake;
 mod changes;
 mod confirm;
 mod connection;
+mod dirty;
 mod files;
 mod job;
+mod known;
 mod listing;
 mod marks;
 mod memory;
 mod queue;
+mod recall;
 mod request;
 mod scan;
 mod session;
@@ -56,11 +59,12 @@ use stead_model::Sequence;
 
 pub use api::*;
 use confirm::Places;
-use connection::{Connection, STREAM, bit};
+use connection::{Connection, STREAM, TargetMask, bit};
 use files::Files;
 use job::Jobs;
 use marks::Marks;
 use queue::Queue;
+use recall::Memory;
 use request::Requests;
 use scan::{Ended, Scan};
 use stream::{Captured, Slot, Stream};
@@ -91,8 +95,11 @@ pub struct Source {
     captured_read: u64,
     /// The last place at which changes were lost.
     lost_at: Sequence,
+    /// Targets that are behind.
+    withheld: TargetMask,
     places: Places,
     confirmed: u64,
+    memory: Memory,
     expected: (u64, u64),
 }
 
@@ -104,12 +111,18 @@ impl Source {
     pub fn new(config: SourceConfig, now: Instant) -> Source {
         assert!(config.difference_block.is_power_of_two() && config.verify_block.is_power_of_two());
         assert!(config.chunk_bytes_max > 0 && config.entries_max > 0 && config.reads_max > 0);
-        Source {
+        let recalled = config.recalled.as_ref();
+        let captured = recalled.map_or(0, Recalled::captured);
+        let known = recalled.map(|recalled| recalled.files.clone());
+        let mut source = Source {
             now,
             outputs: VecDeque::new(),
             stream: Stream::default(),
             queue: Queue::new(config.compression),
-            files: Files::new(config.roots.clone()),
+            files: match known {
+                Some(known) => Files::recall(config.roots.clone(), known),
+                None => Files::new(config.roots.clone()),
+            },
             jobs: Jobs::default(),
             scan: None,
             ended: Vec::new(),
@@ -118,15 +131,22 @@ impl Source {
             marks: Marks::default(),
             ticket: 0,
             generation: 0,
-            captured_in: 0,
-            captured_done: 0,
+            captured_in: captured,
+            captured_done: captured,
             captured_read: 0,
             lost_at: 0,
+            withheld: 0,
             places: Places::default(),
-            confirmed: 0,
+            confirmed: captured,
+            memory: Memory::new(config.incarnation),
             expected: (0, 0),
             config,
-        }
+        };
+        source.queue.captured = captured;
+        source.files.log.set_at(captured);
+        source.remember_all();
+        source.forget_parts();
+        source
     }
 
     /// Takes an input.
@@ -167,12 +187,13 @@ impl Source {
     pub fn poll_timeout(&self) -> Option<(Instant, SourceTimer)> {
         let keep_alive = self.keep_alive_due().map(|at| (at, SourceTimer::KeepAlive));
         let scan = self.requests.not_before().filter(|_| self.scan.is_none()).map(|at| (at, SourceTimer::Scan));
-        keep_alive.into_iter().chain(scan).min_by_key(|(at, _)| *at)
+        let catch_up = self.catch_up_due().map(|at| (at, SourceTimer::CatchUp));
+        keep_alive.into_iter().chain(scan).chain(catch_up).min_by_key(|(at, _)| *at)
     }
 
-    /// May captured records be handed in? Not while the queue is full.
+    /// May captured records be handed in? Not while too many wait for reads. A slow target is no reason: it goes behind.
     pub fn wants_captured(&self) -> bool {
-        self.backlog_bytes() < self.config.settings.queue_bytes_max
+        self.stream.bytes() < self.config.settings.queue_bytes_max
     }
 
     /// Capture's number up to which nothing is needed from it again: every target that follows has it durably, with all
@@ -193,7 +214,13 @@ impl Source {
 
     fn add_target(&mut self, target: TargetId) {
         assert!(target < STREAM.ilog2(), "targets are numbered from 0 to 30");
-        self.connections.entry(target).or_insert_with(|| Connection::new(self.now));
+        // What the target may go on from is kept for it from the first record on.
+        let expected = self.config.recalled.is_some() && self.queue.last() == 0;
+        let new = self.connections.entry(target).or_insert_with(|| Connection::new(self.now));
+        if expected && !new.following {
+            new.begin_after(0);
+            (new.expected, new.durable) = (true, self.confirmed);
+        }
     }
 
     fn remove_target(&mut self, target: TargetId) {
@@ -229,16 +256,15 @@ impl Source {
         }
         self.settle_ended();
         self.settle_marks();
-        self.shed_laggard();
         self.send_batches();
+        self.shed();
+        self.settle_scans();
+        self.flush_memory();
         self.settle_confirmed();
+        self.forget_parts();
         self.free();
         self.update_states();
         self.check();
-    }
-
-    fn backlog_bytes(&self) -> usize {
-        self.queue.bytes() + self.stream.bytes()
     }
 
     fn read(&mut self, what: stream::ReadFor, request: ReadRequest) {

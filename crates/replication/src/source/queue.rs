@@ -1,13 +1,14 @@
 //! The queue: numbered records in batches, each packed once, kept until every target has them.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stead_model::record::{RecordError, set_sequence};
 use stead_model::{Record, Sequence};
 
 use super::api::Compression;
-use super::connection::TargetMask;
+use super::connection::{STREAM, TargetMask};
+use super::dirty::Touched;
 use crate::frame::CAPTURED_BYTES;
 use crate::frame::body::{Packed, Packer};
 
@@ -41,6 +42,8 @@ pub(super) struct Batch {
     pub(super) first_mirror: TargetMask,
     /// Bytes of the body, also when it was let go.
     pub(super) body_len: usize,
+    /// What its changes touched, where they are part of the stream.
+    pub(super) touched: Touched,
     /// Bytes and records of the stream up to its end.
     bytes_until: u64,
     records_until: u64,
@@ -59,12 +62,26 @@ struct Open {
     records: u64,
     targets: TargetMask,
     oldest_time: u64,
+    touched: Touched,
+}
+
+/// How far a follower is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Follower {
+    pub(super) bit: TargetMask,
+    pub(super) journaled: Sequence,
+    pub(super) applied: Sequence,
+    /// It gets nothing of the stream, only what is made for it.
+    pub(super) behind: bool,
 }
 
 /// The queue of a set.
 #[derive(Debug)]
 pub(super) struct Queue {
-    batches: VecDeque<Batch>,
+    /// By their first number.
+    batches: BTreeMap<Sequence, Batch>,
+    /// Those of them that are not part of the stream, and for whom.
+    made: BTreeMap<Sequence, (TargetMask, usize)>,
     open: Open,
     next: Sequence,
     packer: Option<Packer>,
@@ -95,7 +112,8 @@ pub(super) struct Seal {
 impl Queue {
     pub(super) fn new(compression: Compression) -> Queue {
         Queue {
-            batches: VecDeque::new(),
+            batches: BTreeMap::new(),
+            made: BTreeMap::new(),
             open: Open::default(),
             next: 1,
             packer: (compression == Compression::Adaptive).then(Packer::new),
@@ -126,6 +144,9 @@ impl Queue {
         self.prepare(record.encoded_len(), targets);
         let record = Record { sequence: self.next, ..*record };
         self.note(record.time);
+        if targets & STREAM != 0 {
+            self.open.touched.note(&record);
+        }
         record.append_to(&mut self.open.raw);
     }
 
@@ -144,6 +165,7 @@ impl Queue {
                 }
                 set_sequence(&mut rest[run..], self.next);
                 self.note(record_time(&rest[run..]));
+                self.open.touched.note(&Record::parse(&rest[run..])?.0);
                 run += len;
             }
             let (taken, after) = rest.split_at_mut(run);
@@ -164,6 +186,7 @@ impl Queue {
             let len = record_len(&records[at..])?;
             set_sequence(&mut records[at..], self.next);
             self.note(record_time(&records[at..]));
+            self.open.touched.note(&Record::parse(&records[at..])?.0);
             at += len;
         }
         self.open.raw = records;
@@ -197,48 +220,116 @@ impl Queue {
         }
     }
 
-    /// The batch that begins with that number; `None` where none does any more, or yet.
-    pub(super) fn starting_at(&self, first: Sequence) -> Option<&Batch> {
-        let at = self.batches.partition_point(|batch| batch.first < first);
-        self.batches.get(at).filter(|batch| batch.first == first)
+    /// The next batch for a target that was sent everything up to there, of which nothing of the stream up to
+    /// `skip_until` is for it; `None`: there is none yet.
+    pub(super) fn next_for(&self, target: TargetMask, sent: Sequence, skip_until: Sequence) -> Option<&Batch> {
+        if sent >= skip_until {
+            return self.batches.range(sent + 1..).next().map(|(_, batch)| batch);
+        }
+        let made = self.made.range(sent + 1..).find(|(_, (targets, _))| targets & target != 0);
+        if let Some((first, _)) = made.filter(|(first, _)| **first <= skip_until) {
+            return self.batches.get(first);
+        }
+        self.batches.range(skip_until.checked_add(1)?..).next().map(|(_, batch)| batch)
+    }
+
+    /// Bytes that such a target was not sent yet.
+    pub(super) fn unsent_bytes(&self, target: TargetMask, sent: Sequence, skip_until: Sequence) -> u64 {
+        let of_stream = if skip_until == Sequence::MAX { 0 } else { self.after(sent.max(skip_until)).0 };
+        if sent >= skip_until {
+            return of_stream;
+        }
+        let made = self.made.range(sent + 1..).take_while(|(first, _)| **first <= skip_until);
+        of_stream + made.filter(|(_, (targets, _))| targets & target != 0).map(|(_, (_, len))| *len as u64).sum::<u64>()
     }
 
     /// Can a target that has everything up to there go on?
     pub(super) fn continues_after(&self, sequence: Sequence) -> bool {
         let last_closed = self.last() - self.open.records;
-        sequence >= self.freed && (sequence == last_closed || self.starting_at(sequence + 1).is_some())
+        sequence == last_closed || self.batches.contains_key(&(sequence + 1))
     }
 
     /// Bytes and records after that place.
     pub(super) fn after(&self, sequence: Sequence) -> (u64, u64) {
-        let at = self.batches.partition_point(|batch| batch.last <= sequence);
-        let (bytes, records) = match at.checked_sub(1).and_then(|before| self.batches.get(before)) {
-            Some(before) => (before.bytes_until, before.records_until),
-            None => self.batches.front().map_or((self.bytes_until, self.records_until), |first| {
-                (first.bytes_until - first.body_len as u64, first.records_until - (first.last + 1 - first.first))
-            }),
-        };
+        let next = self.batches.range(sequence + 1..).next().map(|(_, batch)| batch);
+        let (bytes, records) = next.map_or((self.bytes_until, self.records_until), |next| {
+            (next.bytes_until - next.body_len as u64, next.records_until - (next.last + 1 - next.first))
+        });
         (self.bytes_until - bytes + self.open.raw.len() as u64, self.records_until - records + self.open.records)
     }
 
     /// When the oldest change after that place was captured.
     pub(super) fn oldest_after(&self, sequence: Sequence) -> Option<u64> {
-        let at = self.batches.partition_point(|batch| batch.last <= sequence);
         let open = (self.open.records > 0).then_some(self.open.oldest_time);
-        self.batches.range(at..).map(|batch| batch.oldest_time).find(|time| *time > 0).or(open).filter(|time| *time > 0)
+        let after = self.batches.range(sequence + 1..).map(|(_, batch)| batch.oldest_time);
+        after.into_iter().find(|time| *time > 0).or(open).filter(|time| *time > 0)
     }
 
-    /// Lets go of what every target has: bodies when journaled, the rest when applied.
-    pub(super) fn free(&mut self, journaled: Sequence, applied: Sequence) {
-        while self.batches.front().is_some_and(|batch| batch.last <= applied) {
-            let batch = self.batches.pop_front().expect("looked at above");
+    /// Whom the open batch is for.
+    pub(super) fn open_for(&self) -> TargetMask {
+        self.open.targets
+    }
+
+    /// What comes is in another batch than what came.
+    pub(super) fn split(&mut self) {
+        self.close(Seal::default());
+    }
+
+    /// Is anything of the stream after that place for the target?
+    pub(super) fn has_stream_for(&self, target: TargetMask, after: Sequence) -> bool {
+        let is_for = |targets: TargetMask| targets & STREAM != 0 && targets & target != 0;
+        let open = self.open.records > 0 && is_for(self.open.targets);
+        open || self.batches.range(after + 1..).any(|(_, batch)| is_for(batch.targets))
+    }
+
+    /// Nothing of the stream after that place is for the target any more; what it touched goes to `each`.
+    pub(super) fn withhold(&mut self, target: TargetMask, after: Sequence, mut each: impl FnMut(&Touched)) {
+        self.close(Seal::default());
+        for (_, batch) in self.batches.range_mut(after + 1..) {
+            batch.consistent &= !target;
+            batch.whole &= !target;
+            if batch.targets & STREAM != 0 && batch.targets & target != 0 {
+                batch.targets &= !target;
+                each(&batch.touched);
+            }
+        }
+    }
+
+    /// Nothing that was made for the target after that place is needed any more.
+    pub(super) fn unmake(&mut self, target: TargetMask, after: Sequence) {
+        self.close(Seal::default());
+        for (first, (targets, _)) in self.made.range_mut(after + 1..) {
+            *targets &= !target;
+            if let Some(batch) = self.batches.get_mut(first) {
+                batch.targets &= !target;
+            }
+        }
+    }
+
+    /// Lets go of what every follower has: bodies when journaled, the rest when applied.
+    pub(super) fn free(&mut self, followers: &[Follower]) {
+        let keeping = || followers.iter().filter(|follower| !follower.behind);
+        let journaled = keeping().map(|follower| follower.journaled).min().unwrap_or(self.last());
+        let applied = keeping().map(|follower| follower.applied).min().unwrap_or(self.last());
+        let behind: Vec<&Follower> = followers.iter().filter(|follower| follower.behind).collect();
+        let is_needed = |batch: &Batch| {
+            behind.iter().any(|follower| batch.targets & follower.bit != 0 && follower.journaled < batch.last)
+        };
+        let done: Vec<Sequence> = (self.batches.values().take_while(|batch| batch.last <= applied))
+            .filter(|batch| !is_needed(batch))
+            .map(|batch| batch.first)
+            .collect();
+        for first in done {
+            let batch = self.batches.remove(&first).expect("it was there above");
+            self.made.remove(&first);
             self.bytes -= batch.body.len();
         }
-        let from = self.batches.partition_point(|batch| batch.last <= self.freed);
-        let until = self.batches.partition_point(|batch| batch.last <= journaled).max(from);
-        for batch in self.batches.range_mut(from..until) {
-            self.bytes -= batch.body.len();
-            batch.body = Arc::default();
+        let from = self.freed + 1;
+        for (_, batch) in self.batches.range_mut(from..).take_while(|(_, batch)| batch.last <= journaled) {
+            if !is_needed(batch) {
+                self.bytes -= batch.body.len();
+                batch.body = Arc::default();
+            }
         }
         self.freed = self.freed.max(journaled);
     }
@@ -283,8 +374,9 @@ impl Queue {
         self.records_until += records;
         (self.now, self.captured_now) = (seal, self.captured);
         self.bytes_until += body.len() as u64;
+        let first = last + 1 - records;
         let batch = Batch {
-            first: last + 1 - records,
+            first,
             last,
             time: self.time,
             oldest_time: open.oldest_time,
@@ -300,8 +392,12 @@ impl Queue {
             first_mirror: self.first_mirror,
             bytes_until: self.bytes_until,
             records_until: self.records_until,
+            touched: open.touched,
         };
-        self.batches.push_back(batch);
+        if batch.targets & STREAM == 0 {
+            self.made.insert(first, (batch.targets, batch.body_len));
+        }
+        self.batches.insert(first, batch);
     }
 }
 

@@ -3,12 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use stead_model::FileId;
-
 use super::connection::TargetMask;
 
-/// Files and subtrees that are remembered one by one; beyond, it is the whole set.
-const PARTS_MAX: usize = 1024;
 /// Verifies that may wait.
 const VERIFIES_MAX: usize = 16;
 /// First and longest time that a scan is put off when changes are lost in every one.
@@ -30,8 +26,6 @@ pub(super) struct Requests {
     difference: TargetMask,
     /// Of both: for whom there is no good image yet.
     first: TargetMask,
-    parts: Vec<(FileId, bool)>,
-    parts_for: TargetMask,
     verifies: VecDeque<VerifyRequest>,
     refused: Vec<u64>,
     not_before: Option<Instant>,
@@ -43,7 +37,7 @@ pub(super) struct Requests {
 pub(super) enum Next {
     Mirror(TargetMask),
     Difference(TargetMask),
-    Part((FileId, bool), TargetMask),
+    Parts(TargetMask),
     Verify(VerifyRequest),
 }
 
@@ -60,24 +54,6 @@ impl Requests {
     pub(super) fn first(&mut self, target: TargetMask) {
         self.first |= target;
         self.difference(target);
-    }
-
-    pub(super) fn part(&mut self, file: FileId, deep: bool, targets: TargetMask) {
-        self.parts_for |= targets;
-        match self.parts.iter_mut().find(|part| part.0 == file) {
-            Some(part) => part.1 |= deep,
-            None => self.parts.push((file, deep)),
-        }
-        if self.parts.len() > PARTS_MAX {
-            self.whole(targets);
-        }
-    }
-
-    /// Everything has to be looked at: parts need not be.
-    pub(super) fn whole(&mut self, targets: TargetMask) {
-        self.difference(targets | self.parts_for);
-        self.parts.clear();
-        self.parts_for = 0;
     }
 
     pub(super) fn verify(&mut self, id: u64, repair: bool) {
@@ -99,11 +75,8 @@ impl Requests {
 
     /// The target begins anew or is gone.
     pub(super) fn forget(&mut self, target: TargetMask) {
-        for mask in [&mut self.mirror, &mut self.difference, &mut self.first, &mut self.parts_for] {
+        for mask in [&mut self.mirror, &mut self.difference, &mut self.first] {
             *mask &= !target;
-        }
-        if self.parts_for == 0 {
-            self.parts.clear();
         }
     }
 
@@ -112,13 +85,9 @@ impl Requests {
         self.mirror | self.difference
     }
 
-    pub(super) fn has_parts(&self) -> bool {
-        self.parts_for != 0
-    }
-
-    /// For whom a scan that is not a comparison is wanted.
+    /// For whom a scan of everything is wanted that is not a comparison.
     pub(super) fn blocked(&self) -> TargetMask {
-        self.mirror | self.difference | self.parts_for
+        self.whole_for()
     }
 
     /// For whom what comes is part of a first mirror.
@@ -140,8 +109,9 @@ impl Requests {
         self.not_before = Some(now + (BACK_OFF.0 * (1 << self.streak.min(10))).min(BACK_OFF.1));
     }
 
-    /// Takes what is to be begun, for targets that are `up`.
-    pub(super) fn take(&mut self, up: TargetMask, now: Instant) -> Option<Next> {
+    /// Takes what is to be begun, for targets that are `up`; for those that are `dirty`, parts have to be looked at. A
+    /// verify is begun where it `compares` what can be compared.
+    pub(super) fn take(&mut self, up: TargetMask, dirty: TargetMask, compares: bool, now: Instant) -> Option<Next> {
         if self.not_before.is_some_and(|at| now < at) {
             return None;
         }
@@ -156,17 +126,10 @@ impl Requests {
             self.difference &= !targets;
             return Some(Next::Difference(targets));
         }
-        if self.parts_for & up != 0 {
-            let targets = self.parts_for & up;
-            self.difference(self.parts_for & !up);
-            self.parts_for &= up;
-            let part = self.parts.remove(0);
-            if self.parts.is_empty() {
-                self.parts_for = 0;
-            }
-            return Some(Next::Part(part, targets));
+        if dirty & up != 0 {
+            return Some(Next::Parts(dirty & up));
         }
-        if up != 0 { self.verifies.pop_front().map(Next::Verify) } else { None }
+        if up != 0 && compares { self.verifies.pop_front().map(Next::Verify) } else { None }
     }
 
     /// The first mirror of these targets ended.

@@ -1,11 +1,12 @@
 //! Scans: a walk over the set, or parts of it, for mirror, difference mirror or verify. One at a time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use stead_model::record::{Purpose, flags};
 use stead_model::{FileId, Kind, Record, Sequence};
 
 use super::connection::TargetMask;
+use super::dirty::{CHANGED, DEEP, Marks, NAMES, NEW};
 use super::files::OpenId;
 use super::job::Step;
 use super::request::{Next, VerifyRequest};
@@ -57,8 +58,19 @@ pub(super) struct Scan {
     /// Changes were lost while it ran.
     pub(super) lost: bool,
     pub(super) verify: Option<Verify>,
-    /// The one file that it is about, and whether with all beneath it; `None`: the whole set.
-    part: Option<(FileId, bool)>,
+    /// What it is about, where that is not the whole set.
+    pub(super) parts: Vec<(FileId, Marks)>,
+    /// Parts that are still to be read; directories first, whose listings may bring the others.
+    nodes: VecDeque<(FileId, Marks)>,
+    /// Directories among them that the targets have not heard of.
+    fresh: HashSet<FileId>,
+    /// The directories among the parts were listed.
+    listed: bool,
+    /// Directories that are listed, where that is not every one; with all beneath them?
+    taken: HashMap<FileId, bool>,
+    /// Of them, those that came before any name of theirs did: a target that lost them in a power cut is told too early.
+    nameless: HashSet<FileId>,
+    named: HashSet<FileId>,
     phase: Phase,
 }
 
@@ -111,16 +123,20 @@ impl Source {
 
     fn next_job_step(&mut self) -> Option<(u64, Step)> {
         let blocks = (self.config.difference_block, self.config.verify_block);
-        self.jobs.step(self.config.reads_max, self.config.chunk_bytes_max, blocks)
+        self.jobs.step(self.roomy(), self.config.reads_max, self.config.chunk_bytes_max, blocks)
     }
 
-    /// Scans read no faster than the targets take it, and not at all while nobody listens.
     fn has_room_for_read(&self) -> bool {
-        let ahead = |journaled| self.queue.after(journaled).0 + self.stream.bytes() as u64;
-        let mut up = self.connections.values().filter(|connection| connection.is_up() && !connection.paused).peekable();
-        self.stream.outstanding() < self.config.reads_max
-            && up.peek().is_some()
-            && up.all(|connection| ahead(connection.journaled) < self.config.settings.window_bytes_max as u64)
+        self.stream.outstanding() < self.config.reads_max && self.roomy() != 0
+    }
+
+    /// Targets that listen and take what they are sent: nothing is read faster than one of those that it is for takes it.
+    fn roomy(&self) -> TargetMask {
+        let settings = &self.config.settings;
+        let window = settings.window_bytes_max.min(settings.queue_bytes_max / 2) as u64;
+        let up = self.up();
+        let roomy = self.connections.keys().filter(|id| up & bit(**id) != 0 && self.ahead(**id) < window);
+        roomy.fold(0, |mask, id| mask | bit(*id))
     }
 
     pub(super) fn up(&self) -> TargetMask {
@@ -132,18 +148,26 @@ impl Source {
         if self.scan.is_some() {
             return false;
         }
-        let Some(next) = self.requests.take(self.up(), self.now) else { return false };
+        let ready = self.up() & (!self.withheld | self.can_catch_up());
+        let dirty = self.dirty() & ready;
+        for (id, connection) in self.connections.iter_mut().filter(|(id, _)| dirty & bit(**id) != 0) {
+            if connection.dirty.is_whole() {
+                self.requests.difference(bit(*id));
+            }
+        }
+        let compares = self.up() & (self.withheld | self.dirty()) == 0;
+        let Some(next) = self.requests.take(ready, dirty, compares, self.now) else { return false };
         self.generation += 1;
-        let (purpose, part, targets, verify) = match next {
-            Next::Mirror(targets) => (Purpose::Mirror, None, targets, None),
-            Next::Difference(targets) => (Purpose::Difference, None, targets, None),
-            Next::Part(part, targets) => (Purpose::Difference, Some(part), targets, None),
-            Next::Verify(request) => (Purpose::Verify, None, self.up(), Some(Verify::new(request))),
+        let (purpose, whole, targets, verify) = match next {
+            Next::Mirror(targets) => (Purpose::Mirror, true, targets, None),
+            Next::Difference(targets) => (Purpose::Difference, true, targets, None),
+            Next::Parts(targets) => (Purpose::Difference, false, targets, None),
+            Next::Verify(request) => (Purpose::Verify, true, ready, Some(Verify::new(request))),
         };
         self.scan = Some(Scan {
             generation: self.generation,
             purpose,
-            whole: part.is_none(),
+            whole,
             targets,
             dirs: VecDeque::new(),
             pages: VecDeque::new(),
@@ -152,7 +176,13 @@ impl Source {
             counts: Counts::default(),
             lost: false,
             verify,
-            part,
+            parts: Vec::new(),
+            nodes: VecDeque::new(),
+            fresh: HashSet::new(),
+            listed: false,
+            taken: HashMap::new(),
+            nameless: HashSet::new(),
+            named: HashSet::new(),
             phase: Phase::Beginning,
         });
         self.stream.push(Slot::ScanBegin { generation: self.generation });
@@ -162,7 +192,8 @@ impl Source {
     /// A verify is broken off for a mirror, and begun again after it.
     fn give_way(&mut self) -> bool {
         let Some(scan) = self.scan.as_ref().filter(|scan| scan.phase != Phase::Ending) else { return false };
-        if !scan.is_verify() || self.requests.blocked() & self.up() == 0 {
+        let first = self.requests.blocked() | self.dirty() | self.withheld;
+        if !scan.is_verify() || first & self.up() == 0 {
             return false;
         }
         self.break_off("a mirror goes first");
@@ -200,27 +231,45 @@ impl Source {
         scan.phase = Phase::Walking;
         if !scan.is_verify() {
             self.files.scan_begins();
+            self.remember_scan(generation, scan.targets);
+            self.take_dirty(&mut scan);
         }
         self.send_scan_mark(Kind::ScanBegin, &scan);
         scan.last = self.queue.last();
-        let reads = match scan.part {
-            Some((file, deep)) => vec![(file, ReadFor::Part { generation, file, deep })],
-            None => {
-                let root =
-                    |root: &RootConfig| (root.file, ReadFor::Root { generation, file: root.file, index: root.index });
-                self.files.roots().iter().map(root).collect()
-            }
-        };
+        let root = |root: &RootConfig| (root.file, ReadFor::Root { generation, file: root.file, index: root.index });
+        let reads: Vec<_> = self.files.roots().iter().filter(|_| scan.whole).map(root).collect();
         scan.reads = reads.len();
         reads.into_iter().for_each(|(file, what)| self.read(what, ReadRequest::Node { file }));
         self.scan = Some(scan);
     }
 
+    /// The targets get the stream from here on, and the scan makes up for what they missed before.
+    fn take_dirty(&mut self, scan: &mut Scan) {
+        let targets = scan.targets;
+        let mut parts: BTreeMap<FileId, Marks> = BTreeMap::new();
+        let of_scan: Vec<_> = self.connections.keys().copied().filter(|id| targets & bit(*id) != 0).collect();
+        for id in of_scan {
+            self.include(id);
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            for (file, marks) in connection.dirty.take().iter() {
+                // What one of them has not heard of is found in its directory, for all.
+                *parts.entry(file).or_default() |= marks;
+            }
+        }
+        if scan.whole {
+            return;
+        }
+        scan.parts = parts.into_iter().collect();
+        scan.fresh = scan.parts.iter().filter(|(_, marks)| marks & NEW != 0).map(|(file, _)| *file).collect();
+        let known = scan.parts.iter().filter(|(_, marks)| marks & NEW == 0);
+        let (dirs, files): (Vec<_>, Vec<_>) = known.partition(|(_, marks)| marks & NAMES != 0);
+        scan.nodes = dirs.into_iter().chain(files).collect();
+    }
+
     fn send_scan_mark(&mut self, kind: Kind, scan: &Scan) {
-        let (file, deep) = scan.part.unwrap_or((FileId::NONE, true));
-        let mut record = Record::new(kind, file);
+        let mut record = Record::new(kind, FileId::NONE);
         record.c = scan.purpose as u32;
-        record.flags = if deep { flags::SUBTREE } else { 0 };
+        record.flags = if scan.whole { flags::SUBTREE } else { 0 };
         self.emit(&record, scan.targets);
     }
 
@@ -240,18 +289,23 @@ impl Source {
         self.note_scan_last();
     }
 
-    pub(super) fn take_part(&mut self, generation: u64, file: FileId, deep: bool, result: ReadResult) {
+    pub(super) fn take_part(&mut self, generation: u64, file: FileId, marks: Marks, result: ReadResult) {
         let Some(scan) = self.scan_of(generation) else { return };
         let (purpose, targets) = (scan.purpose, scan.targets);
         let ReadResult::Node(node) = result else { return self.unreadable(file, result) };
         if !self.files.holds(file) {
             return;
         }
-        self.files.announce_nameless(file);
-        self.send_node(file, FileId::NONE, b"", &node, purpose, 0, targets);
-        self.follow_up(file, &node, purpose, targets);
-        if node.attr.is_dir() {
-            self.scan.as_mut().expect("it was there above").dirs.push_back((file, deep));
+        if !self.files.is_seen(file) {
+            self.files.announce_nameless(file);
+            self.send_node(file, FileId::NONE, b"", &node, purpose, 0, targets);
+            self.follow_up(file, &node, purpose, targets);
+            if !node.attr.is_dir() {
+                self.files.loosen(file);
+            }
+        }
+        if node.attr.is_dir() && marks & (NAMES | DEEP) != 0 {
+            self.list_dir(file, marks & DEEP != 0);
         }
         self.note_scan_last();
     }
@@ -269,10 +323,14 @@ impl Source {
         let page = match scan.pages.pop_front() {
             Some(page) => page,
             None => {
-                let Some((dir, deep)) = scan.dirs.pop_front() else { return false };
+                let Some((dir, deep)) = scan.dirs.pop_front() else { return self.read_part() };
+                if !scan.whole && !scan.named.contains(&dir) {
+                    scan.nameless.insert(dir);
+                }
                 Page { dir, cookie: 0, how: if deep { How::Deep } else { How::Flat }, open: 0 }
             }
         };
+        let scan = self.scan.as_mut().expect("it was there above");
         scan.reads += 1;
         let content_max = if scan.purpose == Purpose::Mirror { self.config.small_bytes_max } else { 0 };
         let entries_max = self.config.entries_max;
@@ -282,33 +340,101 @@ impl Source {
         true
     }
 
+    /// A directory is to be listed, unless it is already; `deep`: with all beneath it.
+    pub(super) fn list_dir(&mut self, dir: FileId, deep: bool) {
+        let Some(scan) = &mut self.scan else { return };
+        if scan.whole || scan.taken.get(&dir).is_none_or(|taken| deep && !taken) {
+            scan.dirs.push_back((dir, deep));
+            if !scan.whole {
+                scan.taken.insert(dir, deep);
+            }
+        }
+    }
+
+    /// A listing told the name of a directory: if it was listed without one, that is done again.
+    pub(super) fn name_dir(&mut self, dir: FileId) {
+        let Some(scan) = self.scan.as_mut().filter(|scan| !scan.whole) else { return };
+        scan.named.insert(dir);
+        if scan.nameless.remove(&dir) {
+            let deep = scan.taken.get(&dir).copied().unwrap_or_default();
+            scan.dirs.push_back((dir, deep));
+        }
+    }
+
+    /// A directory came, or came back: all beneath it is to be listed, whatever was listed of it before.
+    pub(super) fn list_again(&mut self, dir: FileId) {
+        let Some(scan) = &mut self.scan else { return };
+        scan.taken.remove(&dir);
+        self.list_dir(dir, true);
+    }
+
+    /// The next of the parts; files after the directories, since a listing may bring them.
+    fn read_part(&mut self) -> bool {
+        let Some(scan) = self.scan.as_mut() else { return false };
+        let Some((_, marks)) = scan.nodes.front() else { return false };
+        scan.listed |= scan.reads == 0;
+        if marks & NAMES == 0 && !scan.listed {
+            return false;
+        }
+        let Some((file, marks)) = scan.nodes.pop_front() else { return false };
+        if self.files.is_seen(file) && marks & NAMES == 0 {
+            return true;
+        }
+        scan.reads += 1;
+        let what = ReadFor::Part { generation: scan.generation, file, marks };
+        self.read(what, ReadRequest::Node { file });
+        true
+    }
+
+    /// Does the scan find what some other target that follows may not know yet?
+    pub(super) fn is_private(&self) -> bool {
+        let Some(scan) = &self.scan else { return false };
+        let waiting = scan.targets | self.withheld | self.dirty() | self.requests.whole_for();
+        scan.whole || self.followers() & !waiting != 0
+    }
+
+    /// Is that a directory that the targets have not heard of?
+    pub(super) fn is_fresh(&self, dir: FileId) -> bool {
+        self.scan.as_ref().is_some_and(|scan| scan.fresh.contains(&dir))
+    }
+
+    /// Has every one of these targets applied what was sent up to there, as far as it is for it?
+    fn have_applied(&self, targets: TargetMask, last: Sequence) -> bool {
+        let of_them = self.connections.iter().filter(|(id, _)| targets & bit(**id) != 0);
+        of_them.into_iter().all(|(id, connection)| {
+            let open = self.queue.open_for() & bit(*id) != 0;
+            let unsent = self.queue.unsent_bytes(bit(*id), connection.sent, connection.skip_until);
+            let all = connection.behind.is_some() && !open && unsent == 0 && connection.applied == connection.sent;
+            connection.applied >= last || all
+        })
+    }
+
+    pub(super) fn is_whole_scan(&self) -> bool {
+        self.scan.as_ref().is_some_and(|scan| scan.whole)
+    }
+
     /// Ends the scan once everything was walked, sent and answered.
     fn end_scan(&mut self) -> bool {
         let up = self.up();
-        let Some(scan) = self.scan.as_mut().filter(|scan| scan.phase == Phase::Walking) else { return false };
-        let walked = scan.reads == 0 && scan.dirs.is_empty() && scan.pages.is_empty() && self.jobs.len() == 0;
+        let Some(scan) = self.scan.as_ref().filter(|scan| scan.phase == Phase::Walking) else { return false };
+        let listed = scan.dirs.is_empty() && scan.pages.is_empty() && scan.nodes.is_empty();
+        let walked = scan.reads == 0 && listed && self.jobs.len() == 0;
         let answering = scan.purpose != Purpose::Mirror;
         let (last, targets) = (scan.last, scan.targets);
-        let answered = |connections: &std::collections::BTreeMap<u32, super::Connection>| {
-            connections
-                .iter()
-                .all(|(id, connection)| (targets & up & bit(*id)) == 0 || !answering || connection.applied >= last)
-        };
+        let answered = !answering || self.have_applied(targets & up, last);
         // A listing may have told names of the future. Who had such a name before is held at the target until the end of
         // the scan: the changes that name it again come first.
         let caught_up = self.captured_in >= self.captured_read;
-        if !walked || !caught_up || targets & up == 0 || !answered(&self.connections) {
+        if !walked || !caught_up || targets & up == 0 || !answered {
             return false;
         }
-        if scan.verify.as_ref().is_some_and(|verify| !verify.is_settled()) {
+        if self.scan.as_ref().and_then(|scan| scan.verify.as_ref()).is_some_and(|verify| !verify.is_settled()) {
             return false;
         }
         let away = targets & !up;
         if answering && away != 0 {
-            scan.targets &= up;
-            if !scan.is_verify() {
-                self.requests.difference(away);
-            }
+            let ids: Vec<_> = self.connections.keys().copied().filter(|id| away & bit(*id) != 0).collect();
+            ids.into_iter().for_each(|id| self.leave_scan(id));
         }
         let scan = self.scan.as_mut().expect("it was there above");
         scan.phase = Phase::Ending;
@@ -322,7 +448,7 @@ impl Source {
         if let Some(mut verify) = scan.verify {
             verify.found.counts = scan.counts;
             for (dir, targets) in verify.deferred {
-                self.requests.part(dir, true, targets);
+                self.make_dirty(dir, CHANGED | NAMES | DEEP, targets);
             }
             let id = verify.request.id;
             return self.event(SourceEvent::Verified { id, result: Ok(verify.found) });
@@ -333,6 +459,10 @@ impl Source {
             self.requests.first_ended(scan.targets);
         }
         let (targets, whole, counts) = (scan.targets, scan.whole, scan.counts);
+        self.remember_end(generation, targets);
+        if whole {
+            self.remember_all();
+        }
         self.ended.push(Ended { at: self.queue.last(), targets, whole, counts });
         self.update_first_mirror();
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use stead_model::status::{MirrorStatus, QueueStatus, State};
-use stead_model::{FileId, Kind, Position, Record};
+use stead_model::{FileId, Kind, Position, Record, Sequence};
 
 use super::connection::{Connection, Link, bit};
 use super::queue::{Batch, Seal};
@@ -47,6 +47,7 @@ impl Source {
             && !matches!(connection.link, Link::Down { .. })
         {
             connection.link = Link::Down { reason };
+            self.lose_flight(target);
         }
     }
 
@@ -77,7 +78,10 @@ impl Source {
 
     /// A difference mirror is asked for; one that does not follow gets one anyway.
     pub(super) fn mirror(&mut self, target: TargetId) {
-        if self.connections.get(&target).is_some_and(|connection| connection.following) {
+        let Some(connection) = self.connections.get_mut(&target) else { return };
+        if connection.behind.is_some() {
+            connection.dirty.add_all();
+        } else if connection.following {
             self.requests.difference(bit(target));
             self.emit(&Record::new(Kind::Lost, FileId::NONE), bit(target));
         }
@@ -94,7 +98,10 @@ impl Source {
         let gone = bit(target);
         if let Some(connection) = self.connections.get_mut(&target) {
             connection.following = false;
+            (connection.behind, connection.skip_until) = (None, 0);
+            connection.dirty.take();
         }
+        self.withheld &= !gone;
         self.requests.forget(gone);
         self.jobs.drop_targets(gone);
         self.ended.iter_mut().for_each(|ended| ended.targets &= !gone);
@@ -103,29 +110,6 @@ impl Source {
             if scan.targets == 0 {
                 self.break_off("the target begins anew");
             }
-        }
-    }
-
-    /// The queue is full for the sake of one target while others have everything: that one goes behind alone.
-    pub(super) fn shed_laggard(&mut self) {
-        if self.wants_captured() {
-            return;
-        }
-        let following = || self.connections.iter().filter(|(_, connection)| connection.following);
-        let Some((slowest, journaled)) = following().map(|(id, c)| (*id, c.journaled)).min_by_key(|(_, at)| *at) else {
-            return;
-        };
-        let window = self.config.settings.window_bytes_max as u64;
-        let keeps_up = |connection: &Connection| {
-            connection.is_up() && connection.journaled > journaled && self.queue.after(connection.journaled).0 < window
-        };
-        if following().any(|(_, connection)| keeps_up(connection)) {
-            self.begin_anew(slowest);
-            let reason = "the queue is full; a difference mirror will follow".to_string();
-            if self.connections[&slowest].link != (Link::Up) {
-                return;
-            }
-            self.close(slowest, Goodbye::Ended(reason));
         }
     }
 
@@ -142,19 +126,22 @@ impl Source {
     fn next_batch(&mut self, target: TargetId) -> Option<Encoded> {
         let window = self.config.settings.window_bytes_max;
         let ready = |c: &Connection| c.is_up() && !c.paused && c.has_room(window);
-        let sent = self.connections.get(&target).filter(|connection| ready(connection))?.sent;
-        if self.queue.starting_at(sent + 1).is_none() {
+        let connection = self.connections.get(&target).filter(|connection| ready(connection))?;
+        let (sent, skip_until) = (connection.sent, connection.skip_until);
+        let is_for_it = connection.behind.is_none() || self.queue.open_for() & bit(target) != 0;
+        if is_for_it && self.queue.next_for(bit(target), sent, skip_until).is_none() {
             self.queue.seal(self.sealing(), self.followers());
         }
-        let batch = self.queue.starting_at(sent + 1)?;
-        let (last, frame) = (batch.last, self.frame(batch, target));
+        let batch = self.queue.next_for(bit(target), sent, skip_until)?;
+        let (last, frame) = (batch.last, self.frame(batch, target, sent + 1));
         let whole = if batch.whole & bit(target) != 0 { batch.captured } else { 0 };
         let connection = self.connections.get_mut(&target)?;
         connection.sent(last, frame.len(), whole);
         Some(frame)
     }
 
-    fn frame(&self, batch: &Batch, target: TargetId) -> Encoded {
+    /// `first`: it covers everything from there on, also what the target skips.
+    fn frame(&self, batch: &Batch, target: TargetId, first: Sequence) -> Encoded {
         let bit = bit(target);
         let version = self.connections.get(&target).map_or(VERSION, |connection| connection.version);
         let for_it = batch.targets & bit != 0;
@@ -185,23 +172,11 @@ impl Source {
             epoch: self.config.epoch.number,
             writer: writer_check(&self.config.epoch),
             incarnation: self.config.incarnation,
-            first: batch.first,
+            first,
             last: batch.last,
             time: batch.time,
         };
         Encoded { header: header.encode(), body }
-    }
-
-    /// Lets go of what every follower has.
-    pub(super) fn free(&mut self) {
-        let following = || self.connections.values().filter(|connection| connection.following);
-        if following().next().is_none() {
-            self.queue.seal(Seal::default(), 0);
-            return self.queue.free(self.queue.last(), self.queue.last());
-        }
-        let journaled = following().map(|connection| connection.journaled).min().unwrap_or(0);
-        let applied = following().map(|connection| connection.applied).min().unwrap_or(0);
-        self.queue.free(journaled, applied);
     }
 
     pub(super) fn keep_alive(&mut self) {
@@ -260,7 +235,10 @@ impl Source {
             journaled: connection.journaled,
             applied: connection.applied,
             durable: connection.durable,
-            behind: connection.behind.as_ref().map(|behind| BehindView { since: behind.since, dirty: None }),
+            behind: connection
+                .behind
+                .as_ref()
+                .map(|behind| BehindView { since: behind.since, dirty: connection.dirty.len() }),
             braked: None,
         })
     }
@@ -293,13 +271,16 @@ impl Source {
         if let Some(reason) = &connection.halted {
             return (State::Halted, Some(reason.clone()));
         }
-        let running = self.scan.as_ref().filter(|scan| !scan.is_verify()).map_or(0, |scan| scan.targets);
+        let running = self.scanned();
+        if let Some(behind) = connection.behind.as_ref().filter(|_| running & bit == 0) {
+            return (State::Behind, Some(behind.reason.clone()));
+        }
         let ended = self.ended.iter().fold(0, |mask, ended| mask | ended.targets);
         if (running | ended | self.requests.blocked()) & bit != 0 {
             return (State::Mirroring, None);
         }
-        if !self.wants_captured() && connection.sent < self.queue.last() {
-            return (State::Behind, Some("the queue is full".into()));
+        if self.dirty() & bit != 0 {
+            return (State::Mirroring, None);
         }
         (State::Replicating, None)
     }
@@ -311,6 +292,20 @@ impl Source {
         let ours = self.config.epoch;
         if welcome.epoch.number > ours.number || (welcome.epoch.number == ours.number && welcome.epoch != ours) {
             return self.refused(target, Goodbye::OlderEpoch(welcome.epoch));
+        }
+        if let Some(connection) = self.connections.get_mut(&target) {
+            connection.node = Some(welcome.node.clone());
+        }
+        let warm = welcome.resume.is_none() && self.goes_on_warm(target, &welcome);
+        if warm {
+            let Some(connection) = self.connections.get_mut(&target) else { return };
+            connection.go_on_after(0);
+            (connection.link, connection.version, connection.expected) = (Link::Up, welcome.version, false);
+            connection.durable = welcome.captured;
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(&target) {
+            connection.expected = false;
         }
         let resume = welcome.resume.filter(|position| self.can_resume(target, *position));
         if resume.is_none() && welcome.resume.is_some() {
@@ -352,7 +347,7 @@ impl Source {
             && position.incarnation == self.config.incarnation
             && position.sequence >= connection.journaled
             && position.sequence <= connection.sent
-            && self.queue.continues_after(position.sequence)
+            && (position.sequence < connection.skip_until || self.queue.continues_after(position.sequence))
     }
 
     fn refused(&mut self, target: TargetId, reason: Goodbye) {
@@ -368,6 +363,7 @@ impl Source {
     pub(super) fn close(&mut self, target: TargetId, reason: Goodbye) {
         let Some(connection) = self.connections.get_mut(&target) else { return };
         connection.link = Link::Down { reason: reason.to_string() };
+        self.lose_flight(target);
         self.send(target, Frame::Goodbye(reason.clone()).encode());
         self.outputs.push_back(SourceOutput::Close { target, reason });
     }

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use stead_model::record::records;
 use stead_model::{FileId, Kind};
 
+use super::dirty::Marks;
 use super::job::JobId;
 use super::scan::Page;
 use crate::planted::{Planted, is_planted};
@@ -39,8 +40,8 @@ pub(super) enum How {
 pub(super) enum ReadFor {
     /// The node of a root, at the begin of a whole scan.
     Root { generation: u64, file: FileId, index: u32 },
-    /// The node of the one file that a scan is about.
-    Part { generation: u64, file: FileId, deep: bool },
+    /// The node of a file that a scan is about.
+    Part { generation: u64, file: FileId, marks: Marks },
     /// A page of a directory.
     List { generation: u64, page: Page },
     /// The node of a file that a rename or link brings into the set.

@@ -119,9 +119,12 @@ impl Source {
     pub(super) fn end_job(&mut self, id: JobId) {
         let Some(job) = self.jobs.take(id) else { return };
         let attr = self.files.close(job.file, job.open);
+        let proven = job.targets & !self.unproven(job.file);
         match (attr.filter(|_| !job.dead), job.work) {
             (Some(attr), Work::Content | Work::Repair) => {
-                self.send_node_end(job.file, attr, job.purpose, job.targets);
+                if proven != 0 {
+                    self.send_node_end(job.file, attr, job.purpose, proven);
+                }
                 if job.purpose == Purpose::Mirror {
                     self.count(|mirror| mirror.files_done = (mirror.files_done + 1).min(mirror.files_total));
                 }

@@ -2,10 +2,10 @@
 
 use super::source::source_config;
 use super::target::target_config;
-use super::{Event, World};
+use super::{Event, Retained, World};
 use crate::frame::{Frame, HaltCode};
 use crate::sim::operations::operate;
-use crate::source::{Command, Source, SourceInput, TargetId};
+use crate::source::{Command, Recalled, Source, SourceInput, TargetId};
 use crate::target::{Recovery, Target, TargetInput};
 
 /// The longest that it may take until a replica stands in.
@@ -113,13 +113,25 @@ impl World {
         self.incarnation += 1;
         self.reading.clear();
         let mut config = source_config(self.incarnation, &self.rules, &self.tree, self.count);
+        let memory: Vec<Vec<u8>> = self.retained.memory.values().cloned().collect();
+        let captured = self.tree.captured;
+        (config.capture, config.captured_now) = (self.retained.run, captured);
+        config.recalled = Recalled::read(&memory, self.retained.released).filter(|_| !self.rng.one_in(4));
+        let warm = config.recalled.is_some();
+        if !warm {
+            self.retained = Retained { run: self.retained.run + 1, ..Retained::default() };
+            config.capture = self.retained.run;
+            self.tree.ring.clear();
+        }
+        self.report.warm += u64::from(warm);
+        self.retained.again = self.retained.drained.clone();
         config.unclean = self.unclean;
         self.source = Source::new(config, self.now());
         self.source_timer = None;
-        self.tree.ring.clear();
-        let captured = self.tree.captured;
-        self.input(SourceInput::Captured { records: Vec::new(), captured, time: captured });
         targets.iter().for_each(|target| self.input(SourceInput::AddTarget { target: *target }));
+        if !warm {
+            self.input(SourceInput::Captured { records: Vec::new(), captured, time: captured });
+        }
         self.verified.retain(|_, result| result.is_ok());
         let marks: Vec<_> = self.marks.clone().into_iter().collect();
         marks.into_iter().for_each(|(id, captured)| {
@@ -133,6 +145,8 @@ impl World {
         self.tree.cut_power(&mut self.rng);
         // For as long as the machine is up: not every target may have been told by the first source after the cut.
         self.unclean = true;
+        // Neither capture nor the memory outlives it.
+        self.retained = Retained { run: self.retained.run, ..Retained::default() };
         self.restart_source();
     }
 

@@ -42,6 +42,8 @@ pub struct Report {
     pub verifies: u64,
     /// Marks that ended.
     pub marks: u64,
+    /// Restarts of the source that could go on from the one before.
+    pub warm: u64,
     /// Replicas that stood in.
     pub stood_in: u64,
     /// Times that one was rolled back for it.
@@ -135,7 +137,20 @@ struct Reading {
     ended: bool,
 }
 
+/// What outlives the source: what capture and the memory hold.
+#[derive(Default)]
+struct Retained {
+    /// Which run of capture it is.
+    run: u64,
+    /// What was drained and not confirmed, and what of it is handed in again.
+    drained: VecDeque<(u64, Vec<u8>)>,
+    again: VecDeque<(u64, Vec<u8>)>,
+    released: u64,
+    memory: BTreeMap<u64, Vec<u8>>,
+}
+
 struct World {
+    retained: Retained,
     rng: Rng,
     now: u64,
     zero: Instant,
@@ -196,6 +211,7 @@ impl World {
         let targets = if rng.one_in(4) { 2 } else { 1 };
         let operations_left = 20 + rng.below(150);
         let mut world = World {
+            retained: Retained { run: 1, ..Retained::default() },
             now: 0,
             zero,
             events: BinaryHeap::new(),

@@ -13,6 +13,7 @@ pub(super) fn source_config(incarnation: u64, rules: &Rules, tree: &Tree, seed: 
     let set = "notes".parse().expect("a good name");
     let node = "paris".parse().expect("a good name");
     let mut config = SourceConfig::new(set, node, roots, epoch(), incarnation);
+    config.capture = 1;
     config.chunk_bytes_max = 16;
     config.small_bytes_max = 8;
     config.entries_max = 3;
@@ -29,6 +30,14 @@ impl World {
     pub(super) fn drain(&mut self) {
         let delay = if self.quiet { 50 } else { self.rng.below(400) };
         self.after(delay, Event::Drain);
+        if let Some((captured, records)) = self.retained.again.front().cloned().filter(|_| self.source.wants_captured())
+        {
+            self.retained.again.pop_front();
+            return self.input(SourceInput::Captured { records, captured, time: captured });
+        }
+        if !self.retained.again.is_empty() {
+            return;
+        }
         if !self.source.wants_captured() || self.tree.ring.is_empty() {
             return;
         }
@@ -38,6 +47,7 @@ impl World {
         if self.trace {
             print!("++ {} captured until {captured}\n{}", self.now, show(&records));
         }
+        self.retained.drained.push_back((captured, records.clone()));
         self.input(SourceInput::Captured { records, captured, time: captured });
     }
 
@@ -56,7 +66,8 @@ impl World {
                 }
                 SourceOutput::Send { target, frame } => self.send_to_target(target, frame),
                 SourceOutput::Close { target, reason } => self.cut(target, &reason.to_string()),
-                SourceOutput::Remember { .. } | SourceOutput::ForgetBefore { .. } => {}
+                SourceOutput::Remember { part, bytes } => self.retained.memory.entry(part).or_default().extend(bytes),
+                SourceOutput::ForgetBefore { part } => self.retained.memory = self.retained.memory.split_off(&part),
                 SourceOutput::Event(event) => self.source_event(event)?,
             }
         }
@@ -122,6 +133,11 @@ impl World {
                     return Err(format!("a verify of a live set finds {found:?}"));
                 }
                 self.verified.insert(id, result);
+                Ok(())
+            }
+            SourceEvent::Confirmed { captured } => {
+                self.retained.released = captured;
+                self.retained.drained.retain(|(until, _)| *until > captured);
                 Ok(())
             }
             SourceEvent::Unreadable { file, reason } => Err(format!("{file} is unreadable: {reason}")),

@@ -1,0 +1,160 @@
+//! What changes touched: remembered instead of the changes themselves, for a target that cannot be sent them any more.
+
+use std::collections::HashMap;
+
+use stead_model::record::flags;
+use stead_model::{FileId, Kind, Record};
+
+/// Flag of renameat2 that swaps two names.
+const RENAME_EXCHANGE: u32 = 2;
+
+/// What is known of a touched file.
+pub(super) type Marks = u8;
+/// Its content or attributes.
+pub(super) const CHANGED: Marks = 1;
+/// The names in it.
+pub(super) const NAMES: Marks = 2;
+/// All beneath it.
+pub(super) const DEEP: Marks = 4;
+/// The target has never heard of it: it is found in its directory, which is touched too.
+pub(super) const NEW: Marks = 8;
+/// It was written over from its begin.
+const OVER: Marks = 16;
+
+/// What the changes of a batch touched, and how many files they took away or wrote over.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub(super) files: HashMap<FileId, Marks>,
+    /// All of the set.
+    pub(super) whole: bool,
+    /// Names that went with their last file.
+    pub(super) deletions: u64,
+    /// Files that were cut to nothing or written over from their begin.
+    pub(super) rewrites: u64,
+    last: Option<(FileId, Marks)>,
+}
+
+impl Touched {
+    /// One more change.
+    pub(super) fn note(&mut self, record: &Record<'_>) {
+        let names = record.names;
+        match record.kind {
+            Kind::Lost if record.file.is_none() => self.whole = true,
+            Kind::Lost => {
+                let deep = if record.flags & flags::SUBTREE != 0 { DEEP } else { 0 };
+                self.touch(record.file, CHANGED | NAMES | deep);
+            }
+            Kind::Create => {
+                self.touch(record.file, NEW);
+                self.name(record.parent);
+            }
+            Kind::Link => {
+                self.touch(record.file, CHANGED);
+                self.name(record.parent);
+            }
+            Kind::Unlink => {
+                self.deletions += u64::from(record.attr.nlink == 0 || record.flags & flags::SUBTREE != 0);
+                self.touch(record.file, CHANGED);
+                self.name(record.parent);
+            }
+            Kind::Rename => {
+                self.deletions +=
+                    u64::from(record.c & RENAME_EXCHANGE == 0 && !names.victim.is_none() && record.a == 0);
+                self.touch(record.file, CHANGED);
+                self.touch(names.victim, CHANGED);
+                self.name(record.parent);
+                self.name(names.parent2);
+            }
+            Kind::Node if !record.name.is_empty() => {
+                self.touch(record.file, NEW);
+                self.name(record.parent);
+            }
+            Kind::Sync | Kind::ScanBegin | Kind::ScanEnd | Kind::DirBegin | Kind::DirEnd | Kind::Hash => {}
+            Kind::Write | Kind::Truncate => {
+                let over = record.a == 0 && !self.has(record.file, NEW | OVER);
+                self.rewrites += u64::from(over);
+                self.touch(record.file, if over { CHANGED | OVER } else { CHANGED });
+            }
+            _ => self.touch(record.file, CHANGED),
+        }
+    }
+
+    fn has(&self, file: FileId, any: Marks) -> bool {
+        self.files.get(&file).is_some_and(|marks| marks & any != 0)
+    }
+
+    fn name(&mut self, dir: FileId) {
+        if dir.is_none() {
+            self.whole = true;
+        }
+        self.touch(dir, NAMES);
+    }
+
+    fn touch(&mut self, file: FileId, marks: Marks) {
+        if file.is_none() || self.last == Some((file, marks)) {
+            return;
+        }
+        self.last = Some((file, marks));
+        *self.files.entry(file).or_default() |= marks;
+    }
+}
+
+/// What was touched and has to be looked at for one target.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    files: HashMap<FileId, Marks>,
+    whole: bool,
+}
+
+impl Dirty {
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty() && !self.whole
+    }
+
+    /// Has the whole set to be looked at?
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Files and directories; `None`: the whole set.
+    pub(super) fn len(&self) -> Option<u64> {
+        (!self.whole).then_some(self.files.len() as u64)
+    }
+
+    /// Adds a file, unless there are `max` already: then it is everything.
+    pub(super) fn add(&mut self, file: FileId, marks: Marks, max: usize) {
+        if self.whole {
+            return;
+        }
+        *self.files.entry(file).or_default() |= marks;
+        if self.files.len() > max {
+            self.add_all();
+        }
+    }
+
+    pub(super) fn add_all(&mut self) {
+        self.whole = true;
+        self.files = HashMap::new();
+    }
+
+    /// May it have been touched?
+    pub(super) fn has(&self, file: FileId) -> bool {
+        self.whole || self.files.contains_key(&file)
+    }
+
+    /// Adds what was touched.
+    pub(super) fn add_touched(&mut self, touched: &Touched, max: usize) {
+        if touched.whole {
+            self.add_all();
+        }
+        touched.files.iter().for_each(|(file, touched)| self.add(*file, *touched, max));
+    }
+
+    pub(super) fn take(&mut self) -> Dirty {
+        std::mem::take(self)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (FileId, Marks)> {
+        self.files.iter().map(|(file, marks)| (*file, *marks))
+    }
+}
