@@ -36,23 +36,12 @@ fn outage() -> Outage {
     fs::remove_dir_all(site.paris.state().join("sets/notes/source/memory")).unwrap();
     tree::even(&notes.source, FILES * 2 / 3, 20_000, 2).unwrap();
     fs::create_dir(notes.source.join("later")).unwrap();
-    for number in 0..FILES / 6 {
-        let name = |n: u64| notes.source.join(entries(&notes)[n as usize].clone());
-        let _ = fs::rename(name(number), notes.source.join(format!("later/{number}")));
+    let entries = fs::read_dir(&notes.source).unwrap().map(|entry| entry.unwrap().path());
+    let moved: Vec<_> = entries.filter(|path| !path.ends_with("later")).take(3).collect();
+    for path in moved {
+        fs::rename(&path, notes.source.join("later").join(path.file_name().unwrap())).unwrap();
     }
     Outage { site, notes, relay, before }
-}
-
-/// Names of the files in the source, as they are now.
-fn entries(notes: &Pairing) -> Vec<std::ffi::OsString> {
-    let mut names: Vec<_> = fs::read_dir(&notes.source)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.file_type().unwrap().is_file())
-        .map(|entry| entry.file_name())
-        .collect();
-    names.sort();
-    names
 }
 
 /// Differences between the replica and the source as it was.
