@@ -51,8 +51,11 @@ impl World {
         Ok(World { site, set, relay, program: program.into(), stranger })
     }
 
-    pub(super) fn protect(&self) -> Result<()> {
-        self.site.protect(&self.set, &["--route", &self.relay.address()])
+    /// In the order strict, and for one seed in four in the order flush.
+    pub(super) fn protect(&self, rng: &mut Rng) -> Result<()> {
+        let order = if rng.one_in(4) { "flush" } else { "strict" };
+        println!("order {order}");
+        self.site.protect(&self.set, &["--order", order, "--route", &self.relay.address()])
     }
 
     /// Begins a fault; one that is over at once ends here.

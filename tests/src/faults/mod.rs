@@ -51,6 +51,8 @@ struct Driver {
     world: World,
     application: Application,
     active: Vec<(Kind, Instant)>,
+    /// The target's daemon was started and has not replicated since: it may still be applying its journal.
+    is_restoring: bool,
     rng: Rng,
     begin: Instant,
     traffic: Traffic,
@@ -76,7 +78,8 @@ impl Driver {
     fn start(options: &Options) -> Result<Driver> {
         let world = World::new(&options.program)?;
         let cluster = options.with_cluster.then(|| Application::prepare(&world.site, &world.set)).transpose()?;
-        world.protect()?;
+        let mut rng = Rng::new(options.seed);
+        world.protect(&mut rng)?;
         let application = Application::start(&world.site, &world.set, &options.program, cluster)?;
         world.recover(RECOVERY_MAX)?;
         Ok(Driver {
@@ -84,7 +87,8 @@ impl Driver {
             world,
             application,
             active: Vec::new(),
-            rng: Rng::new(options.seed),
+            is_restoring: false,
+            rng,
             begin: Instant::now(),
             report: Report { seed: options.seed, injected: BTreeMap::new(), ..Report::default() },
         })
@@ -113,6 +117,7 @@ impl Driver {
         let lasts = kind.lasts(&mut self.rng);
         println!("  {:7.2} s  {kind:?} for {lasts:?}", self.begin.elapsed().as_secs_f64());
         self.world.begin(kind, &mut self.rng).with_context(|| format!("{kind:?} begins"))?;
+        self.is_restoring |= kind.place() == Place::Target;
         *self.report.injected.entry(kind).or_default() += 1;
         if lasts > Duration::ZERO {
             self.active.push((kind, Instant::now() + lasts));
@@ -138,6 +143,7 @@ impl Driver {
         }
         let begin = Instant::now();
         self.world.recover(RECOVERY_MAX)?;
+        self.is_restoring = false;
         println!("  {:7.2} s  calm after {:.2?}", self.begin.elapsed().as_secs_f64(), begin.elapsed());
         self.report.recoveries.push(begin.elapsed());
         self.check()?;
@@ -167,9 +173,7 @@ impl Driver {
     }
 
     fn try_sample(&mut self, is_calm: bool) -> Result<bool> {
-        // What was not written yet when a file system broke is gone from its cache, too, until it is mounted again.
-        let is_broken = self.active.iter().any(|(kind, _)| *kind == Kind::TargetReadOnly);
-        if is_broken || !self.is_image() {
+        if self.is_restoring || !self.is_image() {
             return Ok(false);
         }
         let (lyon, replica) = (self.world.site.lyon.pid(), self.world.set.replica.clone());
@@ -194,7 +198,11 @@ impl Driver {
         if !self.is_image() {
             return Ok(false);
         }
-        self.application.examine(&files, &scratch.join("opened")).context("a sample of the replica")?;
+        self.application.examine(&files, &scratch.join("opened")).with_context(|| {
+            let lyon = &self.world.site.lyon;
+            let said = lyon.connection(&self.world.set.set).map(|said| said.to_string()).unwrap_or_default();
+            format!("a sample of the replica; lyon says {said}\n{}", lyon.log())
+        })?;
         if with_cluster {
             let site = &self.world.site;
             self.application.examine_cluster(site, &cluster).context("a sample of the replica's PostgreSQL")?;
@@ -202,7 +210,7 @@ impl Driver {
         Ok(true)
     }
 
-    /// Says the target, without asking the source, that its replica is an image of one instant as it lies there?
+    /// Is the replica said to be an image of one instant, and lies it there as such?
     fn is_image(&self) -> bool {
         let lyon = &self.world.site.lyon;
         let connection = || lyon.connection(&self.world.set.set);
