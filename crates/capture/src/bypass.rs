@@ -3,10 +3,11 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::Duration;
 
 use stead_model::FileId;
 
-use crate::sys::{Atomics, Shared};
+use crate::sys::{self, Atomics, Shared};
 
 /// Bytes of shared memory.
 pub const BYTES: usize = 4096;
@@ -22,6 +23,7 @@ struct Table {
     watches: AtomicU32,
     server: AtomicU32,
     deaths: AtomicU32,
+    ready: AtomicU32,
     files_added: AtomicU64,
     files: [[AtomicU64; 2]; FILES],
 }
@@ -59,6 +61,22 @@ impl Bypass {
     /// The server that was started last, and how many had died before.
     pub fn server(&self) -> (u32, u32) {
         (self.table().server.load(Relaxed), self.table().deaths.load(Acquire))
+    }
+
+    /// A server has looked through what it inherits.
+    pub fn set_ready(&self, pid: u32) {
+        self.table().ready.store(pid, Release);
+        sys::futex_wake(&self.table().ready, 1);
+    }
+
+    /// Has this server done so? Waits for it, at most `timeout`.
+    pub fn is_ready(&self, pid: u32, timeout: Duration) -> bool {
+        let ready = &self.table().ready;
+        let seen = ready.load(Acquire);
+        if seen != pid {
+            sys::futex_wait(ready, seen, timeout);
+        }
+        ready.load(Acquire) == pid
     }
 
     /// The directory beneath is watched.

@@ -461,6 +461,7 @@ impl Nodes {
     fn adopt(&self) {
         let mut index = self.lock_index();
         index.next = self.high_water().load(Acquire).max(1 + ROOTS_MAX as u32);
+        index.reserve(count(&self.memory) as usize);
         for at in 1..index.next {
             let node = self.node(at);
             if node.lookups.load(Relaxed) == 0 {

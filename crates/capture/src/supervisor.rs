@@ -46,6 +46,9 @@ impl ServeError {
 
 /// Descriptors that the node cache may hold.
 const FDS_WANTED: u64 = 32 << 10;
+/// How long a new server may take to look through what it inherits.
+const START_MAX: Duration = Duration::from_secs(10);
+const START_TICK: Duration = Duration::from_millis(20);
 /// Signals that are taken from a descriptor: those that nobody waits for are ignored that way.
 const SIGNALS: &[i32] =
     &[libc::SIGTERM, libc::SIGINT, libc::SIGCHLD, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
@@ -222,7 +225,10 @@ impl Supervisor {
         if self.flusher > 0 {
             sys::kill(self.flusher, libc::SIGKILL);
         }
-        let _ = std::fs::remove_file(&self.socket);
+        if !self.stopping {
+            // Otherwise it is removed, and may by now be that of another process.
+            let _ = std::fs::remove_file(&self.socket);
+        }
     }
 
     // --- processes
@@ -231,9 +237,11 @@ impl Supervisor {
         let pid = sys::clone_sharing_files()?;
         if pid > 0 {
             self.server = pid;
-            if let Ok(bypass) = self.bypass() {
-                bypass.set_server(pid as u32, self.restarts);
-            }
+            let bypass = self.bypass()?;
+            bypass.set_server(pid as u32, self.restarts);
+            // A descriptor that this process opened meanwhile would be a stray to the server.
+            let deadline = Instant::now() + START_MAX;
+            while !bypass.is_ready(pid as u32, START_TICK) && !sys::has_ended(pid) && Instant::now() < deadline {}
             return Ok(());
         }
         sys::die_with_parent(libc::SIGKILL);
@@ -261,6 +269,9 @@ impl Supervisor {
         server.reports = self.reports.as_ref().map(AsRawFd::as_raw_fd);
         if self.restarts > 0 {
             self.close_strays(&server.nodes);
+        }
+        server.bypass.set_ready(std::process::id());
+        if self.restarts > 0 {
             for root in server.nodes.roots() {
                 device::notify(root.device, abi::notify::RESEND, &[])?;
             }
@@ -280,12 +291,14 @@ impl Supervisor {
         known.extend([&self.listener, &self.signals, &self.state, &self.ring_memory].map(AsRawFd::as_raw_fd));
         known.extend(self.reports.as_ref().map(AsRawFd::as_raw_fd));
         known.extend(self.clients.iter().chain(self.flushes.values()).map(AsRawFd::as_raw_fd));
-        let Ok(list) = sys::open_at(libc::AT_FDCWD, c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY, 0) else {
-            return;
-        };
-        for fd in sys::numbers_in(list).into_iter().filter(|fd| !known.contains(fd) && !nodes.owns(*fd)) {
-            sys::close(fd); // the list itself among them
+        let mut from = 0;
+        for fd in (0..self.fds_max as RawFd).filter(|fd| known.contains(fd) || nodes.owns(*fd)) {
+            if fd > from {
+                sys::close_range(from, fd - 1);
+            }
+            from = fd + 1;
         }
+        sys::close_range(from, RawFd::MAX);
     }
 
     fn start_flusher(&mut self) {

@@ -86,19 +86,20 @@ pub fn getdents(dir: RawFd, buf: &mut [u8]) -> Result<usize> {
     Ok(check(unsafe { libc::syscall(libc::SYS_getdents64, dir, buf.as_mut_ptr(), buf.len()) })? as usize)
 }
 
-/// The names in an open directory that are numbers. Where it cannot be read: those found so far.
-pub fn numbers_in(dir: RawFd) -> Vec<i32> {
-    let mut found = Vec::new();
-    let mut buf = [0; 8192];
-    while let Ok(len @ 1..) = getdents(dir, &mut buf) {
-        let mut rest = &buf[..len];
-        while let Some(entry) = rest.get(16..18).map(|len| usize::from(u16::from_le_bytes([len[0], len[1]]))) {
-            let name = rest.get(19..entry).and_then(|name| CStr::from_bytes_until_nul(name).ok());
-            found.extend(name.and_then(|name| name.to_str().ok()?.parse::<i32>().ok()));
-            rest = rest.get(entry.max(1)..).unwrap_or_default();
-        }
+/// Closes all descriptors from `first` to `last`, those that are open.
+pub fn close_range(first: RawFd, last: RawFd) {
+    // SAFETY: the caller owns what is open there.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+}
+
+/// Has a child ended? It can still be reaped then.
+pub fn has_ended(pid: i32) -> bool {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` lives through the call; zeroed, it says that nothing happened.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_PID, pid as u32, &raw mut info, flags) != 0 || info.si_pid() == pid
     }
-    found
 }
 
 /// `pread(2)`-free positioning: `lseek(2)` with any `whence`.

@@ -48,6 +48,11 @@ impl Index {
         })
     }
 
+    /// Makes room for so many entries, while there are none.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.places = vec![0; (count.min(NODES_MAX) * 3 / 2).next_power_of_two().max(1024)];
+    }
+
     pub(super) fn insert(&mut self, nodes: &Nodes, at: u32) {
         if (self.count + 1) * 4 > self.places.len() * 3 {
             let bigger = (self.places.len() * 2).max(1024);
