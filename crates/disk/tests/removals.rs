@@ -138,6 +138,34 @@ fn a_tree_that_left_the_set_comes_back_and_what_got_another_name_does_not() {
 }
 
 #[test]
+fn what_was_removed_twice_comes_back_to_where_it_was_last() {
+    let disk = Disk::plain();
+    let mut source = Source::new(&disk.path.join("source"));
+    tree(&source.dir);
+    let mut replica = replica_of(&disk);
+    replica.set_policy(trash());
+    scan(&source, &mut replica, Purpose::Mirror);
+    let path = source.dir.join("stays/x");
+    let (file, root, dir) = (source.id(&path), source.root.id(), source.id(&source.dir.join("stays")));
+    let mut dead = source.attr(file);
+    dead.nlink = 0;
+    let mut unlink = Record { sequence: 5, parent: dir, name: b"x", attr: dead, ..Record::new(Kind::Unlink, file) };
+    replica.apply(&unlink).unwrap();
+    assert_eq!(replica.undo_removals(at(0)).unwrap(), Undone { names: 1, left: 0 });
+    let mut rename = Record { sequence: 6, parent: dir, name: b"x", name2: b"y", ..Record::new(Kind::Rename, file) };
+    (rename.attr, rename.names.parent2) = (source.attr(file), root);
+    replica.apply(&rename).unwrap();
+    (unlink.sequence, unlink.parent, unlink.name) = (7, root, b"y");
+    replica.apply(&unlink).unwrap();
+    replica.settle().unwrap();
+    remove_all(&mut source, &path);
+    assert!(!disk.path.join("replica/y").exists());
+    assert_eq!(replica.removed().names, 1);
+    assert_eq!(replica.undo_removals(at(6)).unwrap(), Undone { names: 1, left: 0 });
+    assert_eq!(fs::read(disk.path.join("replica/y")).unwrap(), b"x");
+}
+
+#[test]
 fn the_oldest_go_first_when_the_window_is_full() {
     let disk = Disk::plain();
     let mut source = Source::new(&disk.path.join("source"));

@@ -203,6 +203,24 @@ impl Trash {
         Some(removed)
     }
 
+    /// Is the object known to leave that very name? Where it left another one before, it has come back since, and that
+    /// is forgotten.
+    fn knows(&mut self, local: FileId, dir: FileId, name: &CStr) -> bool {
+        if !self.needs(local) {
+            return false;
+        }
+        let Some(at) = self.entries.iter().rposition(|removed| removed.last && removed.local == local) else {
+            return false;
+        };
+        if self.entries[at].dir == dir && *self.entries[at].name == *name {
+            return true;
+        }
+        if let Some(removed) = self.entries.remove(at) {
+            self.dropped(&removed);
+        }
+        false
+    }
+
     fn dropped(&mut self, removed: &Removed) {
         if removed.last {
             self.kept.remove(&removed.local);
@@ -335,7 +353,7 @@ impl Replica {
             return false;
         }
         let volume = &self.ground.volumes[dir.volume()];
-        if std::sync::Arc::ptr_eq(&dir.fd, &volume.holding) || self.trash.needs(local) {
+        if std::sync::Arc::ptr_eq(&dir.fd, &volume.holding) {
             // Its name before that is what counts.
             return self.trash.needs(local);
         }
@@ -344,6 +362,9 @@ impl Replica {
             _ => Ok(dir.local),
         };
         let Ok(dir_local) = dir_local else { return false };
+        if self.trash.knows(local, dir_local, name) {
+            return true;
+        }
         let is_dir = stat.st_mode & 0o170_000 == 0o040_000;
         let last = is_dir || stat.st_nlink <= 1;
         let bytes = if last { stat.st_blocks as u64 * 512 } else { 0 };
