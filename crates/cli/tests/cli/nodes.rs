@@ -156,7 +156,6 @@ fn what_cannot_be_protected_is_refused_and_nothing_is_left_behind() {
         (&[above, "--on", "lyon"], &["state directory"]),
         (&["/proc", "--on", "lyon"], &["/proc"]),
         (&[data, "--on", "lyon", "--capture", "probe"], &["probe"]),
-        (&[data, "--on", "lyon", "--mode", "sync"], &["synchronous"]),
     ] {
         paris.stead(&[&["protect"], args].concat()).refused(1, reasons);
     }

@@ -146,13 +146,7 @@ impl Node {
             let remedy = "Nothing was changed; compare with: stead plan show";
             Failure::new("the plan was not applied", e.to_string(), remedy).kind(FailureKind::Usage)
         });
-        let wanted = wanted.and_then(|wanted| {
-            let asked =
-                |c: &&ConnectionPlan| !self.plan.connections.iter().any(|old| old.mode == c.mode && old.set == c.set);
-            let modes = wanted.connections.iter().filter(asked).map(|c| c.mode);
-            modes.into_iter().try_for_each(|mode| protect::source::is_supported(mode, "the plan was not applied"))?;
-            Ok(wanted)
-        });
+        let wanted = wanted.and_then(|wanted| self.check_modes(&wanted).map(|()| wanted));
         let steps = wanted.and_then(|wanted| Ok((apply::steps(&self.plan, &wanted, &self.name)?, wanted)));
         let (steps, wanted) = match steps {
             Ok(steps) => steps,
@@ -170,6 +164,16 @@ impl Node {
             }
             Some(JobDone::Changing { steps: Box::new(steps), wanted: Box::new(wanted), untold, responder })
         });
+    }
+
+    /// Refuses modes that sets which run cannot have.
+    fn check_modes(&self, wanted: &Plan) -> Result<(), Failure> {
+        let own =
+            wanted.connections.iter().filter(|c| self.plan.set(&c.set).is_some_and(|set| set.source == self.name));
+        own.into_iter().try_for_each(|connection| {
+            let dirs = SetState::load(&self.state, &connection.set)?.dirs;
+            protect::source::is_supported(connection.mode, &dirs, "the plan was not applied")
+        })
     }
 
     /// What the targets of the changed sets are to be told.

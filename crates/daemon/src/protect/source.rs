@@ -42,6 +42,8 @@ pub(crate) fn arrange(
     for path in &options.paths {
         roots.push(check_path(world, path, responder)?);
     }
+    let dirs: Vec<_> = roots.iter().map(|root| root.is_dir).collect();
+    is_supported(options.mode, &dirs, &what)?;
     let (mut set, connection) = plan_parts(world, name, options, &roots)?;
     set.relay = relay_of(&roots, &what)?;
     refuse_overlap(&world.plan, &set, &connection, &what)?;
@@ -59,7 +61,7 @@ pub(crate) fn arrange(
         name_holders(&root.plan.path, responder);
     }
     let question = ReplicaAsk {
-        dirs: roots.iter().map(|root| root.is_dir).collect(),
+        dirs,
         epoch: first_epoch(world)?,
         bytes: size.bytes,
         files: size.files,
@@ -82,6 +84,7 @@ pub(crate) struct Existing {
 fn join(world: &World, existing: Existing, options: &Protect, responder: &Responder) -> Result<Kept, Failure> {
     let Existing { set, dirs, epoch } = existing;
     let what = format!("set {} got no other target", set.name);
+    is_supported(options.mode, &dirs, &what)?;
     let rules = Rules::new(&set.rules).map_err(|e| usage(&what, e.to_string(), "Correct the glob"))?;
     let paths: Vec<_> = set.paths.iter().map(|path| path.path.clone()).collect();
     let connection = connection_of(&set.name, &paths, options)?;
@@ -147,7 +150,7 @@ fn check_options(
         let remedy = "Use --capture auto or --capture mount";
         return Err(Failure::new(what, "capture by probe is not part of this release", remedy));
     }
-    is_supported(options.mode, what)
+    Ok(())
 }
 
 /// Are those the paths of the set, or none at all?
@@ -156,12 +159,13 @@ fn is_meant(set: &SetPlan, options: &Protect) -> bool {
     options.paths.is_empty() || options.paths.iter().map(canonical).eq(set.paths.iter().map(|path| path.path.clone()))
 }
 
-/// The one place that says which modes this release has.
-pub(crate) fn is_supported(mode: Mode, what: &str) -> Result<(), Failure> {
-    match mode {
-        Mode::Async => Ok(()),
-        Mode::Sync => Err(Failure::new(what, "synchronous mode is not part of this release", "Use --mode async")),
+/// Can a set of these paths (directories, or single files) be run in that mode?
+pub(crate) fn is_supported(mode: Mode, dirs: &[bool], what: &str) -> Result<(), Failure> {
+    if mode == Mode::Async || dirs.iter().all(|is_dir| *is_dir) {
+        return Ok(());
     }
+    let why = "a single file in it is captured when it is closed, so that no fsync can wait for it";
+    Err(Failure::new(what, why, "Protect the directory that holds the file, or use --mode async"))
 }
 
 fn check_path(world: &World, given: &Path, responder: &Responder) -> Result<Root, Failure> {
