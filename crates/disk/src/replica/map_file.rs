@@ -10,11 +10,12 @@
 //!            · kind u8 · proven u8 · zeros 6 B                                               (2 B in version 1)
 //! ```
 //! kind: type bits of the mode shifted right by 12, with 0x80 for a file that never had a name; 0: the id is removed. A
-//! later entry of an id replaces an earlier one. `scan`: purpose + 1 of a scan that has begun and not
-//! ended. `heard`: the latest time that a record carried. `generation`: how often the source had synced what the replica
-//! has, so far; of an entry: when something of the file came last. A file of version 1 is written anew at the first checkpoint. A batch that is cut off or whose checksum is wrong ends the
-//! file: it was being written when the machine stopped, and its position never counted. Where the file has grown to
-//! more than twice what it holds, it is written anew beside the old one and renamed over it.
+//! later entry of an id replaces an earlier one. `scan`: purpose + 1 of a scan that has begun and not ended. `heard`:
+//! the latest time that a record carried. `generation`: how often the source had synced what the replica has, so far;
+//! of an entry: when something of the file came last. A file of version 1 is written anew at the first checkpoint. A
+//! batch that is cut off or whose checksum is wrong ends the file: it was being written when the machine stopped, and
+//! its position never counted. Where the file has grown to more than twice what it holds, it is written anew beside the
+//! old one and renamed over it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
