@@ -55,7 +55,9 @@ struct Driver {
     is_restoring: bool,
     rng: Rng,
     begin: Instant,
+    /// What was counted before the first fault.
     traffic: Traffic,
+    written: u64,
     report: Report,
 }
 
@@ -84,6 +86,7 @@ impl Driver {
         world.recover(RECOVERY_MAX)?;
         Ok(Driver {
             traffic: world.site.hosts.paris.traffic()?,
+            written: application.written(&world.site),
             world,
             application,
             active: Vec::new(),
@@ -225,7 +228,7 @@ impl Driver {
     }
 
     fn conclude(mut self) -> Result<Report> {
-        self.report.written = self.application.written(&self.world.site);
+        self.report.written = self.application.written(&self.world.site).saturating_sub(self.written);
         self.report.sent = self.world.site.hosts.paris.traffic()?.since(self.traffic).sent;
         let (waits, told) = self.application.finish(self.begin);
         self.report.waits = waits;
