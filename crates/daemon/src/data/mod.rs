@@ -1,6 +1,7 @@
 //! The data path: sessions that move the data of the sets. Each set has threads of its own, which own a mind of
 //! `replication` and the hands of `disk` and `capture`; the loop only starts, stops and asks them.
 
+mod cause;
 mod source;
 mod target;
 mod threads;

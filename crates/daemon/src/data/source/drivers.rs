@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stead_capture::{BeneathRoot, Capture, CaptureError, MountCapture, MountSpec, WatchCapture};
+use stead_capture::{BeneathRoot, Capture, CaptureError, DriverStatus, MountCapture, MountSpec, WatchCapture};
 use stead_model::RulesSpec;
 use stead_model::plan::Order;
 
@@ -66,6 +66,11 @@ impl Drivers {
     /// The mount, for synchronous operation: where its numbers are those of the stream.
     pub(super) fn mount(&self) -> Option<&MountCapture> {
         self.mount.as_ref().filter(|_| self.watch.is_none())
+    }
+
+    /// How the mount is doing. Waits for its answer.
+    pub(super) fn mount_status(&self) -> Option<DriverStatus> {
+        self.mount.as_ref().map(Capture::status)
     }
 
     /// How the numbers of the drivers become one.

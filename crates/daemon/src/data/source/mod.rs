@@ -2,6 +2,7 @@
 //! [`Source`](stead_replication::Source).
 
 mod begin;
+mod bypass;
 mod commands;
 mod drivers;
 mod joint;

@@ -23,6 +23,11 @@ impl Paths {
         path.map_or_else(|| format!("file {}", difference.file), |path| path.to_string_lossy().into_owned())
     }
 
+    /// A path of the file, or its id where it has none any more.
+    pub(super) fn of_file(&self, file: FileId) -> String {
+        self.find(file).map_or_else(|| format!("file {file}"), |path| path.to_string_lossy().into_owned())
+    }
+
     fn find(&self, file: FileId) -> Option<PathBuf> {
         self.0
             .iter()

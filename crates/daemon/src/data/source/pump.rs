@@ -13,6 +13,7 @@ use stead_replication::source::{self, RootConfig, SourceEvent, SourceInput, Targ
 use stead_replication::sync::SyncMessage;
 use stead_replication::{Encoded, ReadRequest, ReadResult, Source, SourceOutput, Ticket};
 
+use super::bypass::Bypassed;
 use super::commands::{Pending, stuck};
 use super::drivers::Drivers;
 use super::joint::Joint;
@@ -70,6 +71,8 @@ pub(super) struct Wiring {
     pub(super) memory: Option<Memory>,
     /// How far capture may let go of what was drained.
     pub(super) retain: Option<Arc<AtomicU64>>,
+    /// What went past capture.
+    pub(super) bypassed: Arc<Mutex<Bypassed>>,
 }
 
 /// Shortest time between two looks at the connections for `status`.
@@ -437,6 +440,8 @@ impl Pump {
             let Some(view) = self.source.view(*target) else { continue };
             let mut status = view::status(&self.spec, tracked, capture, self.wiring.incarnation, covered, &view);
             status.details.sync = self.levels.status(*target);
+            let bypassed = lock(&self.wiring.bypassed);
+            (status.details.bypassing_writes, status.details.bypassed) = (bypassed.count, bypassed.last.clone());
             all.push(status);
         }
         *lock(&self.wiring.status) = all;

@@ -23,7 +23,7 @@ use super::paths::Paths;
 use super::pump::{Pump, Wiring};
 use super::ring::Captured;
 use super::targets::Targets;
-use super::{LinkWiring, SourceSession, reads, ring, settings, synced};
+use super::{LinkWiring, SourceSession, bypass, reads, ring, settings, synced};
 use crate::data::threads::spawn;
 use crate::seam::{Context, Failure, SourceSpec};
 
@@ -68,6 +68,7 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
     reads::spawn(&spec.set, drivers.again()?, reader, requests_in, events.clone())?;
     let roots = beneath(drivers, &spec)?;
     synced::spawn(&spec.set, drivers.again()?, beneath(drivers, &spec)?, events.clone(), stopped.clone())?;
+    let bypassed = bypass::spawn(&spec.set, drivers.again()?, Paths(named(drivers, &spec)?), stopped.clone())?;
     let wiring = Wiring {
         events: events_in,
         own_events: events.clone(),
@@ -80,6 +81,7 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
         incarnation: config.incarnation,
         memory,
         retain,
+        bypassed,
     };
     let set = spec.set.clone();
     let (links, rules) = (spec.targets.clone(), spec.rules.clone());

@@ -1,11 +1,11 @@
 //! A connection as `status` shows it.
 
 use stead_model::Position;
-use stead_model::status::{ConnectionStatus, Details, Positions, State, Timestamp};
+use stead_model::status::{BrakeStatus, Cause, ConnectionStatus, Details, Positions, State, Timestamp};
 use stead_replication::source::ConnectionView;
 
 use super::targets::Tracked;
-use crate::data::wall_clock;
+use crate::data::{cause, wall_clock};
 use crate::seam::SourceSpec;
 
 /// State word and reason of a connection, and since when.
@@ -60,8 +60,15 @@ pub(super) fn status(
             journaled: position(view.journaled),
             applied: position(view.applied),
         },
-        details: Details::default(),
+        details: details(view),
     }
+}
+
+fn details(view: &ConnectionView) -> Details {
+    let halted = view.reason.as_deref().filter(|_| view.state == State::Halted);
+    let cause = if view.braked.is_some() { Some(Cause::Brake) } else { halted.map(cause::of) };
+    let brake = view.braked.map(|deletions| BrakeStatus { halted: true, deletions, rewrites: 0 });
+    Details { cause, brake, ..Details::default() }
 }
 
 /// Where nothing is under way, the replica is the source as it was when capture was last found empty.

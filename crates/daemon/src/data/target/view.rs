@@ -1,11 +1,12 @@
 //! A connection as `status` shows it at the target.
 
 use stead_model::status::{
-    ConnectionStatus, Details, MirrorStatus, Positions, QueueStatus, State, SyncState, SyncStatus, Timestamp,
+    Cause, ConnectionStatus, Details, MirrorStatus, Positions, QueueStatus, State, SyncState, SyncStatus, Timestamp,
 };
+use stead_replication::frame::HaltCode;
 use stead_replication::target::TargetView;
 
-use crate::data::wall_clock;
+use crate::data::{cause, wall_clock};
 use crate::seam::TargetSpec;
 
 /// Before anything is known.
@@ -38,6 +39,11 @@ pub(super) fn update(status: &mut ConnectionStatus, view: &TargetView, lost: Opt
         State::Halted => view.halted.clone(),
         State::Disconnected => Some(lost.unwrap_or("the source has not connected yet").into()),
         _ => None,
+    };
+    status.details.cause = match (&view.halted, view.halt_code) {
+        (None, _) => None,
+        (Some(_), HaltCode::Brake { .. }) => Some(Cause::Brake),
+        (Some(reason), HaltCode::Other) => Some(cause::of(reason)),
     };
     status.queue.bytes = view.backlog_bytes as u64;
     status.consistent_at = (view.consistent_time > 0).then_some(Timestamp(view.consistent_time));
