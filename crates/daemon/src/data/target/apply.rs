@@ -27,9 +27,9 @@ pub(super) enum Failed {
 /// What [`Kind::Sync`] says where the source's file systems completed a sync.
 const SOURCE_SYNCED: u32 = 3;
 
-/// Applies a batch.
-pub(super) fn apply(replica: &mut Replica, batch: &Batch) -> Result<Found, Failed> {
-    let mut found = Found::default();
+/// Applies a batch. What its records bring up is added to `found`, also of those before one that fails: they may bring
+/// it up only once.
+pub(super) fn apply(replica: &mut Replica, batch: &Batch, found: &mut Found) -> Result<(), Failed> {
     replica.set_place(batch.position);
     replica.foresee(&batch.records).map_err(Failed::from)?;
     if let Some(time) = batch.consistent {
@@ -46,8 +46,7 @@ pub(super) fn apply(replica: &mut Replica, batch: &Batch) -> Result<Found, Faile
         }
         found.add(outcome);
     }
-    replica.settle()?;
-    Ok(found)
+    Ok(replica.settle()?)
 }
 
 impl From<ApplyError> for Failed {

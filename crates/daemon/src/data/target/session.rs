@@ -69,6 +69,8 @@ pub(super) struct Session {
     /// The replica is the image of one instant, and no source is followed any more.
     stood_in: bool,
     policy: Policy,
+    /// What the records of a batch brought up that was not applied whole.
+    found: Found,
     /// Pre-images are wanted and could not be begun.
     unkept: Option<Kept>,
     /// Removed objects wait to be destroyed.
@@ -102,6 +104,7 @@ impl Session {
             stop: None,
             stood_in: false,
             policy,
+            found: Found::default(),
             unkept: None,
             untidy: true,
             replaying: false,
@@ -210,7 +213,10 @@ impl Session {
                 }
                 TargetOutput::Journal { frames, last, capture } => self.job(Job::Append { frames, last, capture }),
                 TargetOutput::DropJournal(position) => self.job(Job::Drop(position)),
-                TargetOutput::ResetJournal => self.job(Job::Reset),
+                TargetOutput::ResetJournal => {
+                    self.found = Found::default();
+                    self.job(Job::Reset);
+                }
                 TargetOutput::Apply(batches) => self.apply(&batches),
                 TargetOutput::Checkpoint(checkpoint) => self.checkpoint(checkpoint),
                 TargetOutput::SaveEpoch(epoch) => match self.saved.save_epoch(epoch) {
@@ -275,9 +281,9 @@ impl Session {
 
     fn apply_one(&mut self, batch: &Batch) -> TargetInput {
         self.limit_removals(batch.removals_max);
-        match apply::apply(&mut self.replica, batch) {
-            Ok(found) => {
-                let Found { needs, differences } = found;
+        match apply::apply(&mut self.replica, batch, &mut self.found) {
+            Ok(()) => {
+                let Found { needs, differences } = std::mem::take(&mut self.found);
                 TargetInput::Applied { last: batch.position.sequence, needs, differences }
             }
             Err(Failed::NoRoom(reason)) => TargetInput::NoRoom { reason },
