@@ -19,6 +19,10 @@ pub enum Planted {
     MarkEarly,
     /// Differences count when they are seen once.
     VerifyOnce,
+    /// What a target that is behind was not told is not remembered.
+    BehindForgets,
+    /// What was written down after the last image is not recalled.
+    RecallTooLittle,
     /// What failed is not tried again.
     NoRetry,
     /// A new stream throws the journal of the one before away.

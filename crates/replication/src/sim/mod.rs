@@ -45,6 +45,8 @@ mod tests {
             MarkEarly,
             VerifyOnce,
             NoRetry,
+            BehindForgets,
+            RecallTooLittle,
             ForgetJournal,
             NoPreImages,
             NoDoubt,

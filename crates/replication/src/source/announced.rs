@@ -1,6 +1,7 @@
 //! Which files a target has been told of.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use stead_model::FileId;
 
@@ -10,7 +11,32 @@ use stead_model::FileId;
 /// has its turn.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Announced {
-    volumes: Vec<HashSet<(u64, u32)>>,
+    volumes: Vec<Volume>,
+}
+
+type Volume = HashSet<(u64, u32), BuildHasherDefault<Mix>>;
+
+/// Mixes inode and generation: a million of them are looked up and recalled several times as fast as with the usual hash.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let product = u128::from(self.0 ^ number ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
 }
 
 impl Announced {
@@ -23,13 +49,13 @@ impl Announced {
     pub(super) fn insert(&mut self, file: FileId) -> bool {
         let index = file.volume as usize;
         if index >= self.volumes.len() {
-            self.volumes.resize_with(index + 1, HashSet::new);
+            self.volumes.resize_with(index + 1, Volume::default);
         }
         self.volumes[index].insert((file.ino, file.generation))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = FileId> {
-        let of_volume = |(index, volume): (usize, &HashSet<(u64, u32)>)| {
+        let of_volume = |(index, volume): (usize, &Volume)| {
             let file = move |(ino, generation): &(u64, u32)| FileId {
                 ino: *ino,
                 generation: *generation,

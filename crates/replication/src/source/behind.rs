@@ -45,9 +45,9 @@ impl Source {
 
     /// For whom something is dirty.
     pub(super) fn dirty(&self) -> TargetMask {
-        let dirty =
-            self.connections.iter().filter(|(_, connection)| connection.following && !connection.dirty.is_empty());
-        dirty.fold(0, |mask, (id, _)| mask | bit(*id))
+        let waits = |connection: &super::Connection| connection.behind.is_some() || !connection.dirty.is_empty();
+        let waiting = self.connections.iter().filter(|(_, connection)| connection.following && waits(connection));
+        waiting.fold(0, |mask, (id, _)| mask | bit(*id))
     }
 
     /// While the queue is full, the slowest target goes behind.

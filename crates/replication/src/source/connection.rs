@@ -8,8 +8,9 @@ use stead_model::{NodeName, Sequence};
 
 use super::api::TargetId;
 use super::behind::Behind;
+use super::brake::Count;
 use super::dirty::Dirty;
-use crate::frame::Ack;
+use crate::frame::{Ack, HaltCode};
 
 /// Targets as bits.
 pub(super) type TargetMask = u32;
@@ -55,6 +56,10 @@ pub(super) struct Connection {
     pub(super) paused: bool,
     pub(super) restore_required: bool,
     pub(super) halted: Option<String>,
+    pub(super) halt_code: HaltCode,
+    pub(super) brake: Count,
+    /// What the brake let pass was taken back: nothing is sent until it is resumed.
+    pub(super) undone: bool,
     pub(super) sent: Sequence,
     pub(super) journaled: Sequence,
     pub(super) applied: Sequence,
@@ -88,6 +93,9 @@ impl Connection {
             paused: false,
             restore_required: false,
             halted: None,
+            halt_code: HaltCode::Other,
+            brake: Count::default(),
+            undone: false,
             sent: 0,
             journaled: 0,
             applied: 0,
@@ -113,6 +121,11 @@ impl Connection {
     /// What it was sent may arrive, where there is a way: up to here it need not be sent anything again.
     pub(super) fn kept_after(&self) -> Sequence {
         if self.is_up() { self.sent } else { self.journaled }
+    }
+
+    /// Is nothing sent to it, although it could be?
+    pub(super) fn is_held(&self) -> bool {
+        self.paused || self.undone || self.brake.halted.is_some()
     }
 
     /// Continues (or begins) after that place, where nothing is in flight.

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use stead_model::record::flags;
 use stead_model::{FileId, Kind, Record};
 
+use crate::planted::{Planted, is_planted};
+
 /// Flag of renameat2 that swaps two names.
 const RENAME_EXCHANGE: u32 = 2;
 
@@ -144,6 +146,9 @@ impl Dirty {
 
     /// Adds what was touched.
     pub(super) fn add_touched(&mut self, touched: &Touched, max: usize) {
+        if is_planted(Planted::BehindForgets) {
+            return;
+        }
         if touched.whole {
             self.add_all();
         }

@@ -154,6 +154,16 @@ impl Files {
         self.stale = stale;
     }
 
+    /// Other rules for the same roots.
+    pub(super) fn set_rules(&mut self, roots: &[RootConfig]) {
+        for root in roots {
+            if let Some(known) = self.roots.iter_mut().find(|known| known.index == root.index) {
+                known.rules = root.rules.clone();
+            }
+        }
+        self.take_all = self.roots.iter().all(|root| root.rules.take_all());
+    }
+
     pub(super) fn roots(&self) -> &[RootConfig] {
         &self.roots
     }

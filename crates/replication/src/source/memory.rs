@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stead_model::{FileId, NodeName};
 
 use super::known::{Known, Recollection};
+use crate::planted::{Planted, is_planted};
 
 /// Bytes of a chunk's head.
 const HEAD: usize = 8;
@@ -228,7 +229,8 @@ impl Reader {
                 self.scans.range_mut(..generation).for_each(|(_, nodes)| nodes.retain(|node| !settled.contains(node)));
             }
             Entry::Known(known) => {
-                if let Some(files) = self.image.as_mut().or(self.files.as_mut()) {
+                let later = self.files.as_mut().filter(|_| !is_planted(Planted::RecallTooLittle));
+                if let Some(files) = self.image.as_mut().or(later) {
                     files.take(known);
                 }
             }
@@ -328,3 +330,7 @@ fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     number(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

@@ -108,12 +108,11 @@ impl Source {
     ///
     /// # Panics
     /// Where a size of the configuration is zero, or a block no power of two.
-    pub fn new(config: SourceConfig, now: Instant) -> Source {
+    pub fn new(mut config: SourceConfig, now: Instant) -> Source {
         assert!(config.difference_block.is_power_of_two() && config.verify_block.is_power_of_two());
         assert!(config.chunk_bytes_max > 0 && config.entries_max > 0 && config.reads_max > 0);
-        let recalled = config.recalled.as_ref();
-        let captured = recalled.map_or(0, Recalled::captured);
-        let known = recalled.map(|recalled| recalled.files.clone());
+        let captured = config.recalled.as_ref().map_or(0, Recalled::captured);
+        let known = config.recalled.as_mut().map(|recalled| std::mem::take(&mut recalled.files));
         let mut source = Source {
             now,
             outputs: VecDeque::new(),
@@ -240,7 +239,7 @@ impl Source {
             Command::Expect { files, bytes } => self.expected = (files, bytes),
             Command::AcceptDeletions { target } => self.accept(target),
             Command::Undo { target } => self.undo(target),
-            Command::Configure(settings) => self.config.settings = settings,
+            Command::Configure(settings) => self.configure(settings),
             Command::Rules { roots } => self.other_rules(roots),
         }
     }

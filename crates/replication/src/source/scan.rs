@@ -140,7 +140,7 @@ impl Source {
     }
 
     pub(super) fn up(&self) -> TargetMask {
-        let up = self.connections.iter().filter(|(_, connection)| connection.is_up() && !connection.paused);
+        let up = self.connections.iter().filter(|(_, connection)| connection.is_up() && !connection.is_held());
         up.fold(0, |mask, (id, _)| mask | bit(*id))
     }
 

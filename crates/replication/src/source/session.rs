@@ -10,7 +10,8 @@ use super::connection::{Connection, Link, bit};
 use super::queue::{Batch, Seal};
 use super::{BehindView, ConnectionView, Source, SourceEvent, SourceOutput, TargetId};
 use crate::frame::{
-    Encoded, Frame, FrameKind, Goodbye, Header, Hello, Holds, VERSION, VERSION_MIN, Welcome, flags, writer_check,
+    Encoded, Frame, FrameKind, Goodbye, HaltCode, Header, Hello, Holds, VERSION, VERSION_MIN, Welcome, flags,
+    writer_check,
 };
 
 /// So many times the keep-alive time of silence ends a connection.
@@ -71,7 +72,10 @@ impl Source {
             }
             (Link::Up, Frame::Needs(needs)) => self.take_needs(target, needs),
             (Link::Up, Frame::Differences(differences)) => self.take_differences(target, differences),
-            (Link::Up, Frame::Halted(halted)) => connection.halted = halted.reason,
+            (Link::Up, Frame::Halted(halted)) => {
+                (connection.halted, connection.halt_code) = (halted.reason, halted.code)
+            }
+            (Link::Up, Frame::Undone(undone)) => self.event(SourceEvent::Undone { target, result: undone.result }),
             (_, _) => self.close(target, Goodbye::Damaged("a frame that a target does not send, or not now".into())),
         }
     }
@@ -90,6 +94,7 @@ impl Source {
     pub(super) fn set_paused(&mut self, target: TargetId, paused: bool) {
         if let Some(connection) = self.connections.get_mut(&target) {
             connection.paused = paused;
+            connection.undone &= paused;
         }
     }
 
@@ -125,12 +130,15 @@ impl Source {
 
     fn next_batch(&mut self, target: TargetId) -> Option<Encoded> {
         let window = self.config.settings.window_bytes_max;
-        let ready = |c: &Connection| c.is_up() && !c.paused && c.has_room(window);
+        let ready = |c: &Connection| c.is_up() && !c.is_held() && c.has_room(window);
         let connection = self.connections.get(&target).filter(|connection| ready(connection))?;
         let (sent, skip_until) = (connection.sent, connection.skip_until);
         let is_for_it = connection.behind.is_none() || self.queue.open_for() & bit(target) != 0;
         if is_for_it && self.queue.next_for(bit(target), sent, skip_until).is_none() {
             self.queue.seal(self.sealing(), self.followers());
+        }
+        if !self.passes_brake(target) {
+            return None;
         }
         let batch = self.queue.next_for(bit(target), sent, skip_until)?;
         let (last, frame) = (batch.last, self.frame(batch, target, sent + 1));
@@ -239,7 +247,10 @@ impl Source {
                 .behind
                 .as_ref()
                 .map(|behind| BehindView { since: behind.since, dirty: connection.dirty.len() }),
-            braked: None,
+            braked: connection.brake.halted.or(match connection.halt_code {
+                HaltCode::Brake { removals } if connection.halted.is_some() => Some(removals),
+                _ => None,
+            }),
         })
     }
 
@@ -267,6 +278,9 @@ impl Source {
             Link::Down { reason } => return (State::Disconnected, Some(reason.clone())),
             Link::Greeting => return (State::Disconnected, Some("greeting".into())),
             Link::Up => {}
+        }
+        if let Some(reason) = self.brake_reason(connection) {
+            return (State::Halted, Some(reason));
         }
         if let Some(reason) = &connection.halted {
             return (State::Halted, Some(reason.clone()));
@@ -374,7 +388,7 @@ impl Source {
         }
     }
 
-    fn send(&mut self, target: TargetId, frame: Encoded) {
+    pub(super) fn send(&mut self, target: TargetId, frame: Encoded) {
         let now = self.now;
         if let Some(connection) = self.connections.get_mut(&target) {
             connection.spoke = now;

@@ -6,7 +6,7 @@ use super::trace::show;
 use super::{Event, Reading, World, hash};
 use crate::read::Ticket;
 use crate::sim::tree::Tree;
-use crate::source::{Compression, RootConfig, SourceConfig, SourceEvent, SourceInput, SourceOutput};
+use crate::source::{Command, Compression, RootConfig, SourceConfig, SourceEvent, SourceInput, SourceOutput};
 
 pub(super) fn source_config(incarnation: u64, rules: &Rules, tree: &Tree, seed: u64) -> SourceConfig {
     let roots = vec![RootConfig { file: tree.root, rules: rules.clone(), index: 0 }];
@@ -14,6 +14,7 @@ pub(super) fn source_config(incarnation: u64, rules: &Rules, tree: &Tree, seed: 
     let node = "paris".parse().expect("a good name");
     let mut config = SourceConfig::new(set, node, roots, epoch(), incarnation);
     config.capture = 1;
+    config.settings.brake.deletions_max = if seed % 7 == 3 { 4 } else { 10_000 };
     config.chunk_bytes_max = 16;
     config.small_bytes_max = 8;
     config.entries_max = 3;
@@ -133,6 +134,11 @@ impl World {
                     return Err(format!("a verify of a live set finds {found:?}"));
                 }
                 self.verified.insert(id, result);
+                Ok(())
+            }
+            SourceEvent::State { target, .. } if self.source.view(target).is_some_and(|view| view.braked.is_some()) => {
+                self.report.braked += 1;
+                self.input(SourceInput::Command(Command::AcceptDeletions { target }));
                 Ok(())
             }
             SourceEvent::Confirmed { captured } => {
