@@ -166,7 +166,7 @@ pub enum TargetInput {
     /// Make the replica the image of one instant and follow no source any more. Ends with [`TargetEvent::StoodIn`], or
     /// goes on being tried while [`TargetEvent::Halted`] says why it cannot.
     StandIn,
-    /// Answers [`TargetOutput::RollBack`].
+    /// Answers [`TargetOutput::RollBack`] and [`TargetOutput::PutBack`].
     RolledBack(Result<(), String>),
     /// The epoch is durable.
     EpochSaved(Epoch),
@@ -203,6 +203,8 @@ pub enum TargetOutput {
     DropPreImages,
     /// Bring the replica back to this image; the pre-images stay until they are dropped. Answered by `RolledBack`.
     RollBack(Kept),
+    /// Put back what was removed lately and is still kept. Answered by `RolledBack`.
+    PutBack,
     /// Save that in place of the last checkpoint (nothing has to be synced), and only then forget the pre-images.
     Spoil(Checkpoint),
     /// Sync the replica's file systems, then save that. Answered by `Checkpointed`. Applying may go on meanwhile.

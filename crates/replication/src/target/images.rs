@@ -140,11 +140,8 @@ impl Target {
         self.images.rewind = Some((Why::StandIn, Step::Begin));
     }
 
-    /// Takes back what was applied since the last consistent point.
+    /// Takes back what was applied since the last consistent point, amid a scan; else what was removed lately.
     pub(super) fn undo(&mut self) {
-        if self.images.kept.is_none() {
-            return self.undone(Err("no pre-images are kept".into()));
-        }
         if self.images.rewind.is_none() {
             self.images.rewind = Some((Why::Undo, Step::Begin));
         }
@@ -176,8 +173,9 @@ impl Target {
                 self.outputs.push_back(TargetOutput::RollBack(kept));
             }
             None if why == Why::Undo => {
-                self.images.rewind = None;
-                self.undone(Err("it went on meanwhile".into()));
+                self.images.rewind = Some((why, Step::RollingBack));
+                self.apply.rest();
+                self.outputs.push_back(TargetOutput::PutBack);
             }
             None if self.applied >= self.consistent_journaled || self.images.time == 0 => self.save_image(why),
             None => {}
@@ -191,10 +189,12 @@ impl Target {
     }
 
     pub(super) fn rolled_back(&mut self, result: Result<(), String>) {
-        let (Some((why, Step::RollingBack)), Some(kept)) = (self.images.rewind, self.images.kept) else { return };
+        let Some((why, Step::RollingBack)) = self.images.rewind else { return };
         match result {
             Ok(()) => {
-                self.land_at(kept);
+                // What was put back makes it the image of no instant.
+                let here = Kept { position: self.runs.position(self.applied), consistent_time: 0 };
+                self.land_at(self.images.kept.unwrap_or(here));
                 self.save_image(why);
             }
             Err(reason) if why == Why::Undo => {

@@ -73,7 +73,7 @@ impl Stage {
                 TargetOutput::Apply(batches) if self.applies => batches.iter().map(applied).collect(),
                 TargetOutput::Apply(_) => vec![TargetInput::ApplyFailed { reason: "no room".into() }],
                 TargetOutput::Checkpoint(checkpoint) => vec![TargetInput::Checkpointed(*checkpoint)],
-                TargetOutput::RollBack(_) => vec![TargetInput::RolledBack(Ok(()))],
+                TargetOutput::RollBack(_) | TargetOutput::PutBack => vec![TargetInput::RolledBack(Ok(()))],
                 TargetOutput::SaveEpoch(epoch) => vec![TargetInput::EpochSaved(*epoch)],
                 _ => Vec::new(),
             };
@@ -129,6 +129,7 @@ impl Stage {
             TargetOutput::KeepPreImages(kept) => Some(format!("keep {}", kept.position.sequence)),
             TargetOutput::DropPreImages => Some("drop".into()),
             TargetOutput::RollBack(kept) => Some(format!("roll back {}", kept.position.sequence)),
+            TargetOutput::PutBack => Some("put back".into()),
             TargetOutput::ResetJournal => Some("reset".into()),
             TargetOutput::Spoil(checkpoint) => Some(format!("spoil {}", checkpoint.consistent_time)),
             TargetOutput::Doubt => Some("doubt".into()),
@@ -287,6 +288,18 @@ fn undoing_goes_back_and_lets_the_source_begin_anew() {
     assert_eq!(stage.words(), ["roll back 10", "checkpoint 10 100", "drop", "reset"]);
     let welcome = stage.greet(2, false);
     assert_eq!((welcome.resume, welcome.captured), (None, 0));
+}
+
+#[test]
+fn undoing_outside_of_a_scan_puts_back_what_was_removed() {
+    let mut stage = Stage::with_replica(|_| {});
+    stage.greet(2, false);
+    stage.changes(frame(2, 1, Kind::Sync, Some(200)));
+    stage.seen.clear();
+    stage.tell(TargetInput::Received(Frame::Undo));
+    assert_eq!(stage.words(), ["put back", "checkpoint 1 0", "reset"]);
+    assert_eq!(stage.target.view().consistent_time, 0, "it is the image of no instant now");
+    assert_eq!(stage.greet(3, false).resume, None);
 }
 
 #[test]

@@ -17,6 +17,9 @@ struct Stream {
     /// It was ended in order, and everything that was sent until then is durable on this machine.
     #[serde(default)]
     ended: bool,
+    /// Targets may hold what this machine lost when it went down before this run of the kernel.
+    #[serde(default)]
+    unclean: bool,
 }
 
 /// A stream that begins.
@@ -34,15 +37,17 @@ impl Begin {
         let path = state_dir.join("stream.toml");
         let last: Stream = files::read_toml(&path)?.unwrap_or_default();
         let boot = boot()?;
-        let unclean = !last.boot.is_empty() && last.boot != boot && !last.ended;
+        // A target that an earlier stream of this boot did not reach has to be told as well.
+        let unclean = if last.boot == boot { last.unclean } else { !last.boot.is_empty() && !last.ended };
         let incarnation = last.incarnation + 1;
-        files::write_toml(&path, &Stream { incarnation, boot, ended: false })?;
+        files::write_toml(&path, &Stream { incarnation, boot, ended: false, unclean })?;
         Ok(Begin { path, incarnation, unclean })
     }
 
     /// The stream ends in order; its file systems are synced.
     pub(super) fn ended(&self) -> Result<(), Failure> {
-        files::write_toml(&self.path, &Stream { incarnation: self.incarnation, boot: boot()?, ended: true })
+        let Begin { incarnation, unclean, .. } = *self;
+        files::write_toml(&self.path, &Stream { incarnation, boot: boot()?, ended: true, unclean })
     }
 }
 
@@ -72,7 +77,9 @@ mod tests {
         other_boot(dir.path());
         let after_cut = Begin::next(dir.path()).unwrap();
         assert_eq!((after_cut.incarnation, after_cut.unclean), (3, true));
-        after_cut.ended().unwrap();
+        let told_again = Begin::next(dir.path()).unwrap();
+        assert!(told_again.unclean, "the first stream may not have reached every target");
+        told_again.ended().unwrap();
         other_boot(dir.path());
         assert!(!Begin::next(dir.path()).unwrap().unclean);
     }

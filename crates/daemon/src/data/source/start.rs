@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 use stead_capture::{Resumed, Unconfirmed};
 use stead_disk::read::Reader;
 use stead_disk::volume::Root;
-use stead_model::{BadRule, FileId, Kind, Record, RecordBuf, Rules};
+use stead_model::{BadRule, Rules};
 use stead_replication::source::{Recalled, RootConfig};
 use stead_replication::{Source, SourceConfig};
 
@@ -21,7 +21,6 @@ use super::drivers::{Drivers, StreamRoot};
 use super::memory::Memory;
 use super::paths::Paths;
 use super::pump::{Pump, Wiring};
-use super::ring::Captured;
 use super::targets::Targets;
 use super::{LinkWiring, SourceSession, bypass, reads, ring, settings, synced};
 use crate::data::threads::spawn;
@@ -57,10 +56,6 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
     let (pump_runs, pumping) = crossbeam_channel::bounded(0);
     let status = Arc::new(Mutex::new(Vec::new()));
 
-    if let [Resumed { tail, unconfirmed: Unconfirmed::Files(files) }] = &resumed[..] {
-        // The channel is empty.
-        let _ = captured.try_send(Captured { driver: 0, records: lost(files), captured: *tail, time: None });
-    }
     for (driver, capture) in each.into_iter().enumerate() {
         ring::spawn(&spec.set, driver, capture, retain.clone(), captured.clone(), stopped.clone())?;
     }
@@ -118,19 +113,14 @@ fn recall(
     resumed: &[Resumed],
 ) -> Result<(Option<Memory>, Option<Recalled>), Failure> {
     let (Some(run), [resumed]) = (drivers.run(), resumed) else { return Ok((None, None)) };
-    let tail = (resumed.unconfirmed != Unconfirmed::WholeSet).then_some(resumed.tail);
+    // What was let go without being confirmed may have brought more about than the files that are named.
+    let whole = resumed.unconfirmed == Unconfirmed::Files(Vec::new());
+    let tail = whole.then_some(resumed.tail);
     let (memory, recalled) = Memory::open(&spec.state_dir, run, tail).map_err(|e| {
         let remedy = "Look at the file system of the state directory";
         Failure::new(format!("what set {} knew cannot be read", spec.set), e.to_string(), remedy)
     })?;
     Ok((Some(memory), recalled))
-}
-
-/// Files of which a change may have been lost, as records.
-fn lost(files: &[FileId]) -> Vec<u8> {
-    let mut records = RecordBuf::new();
-    files.iter().for_each(|file| records.push(&Record::new(Kind::Lost, *file)));
-    records.into_bytes()
 }
 
 fn config(

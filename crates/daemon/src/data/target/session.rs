@@ -245,6 +245,10 @@ impl Session {
                     let rolled = self.replica.roll_back().map(drop).map_err(|e| e.to_string());
                     self.target.handle(TargetInput::RolledBack(rolled), Instant::now());
                 }
+                TargetOutput::PutBack => {
+                    let put_back = self.put_back();
+                    self.target.handle(TargetInput::RolledBack(put_back), Instant::now());
+                }
                 TargetOutput::Event(event) => self.happened(event),
             }
         }
@@ -323,6 +327,13 @@ impl Session {
             tracing::warn!(set = %self.spec.set, %error, "what was removed stays in the holding directory");
             false
         });
+    }
+
+    fn put_back(&mut self) -> Result<(), String> {
+        let since = self.replica.removed().since.ok_or("nothing that was removed is still kept")?;
+        let undone = self.replica.undo_removals(since).map_err(|e| e.to_string())?;
+        tracing::info!(set = %self.spec.set, names = undone.names, left = undone.left, "put back what was removed lately");
+        Ok(())
     }
 
     /// The source's machine went down: what came since its last completed sync proves nothing.

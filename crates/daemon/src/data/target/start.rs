@@ -1,5 +1,7 @@
 //! Getting a target going: guard, replica, journal, the threads.
 
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -37,7 +39,7 @@ pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession
     let recovery = Recovery {
         epoch: saved.epoch(),
         checkpoint: saved.checkpoint(),
-        partial: saved.begun(),
+        partial: saved.begun() || spec.roots.iter().any(holds_something),
         kept: saved.kept().filter(|_| replica.images().is_some()),
         capture: journal.capture(),
         journal: journal.changes().map_err(unread)?,
@@ -71,6 +73,13 @@ pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession
         let _ = ended.send(done);
     })?;
     Ok(TargetSession { set, spec: own, events, ended: ended_out, status })
+}
+
+/// What is there before the first mirror, as a carried copy, is compared and not sent again.
+fn holds_something(root: &TargetRoot) -> bool {
+    let entries = fs::read_dir(&root.path).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name().as_bytes() != stead_disk::HOLDING)
+        || !root.is_dir && root.path.exists()
 }
 
 fn open(spec: &TargetSpec) -> Result<Replica, String> {

@@ -113,7 +113,8 @@ impl World {
         let serves = |node: &super::Node| node.standing.is_some();
         let standing = self.nodes.values().any(serves);
         !standing
-            && self.tree.ring.is_empty() && self.retained.again.is_empty()
+            && self.tree.ring.is_empty()
+            && self.retained.again.is_empty()
             && self.marks.is_empty()
             && self.nodes.keys().all(still)
             && !self.verify_runs()

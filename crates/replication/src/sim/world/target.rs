@@ -76,7 +76,8 @@ impl World {
                 TargetOutput::Doubt => node.replica.doubt(),
                 TargetOutput::KeepPreImages(kept) => node.kept = Some((kept, node.replica.clone())),
                 TargetOutput::DropPreImages => node.kept = None,
-                TargetOutput::RollBack(_) => {
+                // Nothing that was removed is kept here.
+                TargetOutput::RollBack(_) | TargetOutput::PutBack => {
                     let delay = self.rng.below(1_000);
                     self.after(delay, Event::RolledBack(target, process));
                 }
@@ -202,7 +203,12 @@ impl World {
         let now = self.now();
         let fails = self.rng.one_in(6) && !self.quiet;
         let node = self.nodes.get_mut(&target).expect("targets stay");
-        let Some((_, image)) = node.kept.as_ref().filter(|_| node.process == process) else { return };
+        if node.process != process {
+            return;
+        }
+        let Some((_, image)) = &node.kept else {
+            return node.target.handle(TargetInput::RolledBack(Err("nothing is kept".into())), now);
+        };
         if self.trace {
             println!("== {} target {target} rolled back", self.now);
         }
