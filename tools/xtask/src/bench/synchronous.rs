@@ -28,9 +28,10 @@ pub fn run(_: Size) -> Result<Vec<Line>> {
     let pair = Pair::new(&hosts)?;
     let protected = pair.protect(SET, &source, &target, &["--mode", "sync"]);
     if let Err(e) = protected {
+        // What the command said, without the command.
         let why = format!("{e:#}");
-        let refused = why.lines().find(|line| line.contains("synchronous")).map(String::from);
-        return Err(refused.map_or(e, |why| NotAvailable(why).into()));
+        let said = why.split("stead: ").last().and_then(|said| said.lines().next()).unwrap_or_default();
+        return Err(if said.contains("synchronous") { NotAvailable(said.into()).into() } else { e });
     }
     let trip = round_trip(&hosts)?;
     let (mut local, mut replicated, mut flushes) = (Vec::new(), Vec::new(), Vec::new());
