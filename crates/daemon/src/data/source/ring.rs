@@ -57,8 +57,10 @@ fn drain(
     stopped: &Receiver<Infallible>,
 ) -> Result<(), stead_capture::CaptureError> {
     let keep_free = capture.status().ring_bytes / KEEP_FREE;
+    // What is there already, or that nothing is, is told at once: a point of the stream needs its time.
+    let mut idle = Duration::ZERO;
     while !ended(stopped) {
-        if !capture.wait(IDLE) && !capture.status().alive {
+        if !capture.wait(std::mem::replace(&mut idle, IDLE)) && !capture.status().alive {
             tracing::error!("its capture process is dead");
             return Ok(());
         }
