@@ -231,6 +231,7 @@ impl<S: Storage> Journal<S> {
         }
         let (segments, spares) = (found.segments, found.spares);
         let mut journal = Journal { storage, options, segments, spares, durable: 0, failed: false };
+        journal.trim_last()?;
         // A segment that may be torn is not written on: what a crash left behind its end stays behind it for good.
         journal.begin_segment(found.next, 0)?;
         journal.drop_empty()?;
@@ -364,6 +365,15 @@ impl<S: Storage> Journal<S> {
         self.storage.sync_names().map_err(failed())?;
         self.segments.push(Segment { number, version: VERSION, len: SEGMENT_HEAD_BYTES, allocated, runs: Vec::new() });
         self.durable = SEGMENT_HEAD_BYTES;
+        Ok(())
+    }
+
+    /// Opening again and again must not take the room of a whole segment each time.
+    fn trim_last(&mut self) -> Result<(), JournalError> {
+        let Some(last) = self.segments.last_mut().filter(|last| !last.runs.is_empty()) else { return Ok(()) };
+        let name = segment_name(last.number);
+        self.storage.trim(&name, last.len).map_err(DiskError::at("cut", &name))?;
+        last.allocated = last.len;
         Ok(())
     }
 

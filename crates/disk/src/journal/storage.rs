@@ -16,6 +16,11 @@ pub trait Storage {
     /// Makes a file, or takes one that is there, and sees to it that `len` bytes have been written, new ones as zeros.
     #[allow(missing_docs, clippy::missing_errors_doc)]
     fn allocate(&mut self, name: &str, len: u64) -> io::Result<()>;
+    /// Gives back what lies behind the first `len` bytes; where the storage cannot, nothing happens.
+    #[allow(missing_docs, clippy::missing_errors_doc)]
+    fn trim(&mut self, _name: &str, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// Length in bytes.
     #[allow(missing_docs, clippy::missing_errors_doc)]
     fn len(&mut self, name: &str) -> io::Result<u64>;
@@ -80,6 +85,10 @@ impl Storage for DirStorage {
         file.sync_all()?;
         self.open.insert(name.into(), file);
         Ok(())
+    }
+
+    fn trim(&mut self, name: &str, len: u64) -> io::Result<()> {
+        self.file(name)?.set_len(len)
     }
 
     fn len(&mut self, name: &str) -> io::Result<u64> {

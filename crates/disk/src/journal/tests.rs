@@ -406,3 +406,20 @@ fn segments_are_used_again_without_reading_what_they_held() {
     let left = all(&mut journal);
     assert!(left.len() <= 8 && left.last() == Some(&entry(299)));
 }
+
+#[test]
+fn opening_again_and_again_takes_no_segment_each_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = JournalOptions { segment_bytes: 1 << 20, bytes_max: 1 << 30 };
+    for n in 0..20 {
+        let mut journal = Journal::open(dir.path(), options).unwrap();
+        let next = entry(n);
+        journal.append(&next.head, &next.payload).unwrap();
+        journal.sync().unwrap();
+    }
+    let files = std::fs::read_dir(dir.path()).unwrap().flatten();
+    let bytes: u64 = files.map(|file| file.metadata().unwrap().len()).sum();
+    assert!(bytes < 2 << 20, "{bytes}");
+    let mut journal = Journal::open(dir.path(), options).unwrap();
+    assert_eq!(all(&mut journal), (0..20).map(entry).collect::<Vec<_>>());
+}
