@@ -25,6 +25,7 @@ pub(super) struct World {
     pub(super) set: Pairing,
     pub(super) relay: Relay,
     pub(super) program: PathBuf,
+    pub(super) is_strict: bool,
     stranger: Node,
 }
 
@@ -48,12 +49,13 @@ impl World {
         let relay = Relay::start(&site.hosts.lyon, 7140, &site.lyon.listen())?;
         let set = site.pairing("notes")?;
         tree::plain(&set.source.join(STILL), 300, 3 << 20, 1)?;
-        Ok(World { site, set, relay, program: program.into(), stranger })
+        Ok(World { site, set, relay, program: program.into(), is_strict: true, stranger })
     }
 
     /// In the order strict, and for one seed in four in the order flush.
-    pub(super) fn protect(&self, rng: &mut Rng) -> Result<()> {
-        let order = if rng.one_in(4) { "flush" } else { "strict" };
+    pub(super) fn protect(&mut self, rng: &mut Rng) -> Result<()> {
+        self.is_strict = !rng.one_in(4);
+        let order = if self.is_strict { "strict" } else { "flush" };
         println!("order {order}");
         self.site.protect(&self.set, &["--order", order, "--route", &self.relay.address()])
     }

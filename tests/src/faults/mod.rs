@@ -78,7 +78,7 @@ pub fn break_things(options: &Options) -> Result<Report> {
 
 impl Driver {
     fn start(options: &Options) -> Result<Driver> {
-        let world = World::new(&options.program)?;
+        let mut world = World::new(&options.program)?;
         let cluster = options.with_cluster.then(|| Application::prepare(&world.site, &world.set)).transpose()?;
         let mut rng = Rng::new(options.seed);
         world.protect(&mut rng)?;
@@ -232,9 +232,14 @@ impl Driver {
         self.report.sent = self.world.site.hosts.paris.traffic()?.since(self.traffic).sent;
         let (waits, told) = self.application.finish(self.begin);
         self.report.waits = waits;
-        let World { site, set, .. } = &self.world;
+        let World { site, set, is_strict, .. } = &self.world;
+        site.paris.wait(&set.set)?;
         // After a power cut the target cannot tell a hole from zeroes that are equal to the source's.
-        site.settle_with(set, &Compare { holes: false, ..Compare::default() }).context("at the end")?;
+        let compare = Compare { holes: false, ..Compare::default() };
+        compare.same(&set.beneath, &set.replica).context("at the end, beneath the source and the replica")?;
+        // In order flush the kernel keeps times of its own until a file is closed.
+        let seen = Compare { mtime: *is_strict, ..compare };
+        seen.same(&set.source, &set.beneath).context("at the end, the source as applications see it and beneath")?;
         let verified = site.paris.output(["verify", &set.set])?;
         ensure!(verified.status.success(), "verify: {}{}", text(&verified.stdout), text(&verified.stderr));
         for node in [&site.paris, &site.lyon] {

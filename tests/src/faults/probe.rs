@@ -66,6 +66,13 @@ struct Findings {
 }
 
 impl Waits {
+    /// Stalls that a person would call so: where the machine itself was too busy to tell, only those beyond a second.
+    pub fn clear_stalls(&self) -> Vec<&Stall> {
+        let is_quiet = self.longest.iter().all(|(_, _, bare)| *bare < SLOW);
+        let beyond = if is_quiet { SLOW } else { Duration::from_secs(1) };
+        self.stalls.iter().filter(|stall| stall.took > stall.elsewhere + beyond).collect()
+    }
+
     /// Adds what another probe saw.
     pub fn add(&mut self, other: &Waits) {
         self.operations += other.operations;
