@@ -50,7 +50,6 @@ fn a_directory_of_five_thousand_files_may_be_deleted() {
 }
 
 #[test]
-#[ignore = "known: the mass-change brake does not act yet"]
 fn mass_deletion_halts_and_is_undone_on_request() {
     let (site, notes) = protected(FILES);
     let before = count(&notes.replica);
@@ -67,7 +66,6 @@ fn mass_deletion_halts_and_is_undone_on_request() {
 }
 
 #[test]
-#[ignore = "known: the mass-change brake does not act yet"]
 fn mass_deletion_goes_on_when_it_was_meant() {
     let (site, notes) = protected(FILES);
     destroy(&notes);
@@ -78,7 +76,6 @@ fn mass_deletion_goes_on_when_it_was_meant() {
 }
 
 #[test]
-#[ignore = "known: the replica follows a source that was emptied while nothing ran"]
 fn a_source_that_was_emptied_while_nobody_watched_is_not_taken_for_the_truth() {
     let (mut site, notes) = protected(300);
     let before = count(&notes.replica);
@@ -92,13 +89,15 @@ fn a_source_that_was_emptied_while_nobody_watched_is_not_taken_for_the_truth() {
     site.paris.launch().unwrap();
     let reason = halted(&site);
     println!("{reason}");
-    assert_eq!(count(&notes.replica), before);
     let plain = site.paris.output(["resume", "notes"]).unwrap();
-    assert_eq!(count(&notes.replica), before, "{}{}", text(&plain.stdout), text(&plain.stderr));
+    assert_eq!(halted(&site), reason, "{}{}", text(&plain.stdout), text(&plain.stderr));
+    // What the source does not have any more waits in the holding directory until somebody decides.
+    site.paris.cli(["resume", "notes", "--undo"]).unwrap();
+    until("it is undone", Duration::from_secs(20), || Ok(count(&notes.replica) == before))
+        .unwrap_or_else(|e| panic!("{e}: {} of {before}", count(&notes.replica)));
 }
 
 #[test]
-#[ignore = "known: the replica follows another file system that is mounted over the set"]
 fn another_file_system_under_the_same_path_is_not_the_set() {
     let (mut site, notes) = protected(300);
     let before = count(&notes.replica);

@@ -53,7 +53,6 @@ fn several_sources_and_sets_share_one_target() {
 }
 
 #[test]
-#[ignore = "known: --seeded sends everything once more"]
 fn a_target_filled_by_hand_gets_only_what_differs() {
     let site = Site::new().unwrap();
     let notes = site.pairing("notes").unwrap();
@@ -202,7 +201,6 @@ fn a_file_that_is_written_past_the_mount_is_compared() {
 }
 
 #[test]
-#[ignore = "known: a write past the mount is compared, but nobody is told of it"]
 fn a_write_past_the_mount_is_told() {
     let site = Site::new().unwrap();
     write_past_the_mount(&site);

@@ -16,6 +16,9 @@ use super::{ApplyError, Difference, Need, Orphans, Outcome, Replica, What};
 use crate::HOLDING;
 use crate::xattr::Target;
 
+/// A replica of fewer objects may be emptied without being asked.
+const EMPTIED_MIN: u64 = 10;
+
 /// A ctime this close to the last word of the source proves nothing: a later change may carry the same.
 const YOUNG_NS: i128 = 20_000_000;
 
@@ -99,7 +102,7 @@ impl Replica {
             self.put_deferred()?;
             if let Some(most) = self.policy.removals_max.filter(|_| !self.removals_accepted) {
                 let objects = self.count_unclaimed()?;
-                if objects > most {
+                if objects > most || self.is_emptied_by(objects) {
                     out.would_remove = Some(objects);
                     return Ok(());
                 }
@@ -115,6 +118,11 @@ impl Replica {
         self.scan = None;
         self.differing.clear();
         Ok(())
+    }
+
+    /// Would nothing be left but the roots? Then the source's directory was emptied, or is another one.
+    fn is_emptied_by(&self, objects: u64) -> bool {
+        objects >= EMPTIED_MIN && self.map.len() as u64 <= objects + self.ground.roots.len() as u64
     }
 
     fn node(&mut self, record: &Record<'_>, out: &mut Outcome) -> Result<(), ApplyError> {

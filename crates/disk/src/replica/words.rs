@@ -55,7 +55,7 @@ pub struct Outcome {
 /// What the plan wants of a replica besides; see [`Replica::set_policy`](super::Replica::set_policy).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Objects that the end of a scan may remove without being asked; `None`: any number.
+    /// Objects that the end of a scan may remove without being asked, unless nothing would be left; `None`: any number.
     pub removals_max: Option<u64>,
     /// What becomes of objects that never came from the source.
     pub orphans: Orphans,

@@ -13,7 +13,7 @@ const QUEUE_LIMIT: u64 = 256 << 20;
 /// How long a synchronous connection waits for its target where the plan does not say.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
 /// Deletions within [`BRAKE_WINDOW`] that halt a connection where the plan does not say.
-const BRAKE_DELETIONS: u64 = 20_000;
+const BRAKE_DELETIONS: u64 = 10_000;
 const BRAKE_WINDOW: Duration = Duration::from_secs(60);
 /// Windows that follow each other without a break are told as one, up to so many.
 const ADJOINING_MAX: usize = 64;

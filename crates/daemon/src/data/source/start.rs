@@ -43,6 +43,7 @@ pub(super) fn start(spec: SourceSpec, context: &Context) -> Result<SourceSession
 }
 
 fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<SourceSession, Failure> {
+    must_be_meant(&spec, drivers)?;
     let begin = Begin::next(&spec.state_dir)?;
     let mut each = drivers.again()?.into_each();
     let resumed: Vec<_> = each.iter_mut().map(|capture| capture.resume()).collect();
@@ -170,6 +171,19 @@ fn named(drivers: &Drivers, spec: &SourceSpec) -> Result<Vec<(PathBuf, Root)>, F
         Ok((root.path.clone(), opened))
     };
     drivers.roots(spec).into_iter().map(open).collect()
+}
+
+/// Another file system under the same path is not the set.
+fn must_be_meant(spec: &SourceSpec, drivers: &Drivers) -> Result<(), Failure> {
+    for (path, root) in named(drivers, spec)? {
+        let meant = spec.roots.iter().find(|meant| meant.path == path && meant.is_dir);
+        if let Some(meant) = meant.filter(|meant| meant.volume != *root.volume_id()) {
+            let why = format!("file system {} is there, and {} was protected", root.volume_id(), meant.volume);
+            let remedy = "Mount the file system that was protected; the set then starts by itself";
+            return Err(Failure::new(format!("{} is not what was protected", path.display()), why, remedy));
+        }
+    }
+    Ok(())
 }
 
 fn unopened(path: &Path, why: &str) -> Failure {
