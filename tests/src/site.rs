@@ -97,6 +97,21 @@ impl Site {
         self.settle_with(pairing, &Compare::default())
     }
 
+    /// The same for a set of that order: in order flush the kernel and the file system beneath may each have a time of the
+    /// last write of their own.
+    ///
+    /// # Errors
+    /// Lists what differs.
+    pub fn settle_in(&self, order: &str, pairing: &Pairing) -> Result<()> {
+        if order != "flush" {
+            return self.settle(pairing);
+        }
+        self.paris.wait(&pairing.set)?;
+        Compare::default().same(&pairing.beneath, &pairing.replica).context("what lies beneath, and the replica")?;
+        let seen = Compare { holes: false, mtime: false, ..Compare::default() };
+        seen.same(&pairing.source, &pairing.beneath).context("the source as applications see it, and beneath")
+    }
+
     /// The same with another comparison.
     ///
     /// # Errors

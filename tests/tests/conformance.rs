@@ -59,7 +59,7 @@ fn matrix(order: &str) {
             println!("{}: {on_bare:?} on both", case.name);
         }
     }
-    let settled = site.settle(&notes);
+    let settled = site.settle_in(order, &notes);
     let apart = Compare { atime: false, mtime: false, ..Compare::default() };
     let like_bare = apart.differences(&bare, &notes.beneath).unwrap();
     let said = settled.as_ref().err().map(|e| format!("{e:#}")).unwrap_or_default();
@@ -82,7 +82,7 @@ fn random(order: &str) {
         fs::create_dir(&root).unwrap();
         let workload = Workload { seed, workers: 4, operations: 1_500 };
         workload.run(Path::new(LOAD), &root).unwrap();
-        if let Err(e) = site.settle(&notes) {
+        if let Err(e) = site.settle_in(order, &notes) {
             panic!("seed {seed}, order {order}: {e:#}");
         }
     }
