@@ -50,6 +50,7 @@ pub struct Rules {
     exclude: Option<GlobSet>,
     anchored: bool,
     flat: bool,
+    check: u64,
 }
 
 impl Rules {
@@ -59,7 +60,13 @@ impl Rules {
     /// Names the glob that is malformed.
     pub fn new(spec: &RulesSpec) -> Result<Rules, BadRule> {
         let anchored = spec.include.iter().chain(&spec.exclude).any(|glob| is_anchored(glob));
-        Ok(Rules { include: compile(&spec.include)?, exclude: compile(&spec.exclude)?, anchored, flat: spec.flat })
+        let (include, exclude) = (compile(&spec.include)?, compile(&spec.exclude)?);
+        Ok(Rules { include, exclude, anchored, flat: spec.flat, check: check(spec) })
+    }
+
+    /// A number that tells other rules from these, also after a restart.
+    pub fn check(&self) -> u64 {
+        self.check
     }
 
     /// Is everything beneath the root in the set?
@@ -81,6 +88,24 @@ impl Rules {
         }
         if is_dir { !self.flat } else { self.include.is_none() || hit(&self.include) }
     }
+}
+
+/// FNV-1a over the globs, each with its length and its side; 0: no rules.
+fn check(spec: &RulesSpec) -> u64 {
+    if *spec == RulesSpec::default() {
+        return 0;
+    }
+    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |byte: u8| sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    for (side, globs) in [(1, &spec.include), (2, &spec.exclude)] {
+        for glob in globs {
+            add(side);
+            (glob.len() as u64).to_le_bytes().into_iter().for_each(&mut add);
+            glob.bytes().for_each(&mut add);
+        }
+    }
+    add(u8::from(spec.flat));
+    sum
 }
 
 fn is_anchored(glob: &str) -> bool {
@@ -111,6 +136,16 @@ mod tests {
     fn rules(include: &[&str], exclude: &[&str]) -> Rules {
         let owned = |globs: &[&str]| globs.iter().map(|g| g.to_string()).collect();
         Rules::new(&RulesSpec { include: owned(include), exclude: owned(exclude), flat: false }).unwrap()
+    }
+
+    #[test]
+    fn other_rules_have_another_check() {
+        let all =
+            [rules(&[], &[]), rules(&["a"], &[]), rules(&[], &["a"]), rules(&["a", "b"], &[]), rules(&["ab"], &[])];
+        let checks: std::collections::BTreeSet<u64> = all.iter().map(Rules::check).collect();
+        assert_eq!(checks.len(), all.len());
+        assert_eq!(rules(&["a", "b"], &["c"]).check(), rules(&["a", "b"], &["c"]).check());
+        assert_eq!(Rules::default().check(), rules(&[], &[]).check());
     }
 
     #[test]

@@ -41,7 +41,10 @@ impl Source {
     pub(super) fn sealing(&self) -> Seal {
         let ahead = self.captured_done < self.captured_read && !is_planted(Planted::ConsistentTooEarly);
         let whole = !self.blocked();
-        Seal { consistent: if self.stream.is_amid() || ahead || self.is_repeating() { 0 } else { whole }, whole }
+        // A source that went on from the one before knows of no time until capture tells one.
+        let timeless = self.queue.time == 0;
+        let none = timeless || ahead || self.stream.is_amid() || self.is_repeating();
+        Seal { consistent: if none { 0 } else { whole }, whole }
     }
 
     /// For whom no end of what was asked for is reached yet: part of it is still to come.
@@ -237,6 +240,7 @@ impl Source {
         self.make_dirty(parent, NAMES, self.withheld & self.followers());
         self.make_dirty(file, NEW, self.withheld & self.followers());
         if node.attr.is_dir() {
+            self.files.comes(file);
             if walked {
                 self.list_again(file);
             } else {

@@ -43,6 +43,15 @@ impl Source {
         }
     }
 
+    /// A scan told these targets of a file. Those behind were not told how it came: it may have been made elsewhere, and
+    /// have come to a directory that nothing touches.
+    pub(super) fn hear(&mut self, file: FileId, is_dir: bool, targets: TargetMask) {
+        let behind = targets & self.withheld;
+        for (_, connection) in self.connections.iter_mut().filter(|(id, _)| behind & bit(**id) != 0) {
+            connection.dirty.hear(file, is_dir);
+        }
+    }
+
     /// For whom something is dirty.
     pub(super) fn dirty(&self) -> TargetMask {
         let waits = |connection: &super::Connection| connection.behind.is_some() || !connection.dirty.is_empty();

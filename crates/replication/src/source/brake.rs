@@ -98,6 +98,7 @@ impl Source {
     /// The set has other rules: what they leave out goes, what they take in comes.
     pub(super) fn other_rules(&mut self, roots: Vec<RootConfig>) {
         self.files.set_rules(&roots);
+        self.remember_rules();
         let targets = self.followers();
         self.lose_all(targets);
         if targets & !self.withheld != 0 {

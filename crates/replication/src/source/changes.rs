@@ -144,7 +144,7 @@ fn rename(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     } else if victim_held {
         files.loosen(names.victim);
     }
-    let outside = from != Place::Taken || files.is_dropped(record.file);
+    let outside = from != Place::Taken || files.may_be_lacking(record.file, record.parent);
     let lacking = to == Place::Taken && outside && files.tighten(record.file);
     let doubtful = lacking || (from == Place::Elsewhere && !unlisted);
     let plan = match to {
@@ -224,14 +224,14 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     let (from, to) = places(files, record.attr.is_dir());
     let (victim_to, victim_from) = places(files, victim_is_dir);
     let all_taken = [from, to, victim_to, victim_from].iter().all(|place| *place == Place::Taken);
-    let dropped = files.is_dropped(file) || files.is_dropped(victim);
+    let dropped = files.may_be_lacking(file, here.0) || files.may_be_lacking(victim, there.0);
     if all_taken && !dropped && files.holds(file) && files.holds(victim) {
         let differently = files.sees_differently(here.0, there.0);
         return swap(files, record, differently);
     }
     let mut actions = Vec::new();
     for (file, from, to, name) in [(file, from, to, here), (victim, victim_from, victim_to, there)] {
-        let dropped = files.is_dropped(file);
+        let dropped = files.may_be_lacking(file, name.0);
         if from == Place::Taken && dropped {
             send(&mut actions, &departure(record, file, name));
         }

@@ -139,6 +139,13 @@ impl Dirty {
         self.files = HashMap::new();
     }
 
+    /// A listing told of a file that was new: from here on it is found without its directory.
+    pub(super) fn hear(&mut self, file: FileId, is_dir: bool) {
+        if let Some(marks) = self.files.get_mut(&file).filter(|marks| **marks & NEW != 0) {
+            *marks = *marks & !NEW | CHANGED | if is_dir { NAMES | DEEP } else { 0 };
+        }
+    }
+
     /// May it have been touched?
     pub(super) fn has(&self, file: FileId) -> bool {
         self.whole || self.files.contains_key(&file)

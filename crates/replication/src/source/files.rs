@@ -55,6 +55,8 @@ pub(super) struct Files {
     stale: bool,
     /// And that since the running scan began.
     stale_since: bool,
+    /// Directories that came, or came back, and were not listed to their end since: the targets have nothing in them.
+    coming: HashSet<FileId>,
     /// Files that lost a name and have others, of which none may be in the set; or that not all targets have yet.
     loose: HashSet<FileId>,
     /// Files that left while the running scan went on: what targets asked for of them may have been dropped.
@@ -82,6 +84,7 @@ impl Files {
             alone: true,
             stale: false,
             stale_since: false,
+            coming: HashSet::new(),
             loose: HashSet::new(),
             left: HashSet::new(),
             away: HashMap::new(),
@@ -241,6 +244,7 @@ impl Files {
         let was = self.dirs.remove(&file).is_some();
         self.note(was, Known::NoDir(file));
         self.open.remove(&file);
+        self.coming.remove(&file);
         self.not_loose(file);
         self.came_back(file);
     }
@@ -288,6 +292,33 @@ impl Files {
     /// May the targets have dropped it, although it is announced?
     pub(super) fn is_dropped(&self, file: FileId) -> bool {
         self.dropped.contains(&file)
+    }
+
+    /// A directory came into the set, or is found in one that did. Where another one left before, what lies in it may
+    /// still count as announced.
+    pub(super) fn comes(&mut self, dir: FileId) {
+        if self.stale {
+            self.coming.insert(dir);
+        }
+    }
+
+    /// It was listed to its end, for all targets.
+    pub(super) fn listed(&mut self, dir: FileId) {
+        if self.alone {
+            self.coming.remove(&dir);
+        }
+    }
+
+    /// Did that very directory come, and was not listed since?
+    pub(super) fn is_coming(&self, dir: FileId) -> bool {
+        self.coming.contains(&dir)
+    }
+
+    /// May the targets lack a file that counts as announced and has a name in that directory?
+    pub(super) fn may_be_lacking(&self, file: FileId, parent: FileId) -> bool {
+        // Where no rules ask for directories, those beneath one that left still count as announced, too.
+        let beneath = || !self.coming.is_empty() && !parent.is_none() && self.root_of(parent).is_none();
+        self.is_dropped(file) || self.is_coming(parent) || beneath()
     }
 
     /// Did it leave, or may it have left, since the running scan began?
@@ -342,6 +373,9 @@ impl Files {
             }
             self.common = seen.unwrap_or_default();
             self.set_stale(self.stale_since);
+        }
+        if !self.stale {
+            self.coming.clear();
         }
     }
 

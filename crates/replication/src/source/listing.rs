@@ -52,6 +52,9 @@ impl Source {
             None => {
                 if let Some(attr) = self.files.close(dir, open) {
                     self.send_dir(Kind::DirEnd, dir, attr, purpose, targets);
+                    if purpose != Purpose::Verify && purpose != Purpose::Repair {
+                        self.files.listed(dir);
+                    }
                 }
                 self.check_listed(dir, how, Some(listing_attr));
             }
@@ -86,9 +89,13 @@ impl Source {
         self.files.announce_seen(file, self.is_private());
         self.files.note_dir_if(node.attr.is_dir(), file, parent, name);
         self.send_node(file, parent, name, node, purpose, 0, targets);
+        self.hear(file, node.attr.is_dir(), targets);
         self.count_found(node.attr);
         if node.attr.is_dir() {
             self.name_dir(file);
+            if self.files.is_coming(parent) {
+                self.files.comes(file);
+            }
             let is_new = !known && (!held || self.is_fresh(file));
             if is_new || how == How::Deep && !(known && self.is_whole_scan()) {
                 self.list_dir(file, true);

@@ -31,7 +31,11 @@ pub(super) enum Entry {
     ImageEnds,
     /// A scan of that number begins for these nodes: what they have is not known until it is settled.
     Scan(u64, Vec<String>),
+    /// One of the whole set: also one that begins later says that what they knew before counts for nothing.
+    Mirror(u64, Vec<String>),
     Settled(u64),
+    /// What follows was known with these rules. Where there were others, what was known counts for nothing.
+    Rules(u64),
     Known(Known),
 }
 
@@ -79,12 +83,14 @@ impl Log {
             Entry::At(captured) => number(op(out, 1), *captured),
             Entry::ImageBegins => drop(op(out, 2)),
             Entry::ImageEnds => drop(op(out, 3)),
-            Entry::Scan(generation, nodes) => {
-                number(op(out, 4), *generation);
+            Entry::Scan(generation, nodes) | Entry::Mirror(generation, nodes) => {
+                let is_mirror = matches!(entry, Entry::Mirror(..));
+                number(op(out, if is_mirror { 31 } else { 4 }), *generation);
                 number(out, nodes.len() as u64);
                 nodes.iter().for_each(|node| bytes(out, node.as_bytes()));
             }
             Entry::Settled(generation) => number(op(out, 5), *generation),
+            Entry::Rules(check) => number(op(out, 32), *check),
             Entry::Known(known) => self.put_known(known),
         }
     }
@@ -151,6 +157,7 @@ pub struct Recalled {
     pub(super) files: Recollection,
     /// Nodes of whose scan it is not known whether it ended.
     pub(super) unsettled: BTreeSet<String>,
+    rules: BTreeSet<u64>,
 }
 
 impl Recalled {
@@ -162,14 +169,19 @@ impl Recalled {
         for part in parts {
             reader.read_part(part)?;
         }
-        let (files, unsettled) = (reader.files?, reader.scans);
+        let (files, unsettled, rules) = (reader.files?, reader.scans, reader.rules);
         let unsettled = unsettled.into_values().flatten().collect();
-        Some(Recalled { captured: captured_from, files, unsettled })
+        Some(Recalled { captured: captured_from, files, unsettled, rules })
     }
 
     /// Capture's number as of which it is.
     pub fn captured(&self) -> u64 {
         self.captured
+    }
+
+    /// Was all of it known with these rules?
+    pub(super) fn is_of(&self, check: u64) -> bool {
+        self.rules.iter().eq([&check])
     }
 
     /// May that node have got something of a scan that is not known to have ended?
@@ -186,6 +198,7 @@ struct Reader {
     /// The image that is being read.
     image: Option<Recollection>,
     scans: BTreeMap<u64, Vec<String>>,
+    rules: BTreeSet<u64>,
 }
 
 impl Reader {
@@ -211,7 +224,7 @@ impl Reader {
             let entry = bytes.entry()?;
             if let Entry::At(at) = entry {
                 self.at = at;
-            } else if self.at <= self.until {
+            } else if self.at <= self.until || matches!(entry, Entry::Mirror(..) | Entry::Rules(_)) {
                 self.take(entry);
             }
         }
@@ -223,7 +236,10 @@ impl Reader {
             Entry::At(_) => {}
             Entry::ImageBegins => self.image = Some(Recollection::default()),
             Entry::ImageEnds => self.files = self.image.take().or(self.files.take()),
-            Entry::Scan(generation, nodes) => drop(self.scans.insert(generation, nodes)),
+            Entry::Scan(generation, nodes) | Entry::Mirror(generation, nodes) => {
+                self.scans.entry(generation).or_default().extend(nodes);
+            }
+            Entry::Rules(check) => drop(self.rules.insert(check)),
             Entry::Settled(generation) => {
                 let settled = self.scans.remove(&generation).unwrap_or_default();
                 self.scans.range_mut(..generation).for_each(|(_, nodes)| nodes.retain(|node| !settled.contains(node)));
@@ -251,12 +267,14 @@ impl Bytes<'_> {
             1 => Entry::At(self.number()?),
             2 => Entry::ImageBegins,
             3 => Entry::ImageEnds,
-            4 => {
+            4 | 31 => {
                 let (generation, count) = (self.number()?, self.number()?);
                 let nodes = (0..count.min(64)).map(|_| String::from_utf8(self.bytes()?.to_vec()).ok());
-                Entry::Scan(generation, nodes.collect::<Option<_>>()?)
+                let nodes = nodes.collect::<Option<_>>()?;
+                if *op == 4 { Entry::Scan(generation, nodes) } else { Entry::Mirror(generation, nodes) }
             }
             5 => Entry::Settled(self.number()?),
+            32 => Entry::Rules(self.number()?),
             16 => Entry::Known(Known::File(self.file()?)),
             17 => Entry::Known(Known::NoFile(self.file()?)),
             18 => Entry::Known(Known::Dir(self.file()?, self.file()?, self.bytes()?.into())),

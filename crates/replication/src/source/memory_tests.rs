@@ -32,7 +32,8 @@ fn every_entry() -> Vec<Entry> {
         Known::Root(0, file(2)),
     ];
     let scans = [Entry::Scan(3, vec!["lyon".into()]), Entry::Settled(3), Entry::ImageBegins, Entry::ImageEnds];
-    known.into_iter().map(Entry::Known).chain(scans).collect()
+    let mirror = [Entry::Mirror(4, vec!["lyon".into()]), Entry::Rules(500)];
+    known.into_iter().map(Entry::Known).chain(scans).chain(mirror).collect()
 }
 
 /// `STEAD_GOLDEN=write` writes the file anew: only for a new version of the format.
@@ -95,6 +96,53 @@ fn a_scan_that_is_not_settled_leaves_its_nodes_in_doubt() {
     let recalled = Recalled::read(&[part], 30).unwrap();
     assert!(recalled.is_unsettled(&"oslo".parse().unwrap()));
     assert!(!recalled.is_unsettled(&"lyon".parse().unwrap()));
+}
+
+/// What the source knew then was of other targets: this one got a mirror of everything later.
+#[test]
+fn a_mirror_that_began_later_leaves_its_nodes_in_doubt() {
+    let mut part = image(10, std::iter::empty());
+    part.extend(log(30, &[Entry::Mirror(2, vec!["lyon".into()]), Entry::Scan(3, vec!["rome".into()])]));
+    part.extend(log(40, &[Entry::Settled(2)]));
+    let recalled = Recalled::read(std::slice::from_ref(&part), 20).unwrap();
+    assert!(recalled.is_unsettled(&"lyon".parse().unwrap()));
+    assert!(!recalled.is_unsettled(&"rome".parse().unwrap()), "what it is about comes again");
+    let later = Recalled::read(&[part], 40).unwrap();
+    assert!(!later.is_unsettled(&"lyon".parse().unwrap()));
+}
+
+/// A node that is in doubt stays so until it has a scan, over any number of restarts of the source.
+#[test]
+fn doubt_is_handed_on() {
+    let mut memory = image(10, std::iter::empty());
+    let rules = crate::source::recall::rules_check(&[]);
+    memory.extend(log(10, &[Entry::Mirror(7, vec!["lyon".into()]), Entry::Rules(rules)]));
+    for incarnation in 2..5 {
+        let recalled = Recalled::read(std::slice::from_ref(&memory), 10).unwrap();
+        assert!(recalled.is_unsettled(&"lyon".parse().unwrap()), "source {incarnation}");
+        let epoch = stead_model::Epoch { number: 3, writer: [7; 16], random: 5 };
+        let (set, node) = ("notes".parse().unwrap(), "paris".parse().unwrap());
+        let mut config = crate::source::SourceConfig::new(set, node, Vec::new(), epoch, incarnation);
+        (config.capture, config.recalled) = (1, Some(recalled));
+        let mut source = crate::source::Source::new(config, std::time::Instant::now());
+        memory.clear();
+        while let Some(output) = source.poll_output() {
+            if let crate::source::SourceOutput::Remember { bytes, .. } = output {
+                memory.extend(bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_known_with_other_rules_counts_for_nothing() {
+    let mut part = image(10, std::iter::empty());
+    assert!(!Recalled::read(std::slice::from_ref(&part), 20).unwrap().is_of(5), "nothing is said of rules");
+    part.extend(log(10, &[Entry::Rules(5)]));
+    assert!(Recalled::read(std::slice::from_ref(&part), 20).unwrap().is_of(5));
+    part.extend(log(30, &[Entry::Rules(6)]));
+    let recalled = Recalled::read(&[part], 20).unwrap();
+    assert!(!recalled.is_of(5) && !recalled.is_of(6), "they changed, and not every target has what that brought about");
 }
 
 /// `--nocapture` shows bytes and time.

@@ -111,8 +111,11 @@ impl Source {
     pub fn new(mut config: SourceConfig, now: Instant) -> Source {
         assert!(config.difference_block.is_power_of_two() && config.verify_block.is_power_of_two());
         assert!(config.chunk_bytes_max > 0 && config.entries_max > 0 && config.reads_max > 0);
+        let check = recall::rules_check(&config.roots);
+        config.recalled = config.recalled.take().filter(|recalled| recalled.is_of(check));
         let captured = config.recalled.as_ref().map_or(0, Recalled::captured);
         let known = config.recalled.as_mut().map(|recalled| std::mem::take(&mut recalled.files));
+        let carried = config.recalled.as_ref().map_or(Default::default(), |recalled| recalled.unsettled.clone());
         let mut source = Source {
             now,
             outputs: VecDeque::new(),
@@ -137,7 +140,7 @@ impl Source {
             withheld: 0,
             places: Places::default(),
             confirmed: captured,
-            memory: Memory::new(config.incarnation),
+            memory: Memory::new(config.incarnation, carried),
             expected: (0, 0),
             config,
         };

@@ -50,6 +50,29 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// One that says that nothing is for a target up to there, before this one.
+    pub(super) fn before(&self, last: Sequence) -> Batch {
+        Batch {
+            first: last,
+            last,
+            time: self.time,
+            oldest_time: 0,
+            flags: 0,
+            body: Arc::default(),
+            body_crc: 0,
+            raw_len: 0,
+            targets: 0,
+            consistent: 0,
+            captured: 0,
+            whole: 0,
+            first_mirror: self.first_mirror,
+            body_len: 0,
+            touched: Touched::default(),
+            bytes_until: 0,
+            records_until: 0,
+        }
+    }
+
     /// The body in version 1: without capture's number.
     pub(super) fn records(&self) -> &[u8] {
         &self.body[..self.body.len().saturating_sub(CAPTURED_BYTES)]
@@ -127,6 +150,12 @@ impl Queue {
             time: 0,
             captured: 0,
         }
+    }
+
+    /// As if so many records had come and gone.
+    #[cfg(test)]
+    pub(super) fn skip(&mut self, records: u64) {
+        self.next += records;
     }
 
     /// The last number given.

@@ -1,8 +1,10 @@
 //! Going on where the source before this one was: what it knew is written down as it changes, and taken up again.
 
+use std::collections::BTreeSet;
+
 use super::connection::{TargetMask, bit};
 use super::memory::{Entry, image};
-use super::{Source, SourceOutput, TargetId};
+use super::{RootConfig, Source, SourceOutput, TargetId};
 use crate::frame::Welcome;
 
 /// Parts of one incarnation.
@@ -13,6 +15,8 @@ const ANEW_BYTES: usize = 16 << 20;
 /// The memory as far as it was written.
 #[derive(Debug)]
 pub(super) struct Memory {
+    /// The number of its scans and parts begin after this one.
+    first: u64,
     part: u64,
     /// Bytes of the image that the part began with, and what was appended to it.
     image: usize,
@@ -23,13 +27,33 @@ pub(super) struct Memory {
     older: bool,
     /// Scans that ended and are not known to be durable everywhere.
     unsettled: Vec<(u64, u64, TargetMask)>,
+    /// Nodes of whose scan by an earlier source that is not known, until one of this source is durable there.
+    carried: BTreeSet<String>,
 }
 
 impl Memory {
-    pub(super) fn new(incarnation: u64) -> Memory {
+    pub(super) fn new(incarnation: u64, carried: BTreeSet<String>) -> Memory {
         let part = incarnation.wrapping_mul(PARTS_MAX);
-        Memory { part, image: 0, appended: 0, enough_from: 0, older: false, unsettled: Vec::new() }
+        Memory {
+            first: part,
+            part,
+            image: 0,
+            appended: 0,
+            enough_from: 0,
+            older: false,
+            unsettled: Vec::new(),
+            carried,
+        }
     }
+}
+
+/// Tells roots with other rules from these.
+pub(super) fn rules_check(roots: &[RootConfig]) -> u64 {
+    let add = |sum: u64, root: &RootConfig| {
+        let sum = (sum ^ u64::from(root.index)).wrapping_mul(0x0100_0000_01b3);
+        (sum ^ root.rules.check()).wrapping_mul(0x0100_0000_01b3)
+    };
+    roots.iter().fold(0xcbf2_9ce4_8422_2325, add)
 }
 
 impl Source {
@@ -44,6 +68,16 @@ impl Source {
         (self.memory.image, self.memory.appended) = (bytes.len(), 0);
         (self.memory.enough_from, self.memory.older) = (self.captured_done, true);
         self.outputs.push_back(SourceOutput::Remember { part: self.memory.part, bytes });
+        self.remember_rules();
+        if !self.memory.carried.is_empty() {
+            let nodes = self.memory.carried.iter().cloned().collect();
+            self.files.log.push(&Entry::Mirror(self.memory.first, nodes));
+        }
+        self.flush_memory();
+    }
+
+    pub(super) fn remember_rules(&mut self) {
+        self.files.log.push(&Entry::Rules(rules_check(self.files.roots())));
     }
 
     /// Writes down what changed; before capture is told to let go of what changed it.
@@ -69,14 +103,15 @@ impl Source {
     }
 
     /// What the targets of a scan have is not known until its end is durable there.
-    pub(super) fn remember_scan(&mut self, generation: u64, targets: TargetMask) {
+    pub(super) fn remember_scan(&mut self, generation: u64, targets: TargetMask, whole: bool) {
         let of_scan = self.connections.iter().filter(|(id, _)| targets & bit(**id) != 0);
         let nodes = of_scan.filter_map(|(_, connection)| connection.node.as_ref().map(ToString::to_string)).collect();
-        self.files.log.push(&Entry::Scan(generation, nodes));
+        let generation = self.memory.first.wrapping_add(generation);
+        self.files.log.push(&if whole { Entry::Mirror(generation, nodes) } else { Entry::Scan(generation, nodes) });
     }
 
     pub(super) fn remember_end(&mut self, generation: u64, targets: TargetMask) {
-        self.memory.unsettled.push((generation, self.queue.last(), targets));
+        self.memory.unsettled.push((self.memory.first.wrapping_add(generation), self.queue.last(), targets));
     }
 
     /// Writes down which scans are durable at all their targets.
@@ -89,8 +124,12 @@ impl Source {
         let (settled, open) = std::mem::take(&mut self.memory.unsettled).into_iter().partition(durable);
         self.memory.unsettled = open;
         let settled: Vec<(u64, u64, TargetMask)> = settled;
-        for (generation, ..) in settled {
+        for (generation, _, targets) in settled {
             self.files.log.push(&Entry::Settled(generation));
+            let of_scan = self.connections.iter().filter(|(id, _)| targets & bit(**id) != 0);
+            for node in of_scan.filter_map(|(_, connection)| connection.node.as_ref()) {
+                self.memory.carried.remove(node.as_str());
+            }
         }
     }
 

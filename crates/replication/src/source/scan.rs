@@ -231,7 +231,7 @@ impl Source {
         scan.phase = Phase::Walking;
         if !scan.is_verify() {
             self.files.scan_begins();
-            self.remember_scan(generation, scan.targets);
+            self.remember_scan(generation, scan.targets, scan.whole);
             self.take_dirty(&mut scan);
         }
         self.send_scan_mark(Kind::ScanBegin, &scan);

@@ -14,6 +14,8 @@ use crate::frame::{
     writer_check,
 };
 
+/// Records that one frame covers.
+const COVERED_MAX: u64 = 1 << 32;
 /// So many times the keep-alive time of silence ends a connection.
 const SILENCE: u32 = 4;
 
@@ -137,10 +139,13 @@ impl Source {
         if is_for_it && self.queue.next_for(bit(target), sent, skip_until).is_none() {
             self.queue.seal(self.sealing(), self.followers());
         }
-        if !self.passes_brake(target) {
+        let batch = self.queue.next_for(bit(target), sent, skip_until)?;
+        let skipped =
+            (batch.last - sent > COVERED_MAX).then(|| batch.before((sent + COVERED_MAX).min(batch.first - 1)));
+        if skipped.is_none() && !self.passes_brake(target) {
             return None;
         }
-        let batch = self.queue.next_for(bit(target), sent, skip_until)?;
+        let batch = skipped.as_ref().or(self.queue.next_for(bit(target), sent, skip_until))?;
         let (last, frame) = (batch.last, self.frame(batch, target, sent + 1));
         let whole = if batch.whole & bit(target) != 0 { batch.captured } else { 0 };
         let connection = self.connections.get_mut(&target)?;
@@ -396,3 +401,7 @@ impl Source {
         self.outputs.push_back(SourceOutput::Send { target, frame });
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

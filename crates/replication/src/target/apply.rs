@@ -10,6 +10,12 @@ impl Target {
     /// that point is kept, or there is none to keep.
     fn may_apply_until(&mut self) -> At {
         let calm = self.consistent_journaled;
+        if self.may_be_braked() && self.backlog.durable().next().is_some() {
+            self.wish_images();
+            if self.images.kept.is_none() && self.images.time != 0 {
+                return self.applied;
+            }
+        }
         // Never past it in one go: what is beyond may need the way back.
         if self.images.is_standing_in() || self.applied < calm {
             return calm;
@@ -25,7 +31,16 @@ impl Target {
         if self.backlog.durable().next().is_some() {
             self.wish_images();
         }
-        if self.images.time == 0 { self.received } else { calm }
+        let leads_back = self.images.kept.is_some();
+        if leads_back || self.images.time == 0 { self.received } else { calm }
+    }
+
+    /// The replica is at a point, and the brake may halt it on the way to the next one, whole as that may be in the
+    /// journal: the way back is kept there as well.
+    fn may_be_braked(&self) -> bool {
+        let brakes = self.config.removals_max.is_some() && !self.accepted && self.scans.is_open();
+        let at_point = self.mirrored && self.images.is_at(self.applied) && !self.is_replaying();
+        brakes && at_point && self.config.keeps_images && self.images.kept.is_none()
     }
 
     pub(super) fn start_apply(&mut self) {

@@ -48,6 +48,11 @@ impl Images {
         Images { time, kept, stood: checkpoint.stood_in, ..Images::default() }
     }
 
+    /// Is the replica at its point, and nowhere past it?
+    pub(super) fn is_at(&self, applied: At) -> bool {
+        self.time != 0 && self.at == applied
+    }
+
     pub(super) fn is_rewinding(&self) -> bool {
         self.rewind.is_some()
     }
@@ -176,6 +181,11 @@ impl Target {
                 self.images.rewind = Some((why, Step::RollingBack));
                 self.apply.rest();
                 self.outputs.push_back(TargetOutput::PutBack);
+            }
+            None if self.braked.is_some() => {
+                // Part of what leads to the next point is applied, and the rest must not be.
+                self.images.time = 0;
+                self.save_image(why);
             }
             None if self.applied >= self.consistent_journaled || self.images.time == 0 => self.save_image(why),
             None => {}

@@ -222,7 +222,7 @@ fn a_scan_begins_when_the_way_back_is_kept_and_ends_at_the_next_point() {
     stage.changes(frame(2, 1, Kind::Lost, None));
     assert_eq!(stage.words(), Vec::<String>::new(), "nothing goes past the point without need");
     stage.changes(frame(2, 2, Kind::ScanBegin, None));
-    assert_eq!(stage.words(), ["keep 10", "apply 2.2"]);
+    assert_eq!(stage.words(), ["keep 10", "apply 2.1", "apply 2.2"]);
     assert_eq!((stage.target.view().consistent_time, stage.target.view().kept), (100, true));
     stage.changes(frame(2, 3, Kind::ScanEnd, None));
     stage.changes(frame(2, 4, Kind::Sync, Some(400)));
@@ -277,6 +277,24 @@ fn the_brake_halts_until_it_is_accepted() {
     assert_eq!(stage.words(), ["halted true"]);
     stage.tell(TargetInput::Received(Frame::Accept));
     assert_eq!(stage.words(), ["halted false", "apply 2.2"]);
+}
+
+/// What follows up to the next point is whole in the journal, but the brake may halt amid it.
+#[test]
+fn what_the_brake_may_halt_is_not_begun_without_a_way_back() {
+    let mut stage = Stage::with_replica(|config| config.removals_max = Some(5));
+    stage.greet(1, false);
+    stage.applies = false;
+    stage.changes(frame(1, 11, Kind::Sync, Some(200)));
+    stage.changes(frame(1, 12, Kind::ScanBegin, None));
+    stage.changes(frame(1, 13, Kind::ScanEnd, None));
+    stage.changes(frame(1, 14, Kind::Sync, Some(300)));
+    stage.seen.clear();
+    stage.wait(Duration::from_secs(60));
+    assert_eq!(stage.words(), ["keep 10", "apply 1.13"]);
+    stage.tell(TargetInput::StandIn);
+    stage.wait(Duration::from_secs(60));
+    assert_eq!(stage.words(), ["roll back 10", "checkpoint 10 100", "drop", "stood in 100", "halted false"]);
 }
 
 #[test]

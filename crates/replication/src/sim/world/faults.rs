@@ -95,7 +95,7 @@ impl World {
             let journal: Vec<_> = recovery.journal.iter().map(entry).collect();
             println!("== target {target} begins with {:?} {:?} {journal:?}", recovery.checkpoint, recovery.kept);
         }
-        node.target = Target::recover(target_config(node.on_no_room, node.removals_max), recovery, now);
+        node.target = Target::recover(target_config(target, node.on_no_room, node.removals_max), recovery, now);
         let journaled = node.target.view().journaled;
         node.timer = None;
         let held = node.checkpoint.is_some_and(|checkpoint| checkpoint.mirrored && !checkpoint.stood_in);
@@ -124,7 +124,7 @@ impl World {
             self.tree.ring.clear();
         }
         self.report.warm += u64::from(warm);
-        self.retained.again = self.retained.drained.clone();
+        (self.retained.again, self.retained.told) = (self.retained.drained.clone(), false);
         config.unclean = self.unclean;
         self.source = Source::new(config, self.now());
         self.source_timer = None;

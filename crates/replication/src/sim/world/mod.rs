@@ -145,6 +145,8 @@ struct Retained {
     /// What was drained and not confirmed, and what of it is handed in again.
     drained: VecDeque<(u64, Vec<u8>)>,
     again: VecDeque<(u64, Vec<u8>)>,
+    /// The source was told that there is nothing more.
+    told: bool,
     released: u64,
     memory: BTreeMap<u64, Vec<u8>>,
 }
@@ -242,7 +244,7 @@ impl World {
             let on_no_room = if world.rng.one_in(4) { OnNoRoom::Spoil } else { OnNoRoom::Halt };
             let removals_max = if world.rng.one_in(3) { Some(1 + world.rng.below(3)) } else { None };
             let node = Node {
-                target: Target::recover(target_config(on_no_room, removals_max), Recovery::default(), zero),
+                target: Target::recover(target_config(target, on_no_room, removals_max), Recovery::default(), zero),
                 replica: Replica::new(hash),
                 connection: 0,
                 connected: false,

@@ -39,7 +39,14 @@ impl World {
         if !self.retained.again.is_empty() {
             return;
         }
-        if !self.source.wants_captured() || self.tree.ring.is_empty() {
+        if !self.source.wants_captured() {
+            return;
+        }
+        if self.tree.ring.is_empty() {
+            if !std::mem::replace(&mut self.retained.told, true) {
+                let captured = self.tree.captured;
+                self.input(SourceInput::Captured { records: Vec::new(), captured, time: captured });
+            }
             return;
         }
         let count = 1 + self.rng.below(6) as usize;

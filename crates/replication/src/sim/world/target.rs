@@ -8,8 +8,9 @@ use crate::frame::{Changes, Frame, Header, decode_header};
 use crate::source::TargetId;
 use crate::target::{OnNoRoom, Replay, TargetConfig, TargetEvent, TargetInput, TargetOutput};
 
-pub(super) fn target_config(on_no_room: OnNoRoom, removals_max: Option<u64>) -> TargetConfig {
-    let mut config = TargetConfig::new("notes".parse().expect("a good name"), "lyon".parse().expect("a good name"));
+pub(super) fn target_config(target: TargetId, on_no_room: OnNoRoom, removals_max: Option<u64>) -> TargetConfig {
+    let name = ["lyon", "oslo", "rome"][target as usize];
+    let mut config = TargetConfig::new("notes".parse().expect("a good name"), name.parse().expect("a good name"));
     config.group_bytes_max = 2_000;
     config.checkpoint_bytes = 20_000;
     config.checkpoint_every = Duration::from_secs(1);

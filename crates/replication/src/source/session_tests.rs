@@ -1,0 +1,56 @@
+//! What the source half sends to a target.
+
+use std::time::Instant;
+
+use stead_model::{Epoch, FileId, Kind, Record};
+
+use super::*;
+use crate::frame::decode_header;
+use crate::source::connection::STREAM;
+use crate::source::{SourceConfig, SourceInput};
+
+fn source() -> Source {
+    let epoch = Epoch { number: 3, writer: [7; 16], random: 5 };
+    let (set, node) = ("notes".parse().unwrap(), "paris".parse().unwrap());
+    Source::new(SourceConfig::new(set, node, Vec::new(), epoch, 1), Instant::now())
+}
+
+fn sent(source: &mut Source) -> Vec<Header> {
+    let outputs = std::iter::from_fn(|| source.poll_output());
+    let frames = outputs.filter_map(|output| match output {
+        SourceOutput::Send { frame, .. } => Some(decode_header(&frame.header).unwrap()),
+        _ => None,
+    });
+    frames.filter(|header| header.kind == FrameKind::Changes).collect()
+}
+
+#[test]
+fn a_target_that_skips_more_records_than_a_frame_covers_is_told_in_several() {
+    let mut source = source();
+    source.handle(SourceInput::AddTarget { target: 0 }, Instant::now());
+    let welcome = Welcome {
+        version: VERSION,
+        node: "lyon".parse().unwrap(),
+        epoch: source.config.epoch,
+        holds: Holds::Replica,
+        resume: None,
+        capture: 0,
+        captured: 0,
+    };
+    source.handle(SourceInput::Connected { target: 0 }, Instant::now());
+    source.handle(SourceInput::Received { target: 0, frame: Frame::Welcome(welcome) }, Instant::now());
+    let begin = sent(&mut source).last().map_or(0, |header| header.last);
+    source.queue.split();
+    source.queue.skip(3 << 32);
+    let skipped = source.queue.last();
+    source.queue.push(&Record::new(Kind::Write, FileId { ino: 7, generation: 1, volume: 0 }), STREAM | bit(0));
+    source.connections.get_mut(&0).unwrap().skip_until = skipped;
+    source.send_batches();
+    let mut covered = begin;
+    for header in sent(&mut source) {
+        assert_eq!(header.first, covered + 1, "no gap");
+        covered = header.last;
+        assert_eq!(header.raw_len == 0, covered <= skipped, "what is for it comes whole");
+    }
+    assert_eq!(covered, skipped + 1);
+}
