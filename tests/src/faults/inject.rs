@@ -214,6 +214,8 @@ impl World {
         if begin.elapsed() > SLOW_RECOVERY {
             println!("a slow recovery; paris: {}\nlyon: {}", paris.log(), self.site.lyon.log());
         }
-        paris.wait(&self.set.set)
+        // What a fault left over may halt it once more before it is tried again.
+        until("everything is applied", limit, || Ok(paris.wait(&self.set.set).is_ok()))
+            .with_context(|| paris.connection(&self.set.set).map(|value| value.to_string()).unwrap_or_default())
     }
 }
