@@ -222,8 +222,10 @@ pub enum BrakeAnswer {
     /// They are meant: go on with them.
     Accept,
     /// They are not: take back on the replica what was applied of them. The connection stays halted until the source is
-    /// as it should be and the operator accepts.
+    /// as it should be and the operator resumes it.
     Undo,
+    /// What was to be taken back is: compare the replica with the source and go on. Other connections stay as they are.
+    GoOn,
 }
 
 /// Number of a command, unique while the daemon runs.

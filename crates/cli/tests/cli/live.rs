@@ -219,3 +219,79 @@ fn a_replica_is_not_captured_anew() {
     protect(&replica.join("sub")).refused(1, &["overlaps", "the replica of set notes"]);
     assert_eq!(site.lyon.sets(), site.paris.sets());
 }
+
+#[test]
+fn rules_change_without_the_target_losing_what_stays() {
+    let site = site();
+    site.write("a.tmp");
+    site.wait();
+    site.apply("order = \"strict\"", "order = \"strict\"\nrules = { exclude = [\"*.bak\"] }").done();
+    site.write("b.bak");
+    site.write("c");
+    site.wait();
+    let replica = site.replica(&site.lyon);
+    let there = |name: &str| replica.join(name).exists();
+    assert_eq!((there("a.tmp"), there("b.bak"), there("c")), (true, false, true));
+    assert!(site.lyon.stead(&["plan", "show"]).done().contains("*.bak"));
+    site.apply("exclude = [\"*.bak\"]", "exclude = []").done();
+    until("the file that is taken newly", || replica.join("b.bak").exists().then_some(()));
+}
+
+/// A set of `count` files, whose brake lets 10 of them go.
+fn braked_site(count: usize) -> Site {
+    let site = site();
+    site.apply("mode = \"async\"", "mode = \"async\"\nbrake = { deletions = 10 }").done();
+    (0..count).for_each(|number| site.write(&format!("file-{number}")));
+    site.wait();
+    site
+}
+
+impl Site {
+    fn delete_all(&self, count: usize) {
+        (0..count).for_each(|number| fs::remove_file(self.source().join(format!("file-{number}"))).unwrap());
+        until("the brake", || self.connection("lyon")["brake"]["halted"].as_bool().filter(|halted| *halted));
+    }
+
+    fn resume(&self, more: &[&str]) -> Said {
+        self.paris.stead(&[&["resume", "notes"], more].concat())
+    }
+
+    /// How many of the deleted files lyon has.
+    fn left(&self) -> usize {
+        let named = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("file-");
+        fs::read_dir(self.replica(&self.lyon)).unwrap().filter(|entry| named(entry.as_ref().unwrap())).count()
+    }
+}
+
+#[test]
+fn the_brake_asks_and_goes_on_with_what_is_meant() {
+    let site = braked_site(30);
+    site.delete_all(30);
+    assert!(site.left() >= 20);
+    site.resume(&[]).refused(1, &["the mass-change brake has halted it", "--accept-deletions", "--undo"]);
+    site.paris.stead(&["wait", "notes", "--timeout", "5s"]).refused(1, &["mass-change brake", "stead status"]);
+    assert_eq!(site.paris.stead(&["status", "--check"]).code, Some(2));
+    site.resume(&["--accept-deletions"]).done();
+    site.wait();
+    assert_eq!(site.left(), 0);
+    site.resume(&["--accept-deletions"]).refused(1, &["has halted none"]);
+}
+
+#[test]
+fn what_was_taken_back_stays_until_it_is_resumed() {
+    let site = braked_site(30);
+    site.delete_all(30);
+    site.resume(&["--undo"]).done();
+    let state = || until("it halts", || Some(site.connection("lyon")).filter(|c| c["state"] == "halted"));
+    assert!(state()["reason"].as_str().unwrap().contains("taken back"));
+    assert_eq!(site.left(), 30);
+    site.resume(&["--accept-deletions"]).refused(1, &["goes on with: stead resume"]);
+    site.resume(&[]).done();
+    let end = until("an end of the scan", || {
+        Some(site.connection("lyon")).filter(|c| c["brake"]["halted"] == true || c["state"] == "replicating")
+    });
+    assert_eq!(end["brake"]["halted"], true, "{} left: {end}", site.left());
+    site.resume(&["--accept-deletions"]).done();
+    site.wait();
+    assert_eq!(site.left(), 0);
+}

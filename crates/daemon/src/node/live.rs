@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use stead_api::{Answer, Failure, FailureKind};
 use stead_model::plan::{Change, ConnectionPlan, Limit, Plan, Rate, SetPlan};
-use stead_model::status::State;
+use stead_model::status::{ConnectionStatus, State};
 use stead_model::{NodeName, SetName};
 use tracing::{info, warn};
 
@@ -32,7 +32,12 @@ pub(crate) type Untold = BTreeMap<(SetName, NodeName), Instant>;
 impl Node {
     pub(super) fn pause(&mut self, set: &SetName, on: Option<&NodeName>, paused: bool, responder: Responder) {
         let what = format!("set {set} was not {}", if paused { "paused" } else { "resumed" });
-        let changed = self.as_source(set, &what).and_then(|()| self.set_paused(set, on, paused, &responder, &what));
+        let changed = self.as_source(set, &what).and_then(|()| match paused {
+            true => Ok(()),
+            false => self.is_not_braked(set, on, &what),
+        });
+        let changed = changed.and_then(|()| self.set_paused(set, on, paused, &responder, &what));
+        let changed = changed.and_then(|()| if paused { Ok(()) } else { self.go_on(set, on) });
         match changed {
             Ok(()) => {
                 let deadline = Instant::now() + SETTLE;
@@ -69,6 +74,26 @@ impl Node {
             return Err(failure);
         }
         Ok(())
+    }
+
+    /// Refuses to resume where all connections that are meant wait for an answer to the brake.
+    fn is_not_braked(&self, set: &SetName, on: Option<&NodeName>, what: &str) -> Result<(), Failure> {
+        let statuses = self.plane.status();
+        let mut meant = statuses.iter().filter(|c| c.set == *set && on.is_none_or(|on| c.target == *on)).peekable();
+        let braked = |c: &ConnectionStatus| c.state == State::Halted && c.details.brake.is_some_and(|b| b.halted);
+        if meant.peek().is_none() || !meant.all(braked) {
+            return Ok(());
+        }
+        let remedy = format!(
+            "Answer it: stead resume {set} --accept-deletions if they are meant, else stead resume {set} --undo"
+        );
+        Err(Failure::new(what, "the mass-change brake has halted it", remedy))
+    }
+
+    /// Connections whose last changes were taken back go on.
+    fn go_on(&mut self, set: &SetName, on: Option<&NodeName>) -> Result<(), Failure> {
+        self.commands += 1;
+        self.plane.answer_brake(set, on, self.commands, BrakeAnswer::GoOn)
     }
 
     pub(super) fn limit(&mut self, set: &SetName, on: Option<&NodeName>, to: Option<Rate>) -> Result<Answer, Failure> {

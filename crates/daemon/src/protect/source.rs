@@ -143,7 +143,7 @@ fn check_options(
     }
     if !world.dialer.knows(&options.on) {
         let why = format!("{} is not a node that this one trusts", options.on);
-        let remedy = "List the nodes with stead nodes; make one known with stead invite there and stead join here";
+        let remedy = "List the nodes with stead node list; make one known with stead invite there and stead join here";
         return Err(Failure::new(what, why, remedy));
     }
     if options.capture == CaptureChoice::Probe {

@@ -109,7 +109,9 @@ impl Pending {
 pub(super) fn stuck(state: State, reason: &str) -> Failure {
     let remedy = match state {
         State::Paused => "Go on with: stead resume",
-        _ => "Remove the cause: the connection then goes on by itself",
+        _ => {
+            "Look at stead status: where it says nothing else to do, remove the cause, and the connection goes on by itself"
+        }
     };
     Failure::new(format!("the connection is {state}"), reason, remedy).kind(FailureKind::Failed)
 }

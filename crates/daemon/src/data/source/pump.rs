@@ -299,24 +299,30 @@ impl Pump {
     }
 
     fn answer_brake(&mut self, id: CommandId, targets: &[TargetId], answer: BrakeAnswer) {
-        let braked = |target: &TargetId| self.source.view(*target).is_some_and(|view| view.braked.is_some());
-        let braked: Vec<_> = targets.iter().copied().filter(braked).collect();
-        if braked.is_empty() {
+        let command = |target| match answer {
+            BrakeAnswer::Accept => source::Command::AcceptDeletions { target },
+            BrakeAnswer::Undo => source::Command::Undo { target },
+            BrakeAnswer::GoOn => source::Command::Resume { target },
+        };
+        let meant: Vec<_> = targets.iter().copied().filter(|target| self.may_answer(*target, answer)).collect();
+        if meant.is_empty() && answer != BrakeAnswer::GoOn {
             let why = "the mass-change brake has halted none of these connections";
-            let failure = Failure::new("nothing was changed", why, "Look at: stead status");
+            let remedy =
+                "What was taken back goes on with: stead resume SET, without an option; else look at: stead status";
+            let failure = Failure::new("nothing was changed", why, remedy);
             return self.wiring.loop_events.send(DataEvent::CommandDone { id, result: Err(failure) });
         }
-        for target in &braked {
-            self.tell(SourceInput::Command(match answer {
-                BrakeAnswer::Accept => source::Command::AcceptDeletions { target: *target },
-                BrakeAnswer::Undo => source::Command::Undo { target: *target },
-            }));
-        }
+        meant.iter().for_each(|target| self.tell(SourceInput::Command(command(*target))));
         match answer {
-            BrakeAnswer::Accept => {
-                self.wiring.loop_events.send(DataEvent::CommandDone { id, result: Ok(Outcome::Done) });
-            }
-            BrakeAnswer::Undo => self.pending.add_undo(id, &braked),
+            BrakeAnswer::Undo => self.pending.add_undo(id, &meant),
+            _ => self.wiring.loop_events.send(DataEvent::CommandDone { id, result: Ok(Outcome::Done) }),
+        }
+    }
+
+    fn may_answer(&self, target: TargetId, answer: BrakeAnswer) -> bool {
+        match answer {
+            BrakeAnswer::GoOn => !self.targets.links().any(|(id, link)| id == target && link.paused),
+            _ => self.source.view(target).is_some_and(|view| view.braked.is_some()),
         }
     }
 

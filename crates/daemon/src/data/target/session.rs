@@ -330,7 +330,10 @@ impl Session {
     }
 
     fn put_back(&mut self) -> Result<(), String> {
-        let since = self.replica.removed().since.ok_or("nothing that was removed is still kept")?;
+        let Some(since) = self.replica.removed().since else {
+            tracing::info!(set = %self.spec.set, "nothing was removed lately: there is nothing to put back");
+            return Ok(());
+        };
         let undone = self.replica.undo_removals(since).map_err(|e| e.to_string())?;
         tracing::info!(set = %self.spec.set, names = undone.names, left = undone.left, "put back what was removed lately");
         Ok(())
