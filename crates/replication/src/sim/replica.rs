@@ -123,6 +123,14 @@ impl Replica {
         self.braked.take()
     }
 
+    /// As it was once, with nothing known about it.
+    pub(super) fn unproven(&self) -> Replica {
+        let mut replica = self.clone();
+        replica.files.values_mut().for_each(|file| file.proven = None);
+        (replica.scan, replica.replaying) = (None, false);
+        replica
+    }
+
     /// All of the journal was applied again.
     pub(super) fn replayed(&mut self) {
         self.replaying = false;

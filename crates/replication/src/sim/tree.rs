@@ -75,6 +75,12 @@ impl Tree {
         tree
     }
 
+    /// Other rules from here on.
+    pub(super) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+        self.emit(Record::new(Kind::Sync, FileId::NONE));
+    }
+
     /// All of it is durable.
     pub(super) fn sync(&mut self) {
         self.synced = self.nodes.clone();

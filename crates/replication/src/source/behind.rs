@@ -139,6 +139,8 @@ impl Source {
             }
         }
         if left == 0 {
+            // What it was sent is to be taken first: begun at once, it would come to the same end.
+            self.requests.scan_ended(true, self.now);
             self.break_off("no target is left that it is for");
         }
     }

@@ -2,7 +2,7 @@
 
 use super::source::source_config;
 use super::target::target_config;
-use super::{Event, Retained, World};
+use super::{Event, Retained, World, rules};
 use crate::frame::{Frame, HaltCode};
 use crate::sim::operations::operate;
 use crate::source::{Command, Recalled, Source, SourceInput, TargetId};
@@ -33,12 +33,15 @@ impl World {
             return;
         }
         let target = self.rng.below(self.nodes.len() as u64) as TargetId;
-        match self.rng.below(9) {
+        match self.rng.below(30) {
+            9 if self.rng.one_in(3) => self.input(SourceInput::Command(Command::Undo { target })),
+            10 => self.configure(),
+            11 if self.rng.one_in(2) => self.other_rules(),
             2 => self.input(SourceInput::Command(Command::Mirror { target })),
             3 => self.input(SourceInput::Command(Command::Pause { target })),
             4 => self.input(SourceInput::Command(Command::Resume { target })),
-            0 if !self.lossy => drop(self.ask_verify(false)),
-            1 => {
+            0 | 12 | 13 if !self.lossy => drop(self.ask_verify(false)),
+            1 | 14 => {
                 let dirs = self.tree.dirs();
                 if let Some(dir) = self.rng.pick(&dirs).copied().filter(|_| self.lossy) {
                     self.tree.lose_subtree(dir);
@@ -48,6 +51,22 @@ impl World {
         }
         let delay = 500 + self.rng.below(6_000);
         self.after(delay, Event::Ask);
+    }
+
+    /// Limits change while it runs.
+    fn configure(&mut self) {
+        let seed = self.rng.below(1_000);
+        let config = source_config(self.incarnation, &self.rules, &self.tree, seed);
+        self.input(SourceInput::Command(Command::Configure(config.settings)));
+    }
+
+    /// The rules change while it runs.
+    fn other_rules(&mut self) {
+        let choice = self.rng.below(4);
+        self.rules = rules(choice);
+        self.tree.set_rules(self.rules.clone());
+        let config = source_config(self.incarnation, &self.rules, &self.tree, 0);
+        self.input(SourceInput::Command(Command::Rules { roots: config.roots }));
     }
 
     pub(super) fn ask_mark(&mut self) {
@@ -200,7 +219,8 @@ impl World {
         let targets: Vec<TargetId> = self.nodes.keys().copied().collect();
         let target = *self.rng.pick(&targets).expect("there is one");
         self.report.faults += 1;
-        let event = match self.rng.below(8) {
+        let event = match self.rng.below(9) {
+            8 => Event::CutHalf(target),
             0..=2 => Event::Cut(target),
             3..=4 => Event::Crash(target),
             5 => Event::StandIn(target),

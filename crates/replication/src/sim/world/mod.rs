@@ -76,6 +76,7 @@ enum Event {
     TargetTimer(TargetId),
     Connect(TargetId),
     Cut(TargetId),
+    CutHalf(TargetId),
     Crash(TargetId),
     RestartSource,
     CutSource,
@@ -97,6 +98,8 @@ struct Node {
     replica: Replica,
     connection: u64,
     connected: bool,
+    /// So many times slower than others.
+    slow: u64,
     process: u64,
     to_target: Wire,
     to_source: Wire,
@@ -191,6 +194,15 @@ pub fn run(seed: u64) -> Result<Report, String> {
     Ok(world.report)
 }
 
+fn rules(choice: u64) -> Rules {
+    let spec = match choice {
+        0 | 1 => RulesSpec::default(),
+        2 => RulesSpec { exclude: vec!["*.t".into()], ..RulesSpec::default() },
+        _ => RulesSpec { exclude: vec!["*.t".into(), "a/sub".into(), "/d".into()], ..RulesSpec::default() },
+    };
+    Rules::new(&spec).expect("good globs")
+}
+
 fn hash(bytes: &[u8]) -> u128 {
     let step = |sum: u128, byte: &u8| (sum ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
     bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, step) ^ bytes.len() as u128
@@ -199,18 +211,13 @@ fn hash(bytes: &[u8]) -> u128 {
 impl World {
     fn new(seed: u64) -> World {
         let mut rng = Rng::new(seed);
-        let spec = match seed % 4 {
-            0 | 1 => RulesSpec::default(),
-            2 => RulesSpec { exclude: vec!["*.t".into()], ..RulesSpec::default() },
-            _ => RulesSpec { exclude: vec!["*.t".into(), "a/sub".into(), "/d".into()], ..RulesSpec::default() },
-        };
-        let rules = Rules::new(&spec).expect("good globs");
+        let rules = rules(seed % 4);
         let mut tree = Tree::new(rules.clone());
         (0..rng.below(60)).for_each(|_| operate(&mut tree, &mut rng));
         tree.ring.clear();
         let zero = Instant::now();
         let source = Source::new(source_config(1, &rules, &tree, seed), zero);
-        let targets = if rng.one_in(4) { 2 } else { 1 };
+        let targets = if rng.one_in(4) { 2 + TargetId::from(rng.one_in(3)) } else { 1 };
         let operations_left = 20 + rng.below(150);
         let mut world = World {
             retained: Retained { run: 1, ..Retained::default() },
@@ -248,6 +255,7 @@ impl World {
                 replica: Replica::new(hash),
                 connection: 0,
                 connected: false,
+                slow: if targets > 1 && world.rng.one_in(4) { 4 } else { 1 },
                 process: 0,
                 to_target: Wire::default(),
                 to_source: Wire::default(),
@@ -300,9 +308,11 @@ impl World {
         };
         self.now = self.now.max(at);
         self.report.events += 1;
-        use Event::{Answer, Connect, Crash, Cut, CutSource, RestartSource, StandIn};
-        let fault =
-            matches!(event, Connect(_) | Cut(_) | Crash(_) | RestartSource | CutSource | StandIn(_) | Answer(_));
+        use Event::{Answer, Connect, Crash, Cut, CutHalf, CutSource, RestartSource, StandIn};
+        let fault = matches!(
+            event,
+            Connect(_) | Cut(_) | CutHalf(_) | Crash(_) | RestartSource | CutSource | StandIn(_) | Answer(_)
+        );
         if self.trace && fault {
             println!("== {} {event:?}", self.now);
         }
@@ -326,6 +336,7 @@ impl World {
             Event::TargetTimer(target) => self.target_due(target),
             Event::Connect(target) => self.connect(target),
             Event::Cut(target) => self.cut(target, "cut"),
+            Event::CutHalf(target) => self.cut_half(target),
             Event::Crash(target) => self.crash(target)?,
             Event::RestartSource => self.restart_source(),
             Event::CutSource => self.cut_source(),

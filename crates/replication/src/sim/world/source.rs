@@ -23,13 +23,14 @@ pub(super) fn source_config(incarnation: u64, rules: &Rules, tree: &Tree, seed: 
     config.verify_block = 8;
     config.settings.window_bytes_max = if seed.is_multiple_of(3) { 3_000 } else { 1 << 20 };
     config.settings.queue_bytes_max = if seed.is_multiple_of(5) { 8_000 } else { 1 << 20 };
+    config.settings.dirty_max = if seed % 11 == 5 { 3 } else { 100_000 };
     config.compression = if seed.is_multiple_of(2) { Compression::Adaptive } else { Compression::Off };
     config
 }
 
 impl World {
     pub(super) fn drain(&mut self) {
-        let delay = if self.quiet { 50 } else { self.rng.below(400) };
+        let delay = if self.quiet { 400 } else { self.rng.below(400) };
         self.after(delay, Event::Drain);
         if let Some((captured, records)) = self.retained.again.front().cloned().filter(|_| self.source.wants_captured())
         {

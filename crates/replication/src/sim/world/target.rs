@@ -24,7 +24,7 @@ impl World {
         loop {
             let node = self.nodes.get_mut(&target).expect("targets stay");
             let Some(output) = node.target.poll_output() else { break };
-            let process = node.process;
+            let (process, slow) = (node.process, node.slow);
             match output {
                 TargetOutput::Send(frame) => {
                     match Frame::decode(&header(&frame.header), frame.to_vec().into()) {
@@ -40,12 +40,12 @@ impl World {
                         other => panic!("the journal is handed {other:?}"),
                     });
                     node.writing = Some((changes.collect(), last, capture));
-                    let delay = self.rng.below(400);
+                    let delay = self.rng.below(400) * slow;
                     self.after(delay, Event::Journaled(target, process));
                 }
                 TargetOutput::Apply(batches) => {
                     node.applying.extend(batches);
-                    let delay = self.rng.below(400);
+                    let delay = self.rng.below(400) * slow;
                     self.after(delay, Event::Applied(target, process));
                 }
                 TargetOutput::Checkpoint(checkpoint) => {
@@ -77,7 +77,6 @@ impl World {
                 TargetOutput::Doubt => node.replica.doubt(),
                 TargetOutput::KeepPreImages(kept) => node.kept = Some((kept, node.replica.clone())),
                 TargetOutput::DropPreImages => node.kept = None,
-                // Nothing that was removed is kept here.
                 TargetOutput::RollBack(_) | TargetOutput::PutBack => {
                     let delay = self.rng.below(1_000);
                     self.after(delay, Event::RolledBack(target, process));
@@ -203,11 +202,13 @@ impl World {
     pub(super) fn rolled_back(&mut self, target: TargetId, process: u64) {
         let now = self.now();
         let fails = self.rng.one_in(6) && !self.quiet;
+        let puts_back = self.rng.one_in(2);
         let node = self.nodes.get_mut(&target).expect("targets stay");
         if node.process != process {
             return;
         }
-        let Some((_, image)) = &node.kept else {
+        let lately = node.durable.unproven();
+        let Some(image) = node.kept.as_ref().map(|(_, image)| image).or(puts_back.then_some(&lately)) else {
             return node.target.handle(TargetInput::RolledBack(Err("nothing is kept".into())), now);
         };
         if self.trace {

@@ -10,6 +10,7 @@ impl World {
         let delay = self.rng.below(200);
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&target).filter(|node| node.connected) else { return };
+        let delay = delay * node.slow;
         node.to_target.bytes.push_back(frame.to_vec());
         node.to_target.last = node.to_target.last.max(now + delay) + 1;
         let (at, connection) = (node.to_target.last, node.connection);
@@ -68,6 +69,22 @@ impl World {
         (node.decoder, node.source_decoder) = (Decoder::new(), Decoder::new());
         node.target.handle(TargetInput::Connected, now);
         self.input(SourceInput::Connected { target });
+    }
+
+    /// The connection is gone, and only one side knows until the next one.
+    pub(super) fn cut_half(&mut self, target: TargetId) {
+        let now = self.now();
+        let source_knows = self.rng.one_in(2);
+        let Some(node) = self.nodes.get_mut(&target).filter(|node| node.connected) else { return };
+        node.connected = false;
+        node.connection += 1;
+        if source_knows {
+            self.input(SourceInput::Disconnected { target, reason: "half cut".into() });
+        } else {
+            node.target.handle(TargetInput::Disconnected, now);
+        }
+        let delay = self.rng.below(8_000);
+        self.after(delay, Event::Connect(target));
     }
 
     pub(super) fn cut(&mut self, target: TargetId, reason: &str) {
