@@ -21,7 +21,6 @@ use stead_model::status::Timestamp;
 use tracing::warn;
 
 use super::Node;
-use super::pulse::wall_clock;
 use crate::job::{self, JobDone};
 use crate::state::{StateDir, files};
 
@@ -94,9 +93,9 @@ impl Alerts {
         }
     }
 
-    fn add(&mut self, event: Edge, alert: Alert) {
+    fn add(&mut self, event: Edge, alert: Alert, at: Timestamp) {
         self.kept.last += 1;
-        let told = Told { number: self.kept.last, event, at: wall_clock(), alert };
+        let told = Told { number: self.kept.last, event, at, alert };
         if self.kept.pending.len() >= PENDING_MAX {
             self.shorten();
         }
@@ -136,7 +135,7 @@ impl Node {
         let told = self.pulse.alerts.kept.raised.look(&connections, planned, patience, now);
         for (event, alert) in told {
             warn!("{}: {} of set {} → {}: {}", word(event), alert.wrong, alert.set, alert.target, alert.text);
-            self.pulse.alerts.add(event, alert);
+            self.pulse.alerts.add(event, alert, now);
             self.pulse.alerts.save();
         }
         self.tell_next_alert();
@@ -288,7 +287,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
         let mut alerts = Alerts::load(&state);
-        let add = |alerts: &mut Alerts, event, text| alerts.add(event, told(event, text).alert);
+        let add =
+            |alerts: &mut Alerts, event, text| alerts.add(event, told(event, text).alert, Timestamp(1_000_000_000));
         add(&mut alerts, Edge::Raise, "first");
         alerts.save();
         assert_eq!(Alerts::load(&state).kept, alerts.kept);
