@@ -140,15 +140,16 @@ fn attempts_are_few_while_the_line_is_cut() {
 fn another_machine_under_the_targets_address_gets_nothing() {
     let far = Far::new(20, 1 << 20);
     let stranger = Node::start_as(&far.site.hosts.paris, "stranger", 7132).unwrap();
+    let before = far.relay.accepted();
     far.relay.lead_to(&stranger.listen()).unwrap();
     far.becomes("disconnected", 10);
     fs::write(far.notes.source.join("secret"), "not for strangers").unwrap();
-    let tried = far.relay.accepted() + 3;
-    until("it was tried", Duration::from_secs(15), || Ok(far.relay.accepted() >= tried)).unwrap();
+    until("it was tried", Duration::from_secs(15), || Ok(far.relay.accepted() > before)).unwrap();
     assert_eq!(far.connection()["state"], "disconnected");
     assert!(stranger.status().unwrap()["connections"].as_array().is_none_or(Vec::is_empty));
     far.relay.lead_to(&far.site.lyon.listen()).unwrap();
-    far.becomes("replicating", 20);
+    // Whoever has the address may give it back: it is asked again every half minute.
+    far.becomes("replicating", 60);
     far.site.settle(&far.notes).unwrap();
 }
 

@@ -132,33 +132,6 @@ fn a_slow_target_falls_behind_alone() {
 }
 
 #[test]
-fn a_replica_as_the_source_of_the_next_connection() {
-    let site = Site::new().unwrap();
-    let notes = site.pairing("notes").unwrap();
-    tree::plain(&notes.source, 50, 1 << 20, 1).unwrap();
-    site.protect(&notes, &[]).unwrap();
-    let metz = Node::start_as(&site.hosts.paris, "metz", 7131).unwrap();
-    site.lyon.join(&metz).unwrap();
-    let end = site.hosts.paris.disk().join("at-metz");
-    let map = format!("{}={}", notes.replica.display(), end.display());
-    let replica = notes.replica.display().to_string();
-    let output = site.lyon.output(["protect", &replica, "--on", "metz", "--set", "chain", "--map", &map]).unwrap();
-    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-    if !output.status.success() {
-        // A chain may be refused, but then with its reason, and the first connection goes on.
-        println!("a chain is refused: {said}");
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("replica"), "the reason should name the replica: {said}");
-    } else {
-        fs::write(notes.source.join("later"), "through both").unwrap();
-        site.paris.wait("notes").unwrap();
-        site.lyon.wait("chain").unwrap();
-        same(&notes.beneath, &end).unwrap();
-    }
-    site.settle(&notes).unwrap();
-}
-
-#[test]
 fn who_holds_files_from_before_the_mount_is_named() {
     let hosts = Hosts::new().unwrap();
     let site = Site::on(hosts).unwrap();

@@ -136,7 +136,7 @@ fn missing(connection: &ConnectionStatus, gone: Gone) -> String {
         return format!("if {source} died now: {} could not stand in, its replica is no image yet", connection.target);
     }
     match (gone.bytes, gone.seconds) {
-        (Some(0), Some(0.0)) => format!("if {source} died now: nothing would be missing"),
+        (Some(0) | None, Some(0.0)) => format!("if {source} died now: nothing would be missing"),
         (Some(bytes), Some(time)) => {
             format!("if {source} died now: {}, {} would be missing", size(bytes), seconds(time))
         }

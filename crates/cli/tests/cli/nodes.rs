@@ -98,7 +98,7 @@ fn a_state_directory_has_one_daemon_one_name_and_no_newer_version() {
     let mut paris = Daemon::start("paris", "127.0.0.2:0");
     let state = paris.state().to_path_buf();
     let daemon = |args: &[&str]| stead(&state, &[&["daemon", "--listen", "127.0.0.2:0"], args].concat());
-    daemon(&[]).refused(1, &["another daemon is running"]);
+    daemon(&[]).refused(1, &["a daemon is running"]);
     paris.stop();
     daemon(&["--name", "rome"]).refused(2, &["belongs to node paris"]);
     fs::write(state.join("version"), "99\n").unwrap();

@@ -244,7 +244,9 @@ pub(super) fn accept(newcomer: &Newcomer, line: &Line) -> Result<Peer, Failure> 
 /// Refuses while a connection of the plan leads to or from that node.
 fn unused(plan: &Plan, node: &NodeName, own: &NodeName, what: &str) -> Result<(), Failure> {
     if let Some(set) = target_of(plan, node).first() {
-        let remedy = format!("End it first: stead unprotect {set} (where {node} is dead: stead node replace {node})");
+        let remedy = format!(
+            "End it first: stead unprotect {set} (where {node} is dead: stead node replace {node} LINE, with what stead invite printed on its successor)"
+        );
         return Err(Failure::new(what, format!("it keeps the replica of set {set} of {own}"), remedy));
     }
     if let Some(set) = source_of(plan, node).first() {

@@ -364,9 +364,15 @@ pub(crate) fn name_busy(path: &Path, responder: &Responder) {
 
 fn each_holder(path: &Path, tell: impl Fn(&Holder)) {
     let mut holders = stead_disk::guard::holders(path).unwrap_or_default();
-    holders.retain(|holder| !matches!(holder.what, Hold::Mount));
+    holders.retain(|holder| !matches!(holder.what, Hold::Mount) && !is_stead(holder.pid));
     holders.truncate(HOLDERS_SHOWN);
     holders.iter().for_each(tell);
+}
+
+/// Whoever asks stands often in the directory that is meant, or has it open as the shell that called it.
+fn is_stead(pid: u32) -> bool {
+    let program = |process: &str| fs::read_link(format!("/proc/{process}/exe")).ok();
+    program(&pid.to_string()).is_some_and(|other| Some(other) == program("self"))
 }
 
 fn describe(holder: &Holder) -> String {

@@ -66,8 +66,8 @@ impl StateDir {
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(path.join("lock")).map_err(failed)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| {
             if e == rustix::io::Errno::WOULDBLOCK {
-                let remedy = "End that daemon first, or give this one a state directory of its own with --state";
-                Failure::new(&what, "another daemon is running on it", remedy)
+                let remedy = "End that daemon first, or name another state directory with --state";
+                Failure::new(&what, "a daemon is running on it", remedy)
             } else {
                 failed(e.into())
             }
@@ -128,7 +128,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = StateDir::open(dir.path()).unwrap();
         let refused = StateDir::open(dir.path()).err().unwrap();
-        assert!(refused.why.contains("another daemon"), "{refused}");
+        assert!(refused.why.contains("a daemon is running"), "{refused}");
         drop(first);
         assert!(StateDir::open(dir.path()).is_ok());
     }

@@ -303,7 +303,7 @@ mapping = [{ from = "/srv/notes", to = "/srv/notes" }]
         assert_eq!(restore(&state, &file, false).unwrap_err().kind, FailureKind::No);
         assert!(state.join("invites.toml").exists());
         let running = StateDir::open(&state).unwrap();
-        assert!(restore(&state, &file, true).unwrap_err().why.contains("another daemon"));
+        assert!(restore(&state, &file, true).unwrap_err().why.contains("a daemon is running"));
         drop(running);
         let socket = state.join("sets/notes/source/capture.sock");
         let capture = std::os::unix::net::UnixListener::bind(&socket).unwrap();

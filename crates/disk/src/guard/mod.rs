@@ -25,16 +25,18 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Lays the guard over `path`; does nothing where it is already there. List [`holders`] first.
+    /// Lays the guard over `path`; where it is already there, makes it read-only again. List [`holders`] first.
     ///
     /// # Errors
     /// What the kernel said.
     pub fn set(path: &Path) -> Result<Guard, DiskError> {
         let path = resolve(path)?;
-        if is_set(&path)? {
+        let failed = || DiskError::at("guard", path.display());
+        if stands(&path)? {
+            let there = rustix::fs::openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            sys::mount_read_only(there.map_err(failed())?.as_fd()).map_err(failed())?;
             return Ok(Guard { path });
         }
-        let failed = || DiskError::at("guard", path.display());
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = rustix::mount::open_tree(CWD, &path, clone).map_err(failed())?;
         sys::mount_read_only(tree.as_fd()).map_err(failed())?;
@@ -58,7 +60,7 @@ impl Guard {
     /// # Errors
     /// What the kernel said.
     pub fn lift(self) -> Result<(), DiskError> {
-        if !is_set(&self.path)? {
+        if !stands(&self.path)? {
             return Ok(());
         }
         let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
@@ -71,11 +73,15 @@ impl Guard {
 /// # Errors
 /// Where the table of mounts cannot be read.
 pub fn is_set(path: &Path) -> Result<bool, DiskError> {
-    let path = resolve(path)?;
-    let mounts = mounts()?;
-    let Some(top) = topmost_at(&mounts, &path).filter(|top| top.read_only) else { return Ok(false) };
-    let beneath = mounts.iter().find(|mount| mount.id == top.parent);
-    Ok(beneath.is_some_and(|beneath| top.device == beneath.device && top.root == root_at(beneath, &path)))
+    Ok(over(path)?.is_some_and(|guard| guard.read_only))
+}
+
+/// Is one over it, read-only still, or made writable by root since?
+///
+/// # Errors
+/// Where the table of mounts cannot be read.
+pub fn stands(path: &Path) -> Result<bool, DiskError> {
+    Ok(over(path)?.is_some())
 }
 
 /// Opens the directory that lies beneath the topmost mount at `path`, for reading its names and for handles.
@@ -102,6 +108,16 @@ fn open_in_own_view(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOATIME;
     rustix::fs::openat(CWD, path, flags, Mode::empty())
+}
+
+/// The topmost mount at `path`, where it is one of what lies beneath it.
+fn over(path: &Path) -> Result<Option<Mount>, DiskError> {
+    let path = resolve(path)?;
+    let mounts = mounts()?;
+    let Some(top) = topmost_at(&mounts, &path) else { return Ok(None) };
+    let beneath = mounts.iter().find(|mount| mount.id == top.parent);
+    let is_guard = beneath.is_some_and(|beneath| top.device == beneath.device && top.root == root_at(beneath, &path));
+    Ok(is_guard.then(|| top.clone()))
 }
 
 fn resolve(path: &Path) -> Result<PathBuf, DiskError> {

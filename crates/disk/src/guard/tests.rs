@@ -36,6 +36,26 @@ fn others_cannot_write_beneath_a_guard_and_stead_can() {
 }
 
 #[test]
+fn a_guard_that_root_made_writable_is_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("replica");
+    fs::create_dir(&path).unwrap();
+    let _lifted = Lifted(path.clone());
+    let open_up = || {
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["-o", "remount,bind,rw"]).arg(&path).status().unwrap().success());
+        assert!(!is_set(&path).unwrap() && stands(&path).unwrap());
+    };
+    Guard::set(&path).unwrap();
+    open_up();
+    let guard = Guard::set(&path).unwrap();
+    assert!(is_set(&path).unwrap());
+    open_up();
+    guard.lift().unwrap();
+    assert!(!stands(&path).unwrap(), "nothing stays over it, and nothing was piled up");
+}
+
+#[test]
 fn behind_a_barrier_there_is_nothing_until_it_is_lifted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");

@@ -51,7 +51,7 @@ impl Ground {
 
     fn add(&mut self, target: &RootTarget) -> Result<(), DiskError> {
         let path = &target.path;
-        let root = if guard::is_set(path)? {
+        let root = if guard::stands(path)? {
             Root::from_fd(guard::open_beneath(path)?, self.volumes.len() as u32)?
         } else {
             Root::open(path, self.volumes.len() as u32)?

@@ -415,6 +415,8 @@ pub struct ConnectionView {
     pub mirror: MirrorStatus,
     /// What is not applied yet.
     pub queue: QueueStatus,
+    /// It takes the stream from where it is; else what it lacks is found when it greets.
+    pub following: bool,
     /// Time of the oldest change that the target has not applied, ns since 1970 by the source's clock; `None`: all is.
     pub oldest_time: Option<u64>,
     /// Time of the last consistent point that the target applied; 0: none.

@@ -241,6 +241,7 @@ impl Source {
             reason,
             mirror: self.with_expected(connection.mirror, state),
             queue: QueueStatus { changes, bytes: bytes + self.stream.bytes() as u64 },
+            following: connection.following,
             oldest_time: oldest,
             consistent_time: connection.consistent_time,
             captured: self.queue.last(),

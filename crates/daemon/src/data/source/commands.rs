@@ -1,6 +1,7 @@
 //! What is asked of a running set, until it is answered.
 
 use stead_api::FailureKind;
+use stead_model::SetName;
 use stead_model::status::State;
 use stead_replication::source::TargetId;
 
@@ -81,9 +82,9 @@ impl Pending {
     }
 
     /// A connection cannot go on: whoever waits for it is told.
-    pub(super) fn stopped(&mut self, state: State, reason: &str, events: &Events) {
+    pub(super) fn stopped(&mut self, failure: &Failure, events: &Events) {
         for id in self.take() {
-            events.send(DataEvent::CommandDone { id, result: Err(stuck(state, reason)) });
+            events.send(DataEvent::CommandDone { id, result: Err(failure.clone()) });
         }
     }
 
@@ -106,12 +107,13 @@ impl Pending {
 }
 
 /// Why a wait is in vain.
-pub(super) fn stuck(state: State, reason: &str) -> Failure {
-    let remedy = match state {
-        State::Paused => "Go on with: stead resume",
+pub(super) fn stuck(set: &SetName, target: &str, state: State, reason: &str) -> Failure {
+    let what = format!("the connection of set {set} to {target} is {state}");
+    let (reason, remedy) = match state {
+        State::Paused => ("nothing is sent until it is resumed", format!("Go on with: stead resume {set}")),
         _ => {
-            "Look at stead status: where it says nothing else to do, remove the cause, and the connection goes on by itself"
+            (reason, "Look at stead status: it says what to do, or what to remove so that it goes on by itself".into())
         }
     };
-    Failure::new(format!("the connection is {state}"), reason, remedy).kind(FailureKind::Failed)
+    Failure::new(what, reason, remedy).kind(FailureKind::Failed)
 }

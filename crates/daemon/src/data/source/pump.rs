@@ -328,9 +328,10 @@ impl Pump {
 
     /// Why waiting for the connections would be in vain.
     fn stuck(&self) -> Option<Failure> {
-        let mut views = self.targets.ids().into_iter().filter_map(|target| self.source.view(target));
-        let view = views.find(|view| is_stopped(view.state))?;
-        Some(stuck(view.state, view.reason.as_deref().unwrap_or_default()))
+        let mut views = self.targets.ids().into_iter().filter_map(|target| Some((target, self.source.view(target)?)));
+        let (target, view) = views.find(|(_, view)| is_stopped(view.state))?;
+        let why = view.reason.as_deref().unwrap_or_default();
+        Some(stuck(&self.spec.set, self.targets.name(target), view.state, why))
     }
 
     fn each_target(&mut self, command: impl Fn(TargetId) -> source::Command) {
@@ -383,7 +384,7 @@ impl Pump {
                 let why = reason.unwrap_or_default();
                 tracing::info!(%set, %target, %state, why, "the connection's state");
                 if is_stopped(state) {
-                    self.pending.stopped(state, &why, &events);
+                    self.pending.stopped(&stuck(&set, &target, state, &why), &events);
                 }
                 self.look();
                 events.send(DataEvent::StateChanged(set));

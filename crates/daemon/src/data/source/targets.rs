@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stead_model::NodeName;
 use stead_replication::source::TargetId;
 
-use super::view::Since;
+use super::view::{LastLevel, Since};
 use crate::seam::TargetLink;
 
 /// Numbers that a source has for its targets.
@@ -15,6 +15,7 @@ const IDS: std::ops::Range<TargetId> = 0..31;
 pub(super) struct Tracked {
     pub(super) link: TargetLink,
     pub(super) since: Since,
+    pub(super) level: LastLevel,
 }
 
 /// All targets of a source.
@@ -70,7 +71,7 @@ impl Targets {
 
     fn add(&mut self, link: &TargetLink) -> Vec<Turn> {
         let Some(id) = IDS.clone().find(|id| !self.0.contains_key(id)) else { return Vec::new() };
-        self.0.insert(id, Tracked { link: link.clone(), since: Since::new() });
+        self.0.insert(id, Tracked { link: link.clone(), since: Since::new(), level: LastLevel::default() });
         let paused = link.paused.then_some(Turn::Paused(id, true));
         [Turn::Added(id)].into_iter().chain(paused).collect()
     }

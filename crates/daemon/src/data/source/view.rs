@@ -30,6 +30,29 @@ impl Since {
     }
 }
 
+/// When a replica was last seen level with its source, as long as that says more than the stream's own points.
+#[derive(Default)]
+pub(super) struct LastLevel {
+    at: u64,
+    /// The consistent point that it came after; an earlier one than that shows that the replica went back.
+    point: u64,
+}
+
+impl LastLevel {
+    /// The source at which instant the replica is, or can be brought back to; `None`: none.
+    fn consistent_at(&mut self, view: &ConnectionView, covered: u64) -> Option<Timestamp> {
+        let point = view.consistent_time;
+        if point < self.point {
+            *self = LastLevel::default();
+        }
+        let is_level = view.state == State::Replicating && view.oldest_time.is_none() && view.applied == view.captured;
+        if is_level {
+            *self = LastLevel { at: self.at.max(covered), point };
+        }
+        (point > 0).then_some(Timestamp(point.max(self.at)))
+    }
+}
+
 /// The status of one connection.
 pub(super) fn status(
     spec: &SourceSpec,
@@ -40,7 +63,7 @@ pub(super) fn status(
     view: &ConnectionView,
 ) -> ConnectionStatus {
     let position = |sequence| Position { epoch: spec.epoch.number, incarnation, sequence };
-    let lag = view.oldest_time.map(|oldest| wall_clock().0.saturating_sub(oldest) as f64 / 1e9);
+    let consistent_at = tracked.level.consistent_at(view, covered);
     ConnectionStatus {
         set: spec.set.clone(),
         source: spec.node.clone(),
@@ -50,8 +73,8 @@ pub(super) fn status(
         since: tracked.since.of(view),
         mirror: view.mirror,
         queue: view.queue,
-        lag_seconds: Some(lag.unwrap_or(0.0)),
-        consistent_at: consistent_at(view, covered),
+        lag_seconds: lag(view, consistent_at, wall_clock()),
+        consistent_at,
         capture: capture.into(),
         epoch: spec.epoch.number,
         positions: Positions {
@@ -64,6 +87,19 @@ pub(super) fn status(
     }
 }
 
+/// How old the oldest change is that the replica lacks, in seconds; where only names are known of what it lacks, how old
+/// its image is. `None`: what it lacks is not known.
+fn lag(view: &ConnectionView, consistent_at: Option<Timestamp>, now: Timestamp) -> Option<f64> {
+    let dirty = view.behind.as_ref().is_some_and(|behind| behind.dirty != Some(0));
+    let oldest = match view.oldest_time {
+        _ if !view.following => return None,
+        _ if dirty => consistent_at?.0,
+        Some(oldest) => oldest,
+        None => return Some(0.0),
+    };
+    Some(now.0.saturating_sub(oldest) as f64 / 1e9)
+}
+
 fn details(view: &ConnectionView) -> Details {
     let halted = view.reason.as_deref().filter(|_| view.state == State::Halted);
     let cause = if view.braked.is_some() { Some(Cause::Brake) } else { halted.map(cause::of) };
@@ -71,9 +107,56 @@ fn details(view: &ConnectionView) -> Details {
     Details { cause, brake, ..Details::default() }
 }
 
-/// Where nothing is under way, the replica is the source as it was when capture was last found empty.
-fn consistent_at(view: &ConnectionView, covered: u64) -> Option<Timestamp> {
-    let is_level = view.state == State::Replicating && view.oldest_time.is_none() && view.applied == view.captured;
-    let time = if is_level { view.consistent_time.max(covered) } else { view.consistent_time };
-    (view.consistent_time > 0).then_some(Timestamp(time))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stead_model::status::{MirrorStatus, QueueStatus};
+
+    fn view(state: State, consistent_time: u64) -> ConnectionView {
+        ConnectionView {
+            state,
+            reason: None,
+            mirror: MirrorStatus::default(),
+            queue: QueueStatus::default(),
+            following: true,
+            oldest_time: None,
+            consistent_time,
+            captured: 7,
+            sent: 7,
+            journaled: 7,
+            applied: 7,
+            durable: 7,
+            behind: None,
+            braked: None,
+        }
+    }
+
+    #[test]
+    fn the_time_of_the_image_goes_back_only_with_the_image() {
+        let mut level = LastLevel::default();
+        let mut at = |state, point, covered| level.consistent_at(&view(state, point), covered).map(|time| time.0);
+        assert_eq!(at(State::Mirroring, 0, 50), None);
+        assert_eq!(at(State::Replicating, 100, 200), Some(200));
+        assert_eq!(at(State::Paused, 100, 900), Some(200));
+        assert_eq!(at(State::Disconnected, 250, 900), Some(250));
+        assert_eq!(at(State::Mirroring, 40, 900), Some(40), "it was rolled back");
+        assert_eq!(at(State::Mirroring, 0, 900), None, "it was spoiled");
+        assert_eq!(at(State::Mirroring, 40, 900), Some(40));
+    }
+
+    #[test]
+    fn what_is_behind_lags_as_much_as_its_image_is_old() {
+        let now = Timestamp(9_000_000_000);
+        let image = Some(Timestamp(2_000_000_000));
+        let mut view = view(State::Paused, 1);
+        assert_eq!(lag(&view, image, now), Some(0.0));
+        let since = std::time::Instant::now();
+        view.behind = Some(stead_replication::source::BehindView { since, dirty: Some(0) });
+        assert_eq!(lag(&view, image, now), Some(0.0), "nothing was changed since it was paused");
+        view.behind = Some(stead_replication::source::BehindView { since, dirty: Some(3) });
+        assert_eq!(lag(&view, image, now), Some(7.0));
+        assert_eq!(lag(&view, None, now), None);
+        view.following = false;
+        assert_eq!(lag(&view, image, now), None);
+    }
 }
