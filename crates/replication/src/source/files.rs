@@ -298,10 +298,10 @@ impl Files {
         self.dropped.contains(&file)
     }
 
-    /// A directory came into the set, or is found in one that did. Where another one left before, what lies in it may
-    /// still count as announced.
+    /// A directory came into the set, or is found in one that did. Where another one or a file left before, what lies in
+    /// it may still count as announced.
     pub(super) fn comes(&mut self, dir: FileId) {
-        if self.stale {
+        if self.stale || !self.take_all && !self.loose.is_empty() {
             self.coming.insert(dir);
         }
     }
@@ -378,7 +378,7 @@ impl Files {
             self.common = seen.unwrap_or_default();
             self.set_stale(self.stale_since);
         }
-        if !self.stale {
+        if whole && !self.stale {
             self.coming.clear();
         }
     }
