@@ -256,8 +256,10 @@ impl Replica {
             return if attr.is_dir() { Ok(()) } else { self.conclude(file, attr) };
         }
         match purpose {
-            // Content comes unasked. What is proven may be ahead of the node, never behind.
+            // Content comes unasked. What is proven may be ahead of the node, or behind where it was held while it was out of
+            // the set: it is proven again where its content has come.
             Purpose::Mirror if origin != Origin::New && self.proven(file).is_none() => self.shorten(file, attr.size)?,
+            Purpose::Mirror => self.map.disprove(file),
             Purpose::Difference => {
                 self.map.disprove(file);
                 let all = origin == Origin::New || attr.size == 0;

@@ -63,6 +63,25 @@ mod tests {
         run(38_015).unwrap();
     }
 
+    /// A directory left the set and came back within a scan that had listed what lies beneath it.
+    #[test]
+    fn what_a_scan_listed_beneath_a_directory_that_came_back_is_listed_again() {
+        run(12_526).unwrap();
+    }
+
+    /// A file went into a directory outside of the set, which came into the set; before it was listed, the file was
+    /// exchanged with one of another directory.
+    #[test]
+    fn a_file_that_left_comes_with_the_directory_that_it_went_into() {
+        run(17_786).unwrap();
+    }
+
+    /// What a file had been before it left the set counted as proven while its content came.
+    #[test]
+    fn a_file_that_comes_back_is_proven_by_its_end_alone() {
+        run(8_422).unwrap();
+    }
+
     /// `STEAD_SEED` and `STEAD_SEEDS` choose others; `STEAD_TRACE=1` prints what is applied. More: `tools/sim`.
     #[test]
     fn every_seed_comes_to_rest_and_every_consistent_point_is_one() {

@@ -422,8 +422,14 @@ impl Replica {
         if !unnamed {
             self.name(record.file, record.parent, record.name);
         }
-        if record.c == Purpose::Difference as u32 && record.attr.is_file() {
+        if !record.attr.is_file() {
+            return;
+        }
+        if record.c == Purpose::Difference as u32 {
             self.need(record, known);
+        } else if let Some(file) = self.files.get_mut(&record.file) {
+            // What it was before it came proves nothing until all of its content has come.
+            file.proven = None;
         }
     }
 

@@ -267,8 +267,8 @@ pub enum Command {
     },
     /// Other limits from now on.
     Configure(Settings),
-    /// Other rules from now on, for the same roots: what they leave out goes, what they take in comes, by a difference
-    /// mirror.
+    /// Other rules from now on, for the same roots: what they take in comes, by a difference mirror. What they leave out is
+    /// named no more; where the target has the same rules, it stays there as it is.
     Rules {
         /// The roots with their rules.
         roots: Vec<RootConfig>,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use stead_model::{FileId, Kind, Record, Sequence};
 
-use super::connection::{Connection, Link, bit};
+use super::connection::{Connection, Link, STREAM, bit};
 use super::dirty::Touched;
 use super::{Brake, RootConfig, Source, SourceEvent, TargetId};
 use crate::frame::{Frame, HaltCode};
@@ -95,8 +95,10 @@ impl Source {
         ))
     }
 
-    /// The set has other rules: what they leave out goes, what they take in comes.
+    /// The set has other rules: whatever was told so far, a scan has to come by again.
     pub(super) fn other_rules(&mut self, roots: Vec<RootConfig>) {
+        self.break_off("the rules changed");
+        self.jobs.drop_targets(!STREAM);
         self.files.set_rules(&roots);
         self.remember_rules();
         let targets = self.followers();

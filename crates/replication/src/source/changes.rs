@@ -231,12 +231,10 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     }
     let mut actions = Vec::new();
     for (file, from, to, name) in [(file, from, to, here), (victim, victim_from, victim_to, there)] {
-        let dropped = files.may_be_lacking(file, name.0);
-        if from == Place::Taken && dropped {
+        let outside = from != Place::Taken || files.may_be_lacking(file, name.0);
+        let lacking = to == Place::Taken && outside && files.tighten(file);
+        if from == Place::Taken && lacking {
             send(&mut actions, &departure(record, file, name));
-        }
-        if (from != Place::Taken || dropped) && to == Place::Taken {
-            files.tighten(file);
         }
     }
     let mut file_told = false;

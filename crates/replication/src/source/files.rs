@@ -157,14 +157,18 @@ impl Files {
         self.stale = stale;
     }
 
-    /// Other rules for the same roots.
+    /// Other rules for the same roots. What was known counts for nothing: where a directory lies was noted only as far as
+    /// the rules before asked for it.
     pub(super) fn set_rules(&mut self, roots: &[RootConfig]) {
-        for root in roots {
-            if let Some(known) = self.roots.iter_mut().find(|known| known.index == root.index) {
-                known.rules = root.rules.clone();
-            }
-        }
-        self.take_all = self.roots.iter().all(|root| root.rules.take_all());
+        let rules_of = |known: &RootConfig| roots.iter().find(|root| root.index == known.index).map(|root| &root.rules);
+        let other =
+            |known: &RootConfig| RootConfig { rules: rules_of(known).unwrap_or(&known.rules).clone(), ..known.clone() };
+        *self = Files {
+            last_open: self.last_open,
+            alone: self.alone,
+            log: std::mem::take(&mut self.log),
+            ..Files::new(self.roots.iter().map(other).collect())
+        };
     }
 
     pub(super) fn roots(&self) -> &[RootConfig] {
@@ -294,10 +298,10 @@ impl Files {
         self.dropped.contains(&file)
     }
 
-    /// A directory came into the set, or is found in one that did. Where another one left before, what lies in it may
-    /// still count as announced.
+    /// A directory came into the set, or is found in one that did. Where another one or a file left before, what lies in
+    /// it may still count as announced.
     pub(super) fn comes(&mut self, dir: FileId) {
-        if self.stale {
+        if self.stale || !self.take_all && !self.loose.is_empty() {
             self.coming.insert(dir);
         }
     }
@@ -374,7 +378,7 @@ impl Files {
             self.common = seen.unwrap_or_default();
             self.set_stale(self.stale_since);
         }
-        if !self.stale {
+        if whole && !self.stale {
             self.coming.clear();
         }
     }
@@ -548,3 +552,7 @@ impl Files {
         false
     }
 }
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

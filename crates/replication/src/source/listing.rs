@@ -80,11 +80,13 @@ impl Source {
             return self.compare_entry(parent, name, file, node, how);
         }
         let (mut purpose, targets) = (scan.purpose, scan.targets);
-        if self.files.left_since(file) {
+        // Of what the scan came by before its directory left, the targets have nothing any more.
+        let came_back = self.files.is_coming(parent);
+        if came_back || self.files.left_since(file) {
             // What the targets asked for was dropped when it left, and they do not ask twice.
             purpose = Purpose::Mirror;
         }
-        let known = self.files.is_seen(file);
+        let known = self.files.is_seen(file) && !came_back;
         let held = self.files.holds(file) && !self.files.is_loose(file);
         self.files.announce_seen(file, self.is_private());
         self.files.note_dir_if(node.attr.is_dir(), file, parent, name);
@@ -93,11 +95,11 @@ impl Source {
         self.count_found(node.attr);
         if node.attr.is_dir() {
             self.name_dir(file);
-            if self.files.is_coming(parent) {
-                self.files.comes(file);
-            }
             let is_new = !known && (!held || self.is_fresh(file));
-            if is_new || how == How::Deep && !(known && self.is_whole_scan()) {
+            if came_back {
+                self.files.comes(file);
+                self.list_again(file);
+            } else if is_new || how == How::Deep && !(known && self.is_whole_scan()) {
                 self.list_dir(file, true);
             }
             return self.count_done(node.attr);

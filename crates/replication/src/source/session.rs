@@ -22,6 +22,8 @@ const SILENCE: u32 = 4;
 impl Source {
     pub(super) fn connected(&mut self, target: TargetId) {
         let now = self.now;
+        // Only the target may have noticed that the connection before this one was gone.
+        self.disconnected(target, "another connection took its place".into());
         let Some(connection) = self.connections.get_mut(&target) else { return };
         connection.link = Link::Greeting;
         connection.halted = None;

@@ -24,8 +24,7 @@ fn sent(source: &mut Source) -> Vec<Header> {
     frames.filter(|header| header.kind == FrameKind::Changes).collect()
 }
 
-#[test]
-fn a_target_that_skips_more_records_than_a_frame_covers_is_told_in_several() {
+fn followed_source() -> Source {
     let mut source = source();
     source.handle(SourceInput::AddTarget { target: 0 }, Instant::now());
     let welcome = Welcome {
@@ -39,6 +38,12 @@ fn a_target_that_skips_more_records_than_a_frame_covers_is_told_in_several() {
     };
     source.handle(SourceInput::Connected { target: 0 }, Instant::now());
     source.handle(SourceInput::Received { target: 0, frame: Frame::Welcome(welcome) }, Instant::now());
+    source
+}
+
+#[test]
+fn a_target_that_skips_more_records_than_a_frame_covers_is_told_in_several() {
+    let mut source = followed_source();
     let begin = sent(&mut source).last().map_or(0, |header| header.last);
     source.queue.split();
     source.queue.skip(3 << 32);
@@ -53,4 +58,18 @@ fn a_target_that_skips_more_records_than_a_frame_covers_is_told_in_several() {
         assert_eq!(header.raw_len == 0, covered <= skipped, "what is for it comes whole");
     }
     assert_eq!(covered, skipped + 1);
+}
+
+/// Only the target noticed that its connection was gone.
+#[test]
+fn what_was_on_its_way_when_another_connection_came_is_remembered_for_a_target_that_is_behind() {
+    let mut source = followed_source();
+    let file = FileId { ino: 7, generation: 1, volume: 0 };
+    source.connections.get_mut(&0).unwrap().journaled = source.queue.last();
+    source.queue.push(&Record::new(Kind::Write, file), STREAM | bit(0));
+    source.send_batches();
+    source.go_behind(0, "the queue is full".into());
+    assert!(!source.connections[&0].dirty.has(file), "it is on its way");
+    source.handle(SourceInput::Connected { target: 0 }, Instant::now());
+    assert!(source.connections[&0].dirty.has(file));
 }
