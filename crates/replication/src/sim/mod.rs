@@ -46,6 +46,7 @@ mod tests {
             ForgetJournal,
             NoPreImages,
             NoDoubt,
+            TrustDisk,
         ];
         all.into_iter().for_each(is_caught);
     }
@@ -61,6 +62,14 @@ mod tests {
     #[test]
     fn a_directory_that_comes_back_within_a_scan_has_the_names_of_its_last_listing() {
         run(38_015).unwrap();
+    }
+
+    #[test]
+    fn the_queue_goes_to_disk_and_comes_back_also_where_that_fails() {
+        let reports: Vec<_> = (1..2_000).step_by(4).map(|seed| run(seed).unwrap()).collect();
+        let (fetched, faults) =
+            reports.iter().fold((0, 0), |sum, report| (sum.0 + report.fetched, sum.1 + report.disk_faults));
+        assert!(fetched > 1_000 && faults > 100, "{fetched} bodies came back, with {faults} faults");
     }
 
     /// `STEAD_SEED` and `STEAD_SEEDS` choose others; `STEAD_TRACE=1` prints what is applied. More: `tools/sim`.

@@ -61,13 +61,13 @@ impl Source {
 
     /// While the queue is full, the slowest target goes behind.
     pub(super) fn shed(&mut self) {
-        while self.queue.bytes() >= self.config.settings.queue_bytes_max {
+        while let Some(full) = self.is_full() {
             let following = self.connections.iter().filter(|(_, connection)| connection.following);
             let keeping = following.filter(|(id, connection)| {
                 connection.behind.is_none() && self.queue.has_stream_for(bit(**id), connection.kept_after())
             });
             if let Some(slowest) = keeping.min_by_key(|(_, connection)| connection.journaled).map(|(id, _)| *id) {
-                self.go_behind(slowest, "the queue is full".into());
+                self.go_behind(slowest, full);
             } else if let Some(slowest) = self.slow_scanned() {
                 self.leave_scan(slowest);
             } else {
@@ -147,7 +147,7 @@ impl Source {
 
     /// Those behind that took all they were sent, while the queue has room.
     pub(super) fn can_catch_up(&self) -> TargetMask {
-        let roomy = self.queue.bytes() < self.config.settings.queue_bytes_max / 2;
+        let roomy = self.has_room_to_catch_up();
         let ready = |connection: &super::Connection| {
             let behind = connection.behind.as_ref();
             behind.is_some_and(|behind| behind.not_before.is_none_or(|at| self.now >= at))

@@ -1,6 +1,6 @@
 //! The queue: numbered records in batches, each packed once, kept until every target has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stead_model::record::{RecordError, set_sequence};
@@ -11,11 +11,48 @@ use super::connection::{STREAM, TargetMask};
 use super::dirty::Touched;
 use crate::frame::CAPTURED_BYTES;
 use crate::frame::body::{Packed, Packer};
+use crate::planted::{Planted, is_planted};
 
 /// A batch is closed once it has this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
 /// A consistent point is made of a batch from this size on, where one can be.
 const SEAL_BYTES: usize = BATCH_BYTES / 2;
+
+/// What a batch takes up besides its body, and each file that it touched.
+const NOTES_BYTES: usize = 320;
+const TOUCHED_BYTES: usize = 64;
+
+/// Is a body on disk?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    No,
+    /// It is being written; until it is, it stays in memory.
+    Writing,
+    Yes,
+    /// What was written cannot be read: who needs it goes behind.
+    Lost,
+}
+
+/// Bookkeeping of the bodies that are on disk, or could be.
+#[derive(Debug, Default)]
+pub(super) struct DiskPart {
+    /// Of the stream, in memory alone.
+    unstored: BTreeSet<Sequence>,
+    /// On disk and in memory.
+    loaded: BTreeSet<Sequence>,
+    /// Being written, with their bytes; also those that are needed no more.
+    writing: BTreeMap<Sequence, usize>,
+    /// Being read.
+    reading: BTreeSet<Sequence>,
+    /// What cannot be read, and why.
+    pub(super) lost: BTreeMap<Sequence, String>,
+    /// On disk and needed no more.
+    pub(super) forgotten: Vec<Sequence>,
+    /// Bytes on disk or on the way there, of what is needed.
+    pub(super) bytes: u64,
+    /// What batches take up in memory besides their bodies.
+    pub(super) notes: usize,
+}
 
 /// Records that travel together.
 #[derive(Debug)]
@@ -27,8 +64,9 @@ pub(super) struct Batch {
     /// When the oldest change in it was captured.
     pub(super) oldest_time: u64,
     pub(super) flags: u16,
-    /// The body in version 2. Empty once every target has journaled it.
+    /// The body in version 2. Empty once every target has journaled it, or while it is only on disk.
     pub(super) body: Arc<Vec<u8>>,
+    pub(super) stored: Stored,
     pub(super) body_crc: u32,
     pub(super) raw_len: usize,
     /// For whom it is; others are told that there is nothing for them.
@@ -59,6 +97,7 @@ impl Batch {
             oldest_time: 0,
             flags: 0,
             body: Arc::default(),
+            stored: Stored::No,
             body_crc: 0,
             raw_len: 0,
             targets: 0,
@@ -109,6 +148,7 @@ pub(super) struct Queue {
     next: Sequence,
     packer: Option<Packer>,
     bytes: usize,
+    pub(super) disk: DiskPart,
     /// Up to here bodies were let go.
     freed: Sequence,
     bytes_until: u64,
@@ -141,6 +181,7 @@ impl Queue {
             next: 1,
             packer: (compression == Compression::Adaptive).then(Packer::new),
             bytes: 0,
+            disk: DiskPart::default(),
             freed: 0,
             bytes_until: 0,
             records_until: 0,
@@ -163,7 +204,7 @@ impl Queue {
         self.next - 1
     }
 
-    /// Bytes of packed batches and of the open one.
+    /// Bytes in memory of packed batches and of the open one.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.open.raw.len()
     }
@@ -349,18 +390,128 @@ impl Queue {
             .map(|batch| batch.first)
             .collect();
         for first in done {
+            self.let_go(first);
             let batch = self.batches.remove(&first).expect("it was there above");
             self.made.remove(&first);
-            self.bytes -= batch.body.len();
+            self.disk.notes -= notes(&batch);
         }
         let from = self.freed + 1;
-        for (_, batch) in self.batches.range_mut(from..).take_while(|(_, batch)| batch.last <= journaled) {
-            if !is_needed(batch) {
+        let through: Vec<Sequence> = (self.batches.range(from..).take_while(|(_, batch)| batch.last <= journaled))
+            .filter(|(_, batch)| !is_needed(batch))
+            .map(|(first, _)| *first)
+            .collect();
+        through.into_iter().for_each(|first| self.let_go(first));
+        self.freed = self.freed.max(journaled);
+    }
+
+    /// The batch that begins there.
+    pub(super) fn batch(&self, first: Sequence) -> Option<&Batch> {
+        self.batches.get(&first)
+    }
+
+    /// The youngest body that is in memory alone and may be written; none of `near`.
+    pub(super) fn to_spill(&self, near: &BTreeSet<Sequence>) -> Option<&Batch> {
+        let first = self.disk.unstored.iter().rev().find(|first| !near.contains(first))?;
+        self.batches.get(first)
+    }
+
+    pub(super) fn begin_spill(&mut self, first: Sequence) -> Option<Arc<Vec<u8>>> {
+        let batch = self.batches.get_mut(&first)?;
+        batch.stored = Stored::Writing;
+        self.disk.unstored.remove(&first);
+        self.disk.writing.insert(first, batch.body_len);
+        self.disk.bytes += batch.body_len as u64;
+        Some(batch.body.clone())
+    }
+
+    /// A body was written, or not.
+    pub(super) fn spilled(&mut self, first: Sequence, written: bool) {
+        if self.disk.writing.remove(&first).is_none() {
+            return;
+        }
+        match self.batches.get_mut(&first).filter(|batch| batch.stored == Stored::Writing) {
+            Some(batch) if written => {
+                batch.stored = Stored::Yes;
+                self.disk.loaded.insert(first);
+            }
+            Some(batch) => {
+                batch.stored = Stored::No;
+                self.disk.bytes -= batch.body_len as u64;
+                self.disk.unstored.insert(first);
+            }
+            None if written => self.disk.forgotten.push(first),
+            None => {}
+        }
+    }
+
+    /// Bodies on their way to the disk, and their bytes.
+    pub(super) fn writing(&self) -> (usize, usize) {
+        (self.disk.writing.len(), self.disk.writing.values().sum())
+    }
+
+    /// A body that is only on disk is asked for.
+    pub(super) fn begin_fetch(&mut self, first: Sequence) -> bool {
+        let is_away = |batch: &Batch| batch.stored == Stored::Yes && batch.body.is_empty();
+        self.batches.get(&first).is_some_and(is_away) && self.disk.reading.insert(first)
+    }
+
+    /// A body was read, or not.
+    pub(super) fn fetched(&mut self, first: Sequence, result: Result<Vec<u8>, String>) {
+        let asked = self.disk.reading.remove(&first);
+        let wanted = |batch: &&mut Batch| asked && batch.stored == Stored::Yes && batch.body.is_empty();
+        let Some(batch) = self.batches.get_mut(&first).filter(wanted) else { return };
+        let fits = |body: &Vec<u8>| {
+            is_planted(Planted::TrustDisk)
+                || body.len() == batch.body_len && crc32fast::hash(body) == batch.body_crc
+        };
+        match result {
+            Ok(body) if fits(&body) => {
+                self.bytes += body.len();
+                batch.body = body.into();
+                self.disk.loaded.insert(first);
+            }
+            Ok(_) => self.lose(first, "the queue's disk is damaged: what was read is not what was written".into()),
+            Err(why) => self.lose(first, why),
+        }
+    }
+
+    /// Bodies that are on disk too stay in memory only where they are needed soon.
+    pub(super) fn unload(&mut self, near: &BTreeSet<Sequence>) {
+        let far: Vec<Sequence> = self.disk.loaded.difference(near).copied().collect();
+        for first in far {
+            self.disk.loaded.remove(&first);
+            if let Some(batch) = self.batches.get_mut(&first) {
                 self.bytes -= batch.body.len();
                 batch.body = Arc::default();
             }
         }
-        self.freed = self.freed.max(journaled);
+    }
+
+    fn lose(&mut self, first: Sequence, why: String) {
+        if let Some(batch) = self.batches.get_mut(&first) {
+            batch.stored = Stored::Lost;
+            self.disk.bytes -= batch.body_len as u64;
+            self.disk.forgotten.push(first);
+            self.disk.lost.insert(first, why);
+        }
+    }
+
+    /// Nobody needs the body any more.
+    fn let_go(&mut self, first: Sequence) {
+        let Some(batch) = self.batches.get_mut(&first) else { return };
+        self.bytes -= batch.body.len();
+        batch.body = Arc::default();
+        let stored = std::mem::replace(&mut batch.stored, Stored::No);
+        if matches!(stored, Stored::Yes | Stored::Writing) {
+            self.disk.bytes -= batch.body_len as u64;
+        }
+        if stored == Stored::Yes {
+            self.disk.forgotten.push(first);
+        }
+        self.disk.unstored.remove(&first);
+        self.disk.loaded.remove(&first);
+        self.disk.reading.remove(&first);
+        self.disk.lost.remove(&first);
     }
 
     fn prepare(&mut self, more: usize, targets: TargetMask) {
@@ -413,6 +564,7 @@ impl Queue {
             body_crc: crc32fast::hash(&body),
             body_len: body.len(),
             body: body.into(),
+            stored: Stored::No,
             raw_len,
             targets: open.targets,
             consistent: seal.consistent,
@@ -423,11 +575,19 @@ impl Queue {
             records_until: self.records_until,
             touched: open.touched,
         };
+        self.disk.notes += notes(&batch);
         if batch.targets & STREAM == 0 {
             self.made.insert(first, (batch.targets, batch.body_len));
+        } else {
+            self.disk.unstored.insert(first);
         }
         self.batches.insert(first, batch);
     }
+}
+
+/// What a batch takes up in memory besides its body.
+fn notes(batch: &Batch) -> usize {
+    NOTES_BYTES + batch.touched.files.len() * TOUCHED_BYTES
 }
 
 fn record_len(bytes: &[u8]) -> Result<usize, RecordError> {

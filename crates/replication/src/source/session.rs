@@ -142,7 +142,8 @@ impl Source {
         let batch = self.queue.next_for(bit(target), sent, skip_until)?;
         let skipped =
             (batch.last - sent > COVERED_MAX).then(|| batch.before((sent + COVERED_MAX).min(batch.first - 1)));
-        if skipped.is_none() && !self.passes_brake(target) {
+        let is_away = batch.targets & bit(target) != 0 && batch.body.is_empty();
+        if skipped.is_none() && (is_away || !self.passes_brake(target)) {
             return None;
         }
         let batch = skipped.as_ref().or(self.queue.next_for(bit(target), sent, skip_until))?;

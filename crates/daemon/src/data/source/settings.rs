@@ -9,9 +9,11 @@ use crate::seam::TargetLink;
 /// brakes the strictest.
 pub(super) fn of(targets: &[TargetLink]) -> Settings {
     let queue = targets.iter().map(|target| target.settings.queue_limit).max();
+    let disk = targets.iter().map(|target| target.settings.queue_disk).max();
     let default = Settings::default();
     Settings {
         queue_bytes_max: queue.map_or(default.queue_bytes_max, |bytes| bytes.try_into().unwrap_or(usize::MAX)),
+        queue_disk_bytes_max: disk.unwrap_or(default.queue_disk_bytes_max),
         brake: brake(targets).unwrap_or(default.brake),
         ..default
     }

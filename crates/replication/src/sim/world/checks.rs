@@ -128,6 +128,8 @@ impl World {
         let views: Vec<_> = self.nodes.keys().map(|target| self.source.view(*target)).collect();
         let targets: Vec<_> = self.nodes.values().map(|node| node.target.view()).collect();
         let source = format!("{:?}", self.source);
+        let disk = source.find("disk: ").map_or("", |at| &source[at..source.len().min(at + 600)]);
+        println!("{disk}");
         let scan = source.find("jobs: ").map_or("", |at| &source[at..source.len().min(at + 3_000)]);
         for node in self.nodes.values().filter(|_| self.trace) {
             println!("{:?}", node.target);
