@@ -71,7 +71,7 @@ fn sqlite(journal: Journal, order: &str) {
     }
     assert!(first.is_some_and(|first| last > first + 20), "nothing arrived while the load ran: {first:?} to {last}");
     load.kill();
-    site.settle(&notes).unwrap();
+    site.settle_in(order, &notes).unwrap();
     let told = stead_tests::load::acknowledged(&options.acknowledgements).unwrap();
     let found = examine_copy(&notes.replica.join("db"), &site.hosts.lyon.dir().join("copy")).unwrap();
     assert!(found.transactions >= told.transactions, "{found:?} of {told:?}");
