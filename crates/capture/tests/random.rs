@@ -140,3 +140,13 @@ fn threads_in_one_directory() {
 fn threads_in_one_directory_with_write_back() {
     run(Order::Flush, true);
 }
+
+#[test]
+fn a_whiteout_that_is_refused_leaves_its_traces_in_the_records_too() {
+    let mut rig = Rig::with(with_order(Order::Strict));
+    let ours = rig.ours();
+    ["from", "from/a", "full", "full/b"].iter().for_each(|dir| std::fs::create_dir(ours.join(dir)).unwrap());
+    let (from, to) = (ours.join("from/a"), ours.join("full"));
+    rustix::fs::renameat_with(CWD, &from, CWD, &to, RenameFlags::WHITEOUT).unwrap_err();
+    rig.assert_replica("after the refusal");
+}

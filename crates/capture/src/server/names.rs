@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use rustix::fs::{AtFlags, Stat};
 use rustix::io::Errno;
 use stead_model::record::Names;
-use stead_model::{Attr, FileId, Kind, Record};
+use stead_model::{Attr, AttrMask, FileId, Kind, Record};
 use zerocopy::IntoBytes;
 
 use super::reply::{FOREVER_S, attr_of};
@@ -271,7 +271,10 @@ impl<'s> Worker<'s, '_> {
                     found => Some(found?),
                 };
                 self.note_before(file, victim.as_ref().map_or(FileId::NONE, |victim| victim.file));
-                sys::rename(pin.fd, name, pin2.fd, name2, flags)?;
+                if let Err(refused) = sys::rename(pin.fd, name, pin2.fd, name2, flags) {
+                    self.record_refused(&dir, pin.fd, flags)?;
+                    return Err(refused);
+                }
                 (file, victim)
             }
         };
@@ -312,6 +315,15 @@ impl<'s> Worker<'s, '_> {
         }
         let victim = if before.file2.is_none() { None } else { Some(self.former(before.file2)?) };
         Ok(Some((before.file, victim)))
+    }
+
+    /// ext4 puts a whiteout in place before it refuses, and takes it away again: the directory's times are others then.
+    fn record_refused(&self, dir: &NodeRef<'s>, dir_fd: RawFd, flags: u32) -> Result<()> {
+        if flags & libc::RENAME_WHITEOUT != 0 {
+            let attr = attr_of(&stat(dir_fd)?);
+            self.put(&Record { c: AttrMask::MTIME.0, attr, ..Record::new(Kind::SetAttr, dir.file) });
+        }
+        Ok(())
     }
 
     fn record_whiteout(&self, header: &InHeader, dir: &NodeRef<'s>, dir_fd: RawFd, name: &CStr) -> Result<()> {
