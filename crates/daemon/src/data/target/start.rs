@@ -28,12 +28,13 @@ pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession
     let failed = |why: String, remedy: &str| {
         Failure::new(format!("the replica of set {} cannot be opened", spec.set), why, remedy)
     };
-    let replica = open(&spec).map_err(|why| failed(why, "Look at its file system and at the state directory"))?;
+    let mut replica = open(&spec).map_err(|why| failed(why, "Look at its file system and at the state directory"))?;
     let guards = guard(&spec).map_err(|why| failed(why, "Look at the mounts over it"))?;
     let mut saved = SavedFile::open(&spec.state_dir)?;
     if saved.epoch().is_none_or(|epoch| epoch.number < spec.epoch.number) {
         saved.save_epoch(spec.epoch)?;
     }
+    forget_unkept(&mut replica, &saved).map_err(|why| failed(why, "Look at the state directory"))?;
     let unread = |e: JournalError| failed(e.to_string(), "Look at the state directory");
     let mut journal = JournalDir::open(&spec.state_dir).map_err(unread)?;
     let recovery = Recovery {
@@ -73,6 +74,16 @@ pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession
         let _ = ended.send(done);
     })?;
     Ok(TargetSession { set, spec: own, events, ended: ended_out, status })
+}
+
+/// Where the power went between what is said to be kept and what is, nothing was applied past the image, or it was
+/// given up: what leads back to it would only grow.
+fn forget_unkept(replica: &mut Replica, saved: &SavedFile) -> Result<(), String> {
+    if saved.kept().is_some() || replica.images().is_none() {
+        return Ok(());
+    }
+    tracing::info!("pre-images that were left over are removed");
+    replica.drop_images().map_err(|e| e.to_string())
 }
 
 /// What is there before the first mirror, as a carried copy, is compared and not sent again.
