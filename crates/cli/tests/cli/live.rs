@@ -16,6 +16,11 @@ struct Site {
 
 /// Three nodes; paris trusts the others, and its set `notes` goes to lyon.
 fn site() -> Site {
+    site_of(0)
+}
+
+/// With so many files before it is protected.
+fn site_of(files: usize) -> Site {
     let start = |name, address| Daemon::start(name, address);
     let site = Site {
         paris: start("paris", "127.0.0.2:0"),
@@ -28,6 +33,7 @@ fn site() -> Site {
     }
     fs::create_dir_all(site.source().join("sub")).unwrap();
     fs::write(site.source().join("sub/file"), "content").unwrap();
+    (0..files).for_each(|number| site.write(&format!("file-{number}")));
     site.protect(&site.lyon, "lyon", &[text(&site.source())]).done();
     site
 }
@@ -239,9 +245,8 @@ fn rules_change_without_the_target_losing_what_stays() {
 
 /// A set of `count` files, whose brake lets 10 of them go.
 fn braked_site(count: usize) -> Site {
-    let site = site();
+    let site = site_of(count);
     site.apply("mode = \"async\"", "mode = \"async\"\nbrake = { deletions = 10 }").done();
-    (0..count).for_each(|number| site.write(&format!("file-{number}")));
     site.wait();
     site
 }
@@ -261,6 +266,17 @@ impl Site {
         let named = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("file-");
         fs::read_dir(self.replica(&self.lyon)).unwrap().filter(|entry| named(entry.as_ref().unwrap())).count()
     }
+}
+
+#[test]
+fn what_lives_for_a_moment_does_not_halt() {
+    let site = braked_site(1);
+    for _ in 0..50 {
+        site.write("journal");
+        fs::remove_file(site.source().join("journal")).unwrap();
+    }
+    site.wait();
+    assert_eq!(site.connection("lyon")["state"], "replicating");
 }
 
 #[test]

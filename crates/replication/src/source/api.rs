@@ -56,7 +56,7 @@ impl Default for Settings {
 /// it, by the time at which it was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Brake {
-    /// Names that go with their last file, within the window; 0: no limit.
+    /// Names that go with their last file, within the window, without files that came within it; 0: no limit.
     pub deletions_max: u64,
     /// Files that are cut to nothing or written over from their begin, within the window; `None`: no limit.
     pub rewrites_max: Option<u64>,

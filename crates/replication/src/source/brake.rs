@@ -112,6 +112,7 @@ impl Source {
     /// Other limits; what the brake halted at is looked at again.
     pub(super) fn configure(&mut self, settings: super::Settings) {
         self.config.settings = settings;
+        self.queue.young.set_life(settings.brake.window);
         self.connections.values_mut().for_each(|connection| connection.brake.halted = None);
     }
 

@@ -23,13 +23,23 @@ pub(super) const NEW: Marks = 8;
 /// It was written over from its begin.
 const OVER: Marks = 16;
 
+/// The file whose last name goes with that change.
+pub(super) fn lost(record: &Record<'_>) -> Option<FileId> {
+    let victim = record.names.victim;
+    match record.kind {
+        Kind::Unlink if record.attr.nlink == 0 || record.flags & flags::SUBTREE != 0 => Some(record.file),
+        Kind::Rename if record.c & RENAME_EXCHANGE == 0 && !victim.is_none() && record.a == 0 => Some(victim),
+        _ => None,
+    }
+}
+
 /// What the changes of a batch touched, and how many files they took away or wrote over.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     pub(super) files: HashMap<FileId, Marks>,
     /// All of the set.
     pub(super) whole: bool,
-    /// Names that went with their last file.
+    /// Names that went with their last file; in the queue without files that were young.
     pub(super) deletions: u64,
     /// Files that were cut to nothing or written over from their begin.
     pub(super) rewrites: u64,
@@ -40,6 +50,7 @@ impl Touched {
     /// One more change.
     pub(super) fn note(&mut self, record: &Record<'_>) {
         let names = record.names;
+        self.deletions += u64::from(lost(record).is_some());
         match record.kind {
             Kind::Lost if record.file.is_none() => self.whole = true,
             Kind::Lost => {
@@ -55,13 +66,10 @@ impl Touched {
                 self.name(record.parent);
             }
             Kind::Unlink => {
-                self.deletions += u64::from(record.attr.nlink == 0 || record.flags & flags::SUBTREE != 0);
                 self.touch(record.file, CHANGED);
                 self.name(record.parent);
             }
             Kind::Rename => {
-                self.deletions +=
-                    u64::from(record.c & RENAME_EXCHANGE == 0 && !names.victim.is_none() && record.a == 0);
                 self.touch(record.file, CHANGED);
                 self.touch(names.victim, CHANGED);
                 self.name(record.parent);

@@ -51,6 +51,7 @@ mod session;
 mod stream;
 mod verify;
 mod work;
+mod young;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -120,7 +121,7 @@ impl Source {
             now,
             outputs: VecDeque::new(),
             stream: Stream::default(),
-            queue: Queue::new(config.compression),
+            queue: Queue::new(config.compression, config.settings.brake.window),
             files: match known {
                 Some(known) => Files::recall(config.roots.clone(), known),
                 None => Files::new(config.roots.clone()),

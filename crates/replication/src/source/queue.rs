@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stead_model::record::{RecordError, set_sequence};
 use stead_model::{Record, Sequence};
@@ -9,6 +10,7 @@ use stead_model::{Record, Sequence};
 use super::api::Compression;
 use super::connection::{STREAM, TargetMask};
 use super::dirty::Touched;
+use super::young::Young;
 use crate::frame::CAPTURED_BYTES;
 use crate::frame::body::{Packed, Packer};
 
@@ -88,6 +90,13 @@ struct Open {
     touched: Touched,
 }
 
+impl Open {
+    fn touch(&mut self, record: &Record<'_>, young: &mut Young) {
+        self.touched.note(record);
+        self.touched.deletions -= u64::from(young.loses(record));
+    }
+}
+
 /// How far a follower is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Follower {
@@ -108,6 +117,8 @@ pub(super) struct Queue {
     open: Open,
     next: Sequence,
     packer: Option<Packer>,
+    /// Files that came within the brake's window.
+    pub(super) young: Young,
     bytes: usize,
     /// Up to here bodies were let go.
     freed: Sequence,
@@ -133,13 +144,14 @@ pub(super) struct Seal {
 }
 
 impl Queue {
-    pub(super) fn new(compression: Compression) -> Queue {
+    pub(super) fn new(compression: Compression, window: Duration) -> Queue {
         Queue {
             batches: BTreeMap::new(),
             made: BTreeMap::new(),
             open: Open::default(),
             next: 1,
             packer: (compression == Compression::Adaptive).then(Packer::new),
+            young: Young::new(window),
             bytes: 0,
             freed: 0,
             bytes_until: 0,
@@ -174,7 +186,7 @@ impl Queue {
         let record = Record { sequence: self.next, ..*record };
         self.note(record.time);
         if targets & STREAM != 0 {
-            self.open.touched.note(&record);
+            self.open.touch(&record, &mut self.young);
         }
         record.append_to(&mut self.open.raw);
     }
@@ -194,7 +206,7 @@ impl Queue {
                 }
                 set_sequence(&mut rest[run..], self.next);
                 self.note(record_time(&rest[run..]));
-                self.open.touched.note(&Record::parse(&rest[run..])?.0);
+                self.open.touch(&Record::parse(&rest[run..])?.0, &mut self.young);
                 run += len;
             }
             let (taken, after) = rest.split_at_mut(run);
@@ -215,7 +227,7 @@ impl Queue {
             let len = record_len(&records[at..])?;
             set_sequence(&mut records[at..], self.next);
             self.note(record_time(&records[at..]));
-            self.open.touched.note(&Record::parse(&records[at..])?.0);
+            self.open.touch(&Record::parse(&records[at..])?.0, &mut self.young);
             at += len;
         }
         self.open.raw = records;
