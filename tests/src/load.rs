@@ -4,7 +4,7 @@
 //! client of the application would know to be committed.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -121,7 +121,7 @@ pub fn now_ns() -> u64 {
 /// # Errors
 /// Where the file is unreadable.
 pub fn acknowledged(path: &Path) -> Result<Found> {
-    let bytes = fs::read(path).or_else(|e| if path.exists() { Err(e) } else { Ok(Vec::new()) })?;
+    let bytes = fs::read(path).or_else(|e| if e.kind() == ErrorKind::NotFound { Ok(Vec::new()) } else { Err(e) })?;
     let whole = bytes.len() as u64 / ACKNOWLEDGEMENT_BYTES;
     let Some(last) = whole.checked_sub(1) else { return Ok(Found { transactions: 0, last_ns: 0 }) };
     let at = (last * ACKNOWLEDGEMENT_BYTES) as usize;

@@ -102,14 +102,17 @@ pub fn marked(mark: &Path) -> Vec<i32> {
     pids
 }
 
-/// Kills the marked processes with SIGKILL and waits until they are gone.
+/// Kills the marked processes with SIGKILL and waits until they are gone. None are seen twice: a process that is about to
+/// become another program shows no environment for a moment.
 pub fn kill_marked(mark: &Path) {
+    let mut seen_none = 0;
     let _ = until("processes of the run end", Duration::from_secs(10), || {
         let pids = marked(mark);
         for pid in &pids {
             signal(*pid, Signal::KILL);
         }
-        Ok(pids.is_empty())
+        seen_none = if pids.is_empty() { seen_none + 1 } else { 0 };
+        Ok(seen_none == 2)
     });
 }
 

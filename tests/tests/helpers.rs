@@ -142,7 +142,13 @@ fn a_run_leaves_nothing_behind() {
         .unwrap();
     drop(hosts);
     assert!(!dir.exists());
-    assert!(sleeper.wait().unwrap().code().is_none(), "killed");
+    let mut ended = None;
+    command::until("the sleeper ends", std::time::Duration::from_secs(5), || {
+        ended = sleeper.try_wait()?;
+        Ok(ended.is_some())
+    })
+    .unwrap();
+    assert!(ended.is_some_and(|status| status.code().is_none()), "killed");
     assert!(run::mounts_beneath(&dir).is_empty());
     let namespaces = fs::read_dir("/run/netns").map(|entries| entries.flatten().count()).unwrap_or(0);
     let ours = fs::read_dir("/run/netns").into_iter().flatten().flatten();
