@@ -82,9 +82,10 @@ fn pace(connection: &ConnectionStatus, lasted: f64) -> Vec<String> {
         }
         None => {}
     }
+    let follows = connection.state != State::Mirroring;
     match (details.left_seconds, details.rate) {
         (Some(left), _) => parts.push(format!("{} left", seconds(left.round().max(1.0)))),
-        (None, Some(_)) if connection.lag_seconds.is_some_and(|lag| lag > STILL_SECONDS) => {
+        (None, Some(_)) if follows && connection.lag_seconds.is_some_and(|lag| lag > STILL_SECONDS) => {
             parts.push("changes come as fast as they go".into());
         }
         _ => {}

@@ -417,6 +417,8 @@ pub struct ConnectionView {
     pub queue: QueueStatus,
     /// It takes the stream from where it is; else what it lacks is found when it greets.
     pub following: bool,
+    /// A scan has to come by before it has all that came before the stream.
+    pub awaits_scan: bool,
     /// Time of the oldest change that the target has not applied, ns since 1970 by the source's clock; `None`: all is.
     pub oldest_time: Option<u64>,
     /// Time of the last consistent point that the target applied; 0: none.

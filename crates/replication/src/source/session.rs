@@ -6,7 +6,7 @@ use std::time::Instant;
 use stead_model::status::{MirrorStatus, QueueStatus, State};
 use stead_model::{FileId, Kind, Position, Record, Sequence};
 
-use super::connection::{Connection, Link, bit};
+use super::connection::{Connection, Link, TargetMask, bit};
 use super::queue::{Batch, Seal};
 use super::{BehindView, ConnectionView, Source, SourceEvent, SourceOutput, TargetId};
 use crate::frame::{
@@ -244,6 +244,7 @@ impl Source {
             mirror: self.with_expected(connection.mirror, state),
             queue: QueueStatus { changes, bytes: bytes + self.stream.bytes() as u64 },
             following: connection.following,
+            awaits_scan: self.awaiting_scan() & bit(target) != 0,
             oldest_time: oldest,
             consistent_time: connection.consistent_time,
             captured: self.queue.last(),
@@ -297,14 +298,16 @@ impl Source {
         if let Some(behind) = connection.behind.as_ref().filter(|_| running & bit == 0) {
             return (State::Behind, Some(behind.reason.clone()));
         }
-        let ended = self.ended.iter().fold(0, |mask, ended| mask | ended.targets);
-        if (running | ended | self.requests.blocked()) & bit != 0 {
-            return (State::Mirroring, None);
-        }
-        if self.dirty() & bit != 0 {
+        if (self.awaiting_scan() | self.dirty()) & bit != 0 {
             return (State::Mirroring, None);
         }
         (State::Replicating, None)
+    }
+
+    /// Who waits for a scan, gets one, or has not applied the end of one.
+    fn awaiting_scan(&self) -> TargetMask {
+        let ended = self.ended.iter().fold(0, |mask, ended| mask | ended.targets);
+        self.scanned() | ended | self.requests.blocked()
     }
 
     fn welcomed(&mut self, target: TargetId, welcome: Welcome) {

@@ -87,13 +87,13 @@ pub(super) fn status(
     }
 }
 
-/// How old the oldest change is that the replica lacks, in seconds; where only names are known of what it lacks, how old
-/// its image is. `None`: what it lacks is not known.
+/// How old the oldest change is that the replica lacks, in seconds; where that is yet to be found, how old its image
+/// is. `None`: what it lacks is not known.
 fn lag(view: &ConnectionView, consistent_at: Option<Timestamp>, now: Timestamp) -> Option<f64> {
     let dirty = view.behind.as_ref().is_some_and(|behind| behind.dirty != Some(0));
     let oldest = match view.oldest_time {
         _ if !view.following => return None,
-        _ if dirty => consistent_at?.0,
+        _ if dirty || view.awaits_scan => consistent_at?.0,
         Some(oldest) => oldest,
         None => return Some(0.0),
     };
@@ -119,6 +119,7 @@ mod tests {
             mirror: MirrorStatus::default(),
             queue: QueueStatus::default(),
             following: true,
+            awaits_scan: false,
             oldest_time: None,
             consistent_time,
             captured: 7,
@@ -156,6 +157,8 @@ mod tests {
         view.behind = Some(stead_replication::source::BehindView { since, dirty: Some(3) });
         assert_eq!(lag(&view, image, now), Some(7.0));
         assert_eq!(lag(&view, None, now), None);
+        (view.behind, view.awaits_scan) = (None, true);
+        assert_eq!(lag(&view, image, now), Some(7.0), "it is paused or halted amid a mirror");
         view.following = false;
         assert_eq!(lag(&view, image, now), None);
     }
