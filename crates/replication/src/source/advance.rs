@@ -190,7 +190,7 @@ impl Source {
 
     /// Everything beneath the directory has to be looked at. The targets are told, so that they hold what goes to a
     /// directory beneath it that they do not know yet.
-    fn rescan(&mut self, dir: FileId, targets: TargetMask) {
+    pub(super) fn rescan(&mut self, dir: FileId, targets: TargetMask) {
         if targets & !self.withheld != 0 {
             let mut lost = Record::new(Kind::Lost, dir);
             lost.flags = flags::SUBTREE;

@@ -438,6 +438,11 @@ impl Files {
         }
     }
 
+    /// Was a directory noted in another place than `parent`, where the rules can see what lies beneath it differently?
+    pub(super) fn lay_elsewhere(&self, dir: FileId, parent: FileId) -> bool {
+        self.dirs.get(&dir).is_some_and(|known| known.parent != parent && self.sees_differently(known.parent, parent))
+    }
+
     /// Follows a file whose scan goes on for a while, until it is closed or leaves the set.
     pub(super) fn open(&mut self, file: FileId, attr: Attr) -> OpenId {
         self.last_open += 1;

@@ -88,6 +88,7 @@ impl Source {
         }
         let known = self.files.is_seen(file) && !came_back;
         let held = self.files.holds(file) && !self.files.is_loose(file);
+        let taken_otherwise = self.files.lay_elsewhere(file, parent);
         self.files.announce_seen(file, self.is_private());
         self.files.note_dir_if(node.attr.is_dir(), file, parent, name);
         self.send_node(file, parent, name, node, purpose, 0, targets);
@@ -101,6 +102,8 @@ impl Source {
                 self.list_again(file);
             } else if is_new || how == How::Deep && !(known && self.is_whole_scan()) {
                 self.list_dir(file, true);
+            } else if known && taken_otherwise {
+                self.rescan(file, self.followers());
             }
             return self.count_done(node.attr);
         }
