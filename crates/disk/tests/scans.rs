@@ -14,8 +14,8 @@ use common::{Random, Source, open_replica};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use stead_disk::replica::{Replica, What};
 use stead_disk::testing::{Compare, compare, compare_with};
-use stead_model::Position;
 use stead_model::record::Purpose;
+use stead_model::{FileId, Kind, Position, Record};
 
 fn filled(disk: &Disk, seed: u64) -> (Source, Random) {
     let mut random = Random::new(seed);
@@ -113,6 +113,26 @@ fn what_is_proven_equal_is_not_asked_for_also_after_a_restart() {
     let scanned = scan(&source, &mut replica, Purpose::Difference);
     assert_eq!((scanned.asked, scanned.bytes), (0, 0));
     check(&source, &disk, "nothing changed");
+}
+
+/// A mirror reads content that is ahead of the stream: the changes that led to it still come, and may not all.
+#[test]
+fn what_a_change_amid_a_doubt_took_back_is_compared_again() {
+    let disk = Disk::plain();
+    let source = Source::new(&disk.path.join("source"));
+    let path = source.dir.join("file");
+    fs::write(&path, [1; 64]).unwrap();
+    let file = source.id(&path);
+    let before = source.attr(file);
+    let_time_pass(&source);
+    fs::write(&path, [2; 64]).unwrap();
+    let_time_pass(&source);
+    let mut replica = replica_of(&disk);
+    scan(&source, &mut replica, Purpose::Mirror);
+    replica.apply(&Record::new(Kind::Lost, FileId::NONE)).unwrap();
+    replica.apply(&Record { attr: before, data: &[1; 64], ..Record::new(Kind::Write, file) }).unwrap();
+    scan(&source, &mut replica, Purpose::Difference);
+    check(&source, &disk, "the second write was lost");
 }
 
 #[test]

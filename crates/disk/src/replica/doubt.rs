@@ -83,12 +83,13 @@ impl Replica {
         self.map.disprove(record.file);
     }
 
-    /// A change made the file what it is at the source: that is proven, unless an earlier change may be missing.
+    /// A change made the file what it is at the source: that is proven, unless an earlier change may be missing. What a
+    /// scan had proven was ahead of the stream, perhaps, and the change took it back.
     pub(super) fn advance(&mut self, file: FileId, ctime: Time, size: u64) {
         if self.doubts.is_empty() {
             self.map.prove(file, ctime, size);
         } else {
-            self.map.touch(file);
+            self.map.void(file);
         }
     }
 

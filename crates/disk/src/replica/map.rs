@@ -34,6 +34,9 @@ const _: () = assert!(size_of::<Slot>() <= 64);
 /// In [`Slot::kind`]: made without a name (O_TMPFILE), and never named since.
 const UNNAMED: u8 = 0x80;
 
+/// In [`Slot::ctime_sec`]: a time that no file has.
+const VOID: i64 = i64::MIN;
+
 impl Slot {
     pub(super) fn new(id: FileId, local: FileId, mode: u32) -> Slot {
         let kind = (mode >> 12) as u8;
@@ -143,6 +146,16 @@ impl FileMap {
         let Some(at) = self.index(id).filter(|at| self.slots[*at as usize].proven) else { return };
         self.slots[at as usize].proven = false;
         self.note(at);
+    }
+
+    /// Its content is no more what its proof says; a change once nothing is in doubt may prove it again.
+    pub(super) fn void(&mut self, id: FileId) {
+        self.touch(id);
+        let Some(at) = self.index(id).filter(|at| self.slots[*at as usize].proven) else { return };
+        let slot = &mut self.slots[at as usize];
+        if std::mem::replace(&mut slot.ctime_sec, VOID) != VOID {
+            self.note(at);
+        }
     }
 
     /// Something of the file came in the generation of now.

@@ -33,6 +33,9 @@ struct Scan {
     begin: u64,
 }
 
+/// A ctime that no file has: its proof is void until a change proves it again.
+const VOID: i64 = i64::MIN;
+
 /// The replica.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Replica {
@@ -201,8 +204,10 @@ impl Replica {
         let Some(file) = self.files.get_mut(&record.file) else { return };
         set_meta(&mut file.meta, &record.attr);
         file.generation = generation;
-        if file.proven.is_some() && !self.gaps.values().any(|(_, wide)| *wide) {
-            file.proven = Some((record.attr.ctime().sec, file.meta.content.len() as u64));
+        if file.proven.is_some() {
+            let doubtful = self.gaps.values().any(|(_, wide)| *wide);
+            let ctime = if doubtful { VOID } else { record.attr.ctime().sec };
+            file.proven = Some((ctime, file.meta.content.len() as u64));
         }
     }
 
