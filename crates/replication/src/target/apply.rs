@@ -47,8 +47,11 @@ impl Target {
         if self.first_ended || self.braked.is_some() || self.images.stands_in() {
             return self.apply.rest();
         }
-        if self.images.is_rolling_back() || !self.apply.is_due(self.now) {
+        if !self.apply.is_due(self.now) {
             return;
+        }
+        if self.images.is_rolling_back() {
+            return self.apply.rest();
         }
         let until = self.may_apply_until();
         let Some(first) = self.backlog.first() else { return self.apply.rest() };

@@ -72,7 +72,9 @@ impl Turn {
 
     /// There is nothing to try now: no timer has to wake it.
     fn rest(&mut self) {
-        self.retry_at = None;
+        if !is_planted(Planted::NoRest) {
+            self.retry_at = None;
+        }
     }
 
     fn fail(&mut self, now: Instant, (shortest, longest): (Duration, Duration)) {
