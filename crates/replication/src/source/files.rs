@@ -358,6 +358,18 @@ impl Files {
         self.left.clear();
     }
 
+    /// The running scan is given up: what it alone had come by is known no more.
+    pub(super) fn scan_given_up(&mut self) {
+        self.seen = None;
+        self.leave_unknown();
+    }
+
+    /// Changes of files that are not known are dropped: what is open of them would be brought up to some of them only.
+    fn leave_unknown(&mut self) {
+        let common = &self.common;
+        self.open.retain(|file, _| common.has(*file));
+    }
+
     /// A scan of the whole set ended: what it came by is what every target knows.
     pub(super) fn scan_ended(&mut self, whole: bool) {
         for (file, is_dir) in std::mem::take(&mut self.away) {
@@ -376,6 +388,7 @@ impl Files {
                 self.loose.extend(seen.iter().filter(|file| !self.common.has(*file)));
             }
             self.common = seen.unwrap_or_default();
+            self.leave_unknown();
             self.set_stale(self.stale_since);
         }
         if whole && !self.stale {

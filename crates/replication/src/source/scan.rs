@@ -221,7 +221,7 @@ impl Source {
                 self.send_scan_mark(Kind::ScanEnd, &scan);
             }
         } else {
-            self.files.seen = None;
+            self.files.scan_given_up();
         }
         self.event(SourceEvent::ScanEnded(reason.into()));
     }
@@ -319,7 +319,9 @@ impl Source {
     }
 
     fn list_next(&mut self) -> bool {
-        let Some(scan) = self.scan.as_mut().filter(|scan| scan.phase == Phase::Walking) else { return false };
+        let roomy = self.roomy();
+        let listing = |scan: &&mut Scan| scan.phase == Phase::Walking && scan.targets & roomy != 0;
+        let Some(scan) = self.scan.as_mut().filter(listing) else { return false };
         let page = match scan.pages.pop_front() {
             Some(page) => page,
             None => {
