@@ -25,6 +25,8 @@ pub enum Planted {
     RecallTooLittle,
     /// What failed is not tried again.
     NoRetry,
+    /// A timer stays due while there is nothing to be done about it.
+    NoRest,
     /// A new stream throws the journal of the one before away.
     ForgetJournal,
     /// The way back to the last good image is not kept while a scan spoils it.

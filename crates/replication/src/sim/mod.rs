@@ -41,6 +41,7 @@ mod tests {
             MarkEarly,
             VerifyOnce,
             NoRetry,
+            NoRest,
             BehindForgets,
             RecallTooLittle,
             ForgetJournal,
@@ -80,6 +81,39 @@ mod tests {
     #[test]
     fn a_file_that_comes_back_is_proven_by_its_end_alone() {
         run(8_422).unwrap();
+    }
+
+    /// A directory that a mirror had listed went to one that it had not come by, where anchored rules take other names.
+    #[test]
+    fn a_directory_that_is_found_where_the_rules_see_it_otherwise_is_looked_at_again() {
+        run(18_771).unwrap();
+    }
+
+    /// A scan for another target was given up, and with it what it alone knew; the content of such a file was on its way
+    /// still, and its end carried the attributes of changes that nobody was told of.
+    #[test]
+    fn the_end_of_a_file_that_is_known_no_more_proves_nothing() {
+        run(20_428).unwrap();
+        run(22_621).unwrap();
+    }
+
+    /// A mirror had read what was ahead of the stream; a change from before took it back, and the next ones were lost.
+    #[test]
+    fn what_a_change_amid_a_doubt_took_back_is_compared_again() {
+        run(27_707).unwrap();
+    }
+
+    /// An undo waited for a checkpoint while a batch was to be tried again.
+    #[test]
+    fn nothing_is_tried_again_while_an_undo_waits() {
+        run(16_672).unwrap();
+        run(27_128).unwrap();
+    }
+
+    /// A scan was read as fast as other targets took it; the queue was full of it, and it was given up, again and again.
+    #[test]
+    fn a_scan_is_read_as_fast_as_its_own_targets_take_it() {
+        run(20_265).unwrap();
     }
 
     /// `STEAD_SEED` and `STEAD_SEEDS` choose others; `STEAD_TRACE=1` prints what is applied. More: `tools/sim`.

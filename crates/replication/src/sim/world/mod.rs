@@ -322,7 +322,7 @@ impl World {
             Event::ReadBegin(ticket) => self.read_begin(ticket),
             Event::ReadEnd(ticket) => self.read_end(ticket),
             Event::ReadDone(ticket) => self.read_done(ticket),
-            Event::SourceTimer => self.source_due(),
+            Event::SourceTimer => self.source_due()?,
             Event::ToTarget(target, connection) => self.deliver_to_target(target, connection),
             Event::ToSource(target, connection) => self.deliver_to_source(target, connection),
             Event::Journaled(target, process) => self.journaled(target, process),
@@ -333,7 +333,7 @@ impl World {
             Event::StandIn(target) => self.stand_in(target),
             Event::Return(target, process) if self.nodes[&target].process == process => self.crash(target)?,
             Event::Return(..) => {}
-            Event::TargetTimer(target) => self.target_due(target),
+            Event::TargetTimer(target) => self.target_due(target)?,
             Event::Connect(target) => self.connect(target),
             Event::Cut(target) => self.cut(target, "cut"),
             Event::CutHalf(target) => self.cut_half(target),

@@ -6,7 +6,7 @@ use super::trace::show;
 use super::{Event, Reading, World, hash};
 use crate::read::Ticket;
 use crate::sim::tree::Tree;
-use crate::source::{Command, Compression, RootConfig, SourceConfig, SourceEvent, SourceInput, SourceOutput};
+use crate::source::{Command, Compression, RootConfig, Source, SourceConfig, SourceEvent, SourceInput, SourceOutput};
 
 pub(super) fn source_config(incarnation: u64, rules: &Rules, tree: &Tree, seed: u64) -> SourceConfig {
     let roots = vec![RootConfig { file: tree.root, rules: rules.clone(), index: 0 }];
@@ -62,6 +62,11 @@ impl World {
 
     pub(super) fn input(&mut self, input: SourceInput) {
         let now = self.now();
+        if let SourceInput::Command(command) = &input
+            && self.trace
+        {
+            println!("== {} asked for {command:?}", self.now);
+        }
         self.source.handle(input, now);
     }
 
@@ -91,11 +96,16 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn source_due(&mut self) {
+    pub(super) fn source_due(&mut self) -> Result<(), String> {
         self.source_timer = None;
-        if self.source.poll_timeout().is_some_and(|(at, _)| at <= self.now()) {
-            let now = self.now();
+        let now = self.now();
+        let due = |source: &Source| source.poll_timeout().filter(|(at, _)| *at <= now);
+        if due(&self.source).is_some() {
             self.source.handle_timeout(now);
+        }
+        match due(&self.source) {
+            Some((_, timer)) => Err(format!("timer {timer:?} of the source is due for ever: {}", self.describe())),
+            None => Ok(()),
         }
     }
 

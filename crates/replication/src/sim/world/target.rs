@@ -105,12 +105,17 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn target_due(&mut self, target: TargetId) {
+    pub(super) fn target_due(&mut self, target: TargetId) -> Result<(), String> {
         let now = self.now();
         let node = self.nodes.get_mut(&target).expect("targets stay");
         node.timer = None;
-        if node.target.poll_timeout().is_some_and(|(at, _)| at <= now) {
+        let due = |node: &Node| node.target.poll_timeout().filter(|(at, _)| *at <= now);
+        if due(node).is_some() {
             node.target.handle_timeout(now);
+        }
+        match due(node) {
+            Some((_, timer)) => Err(format!("timer {timer:?} of target {target} is due for ever: {:?}", node.target)),
+            None => Ok(()),
         }
     }
 
