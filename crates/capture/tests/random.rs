@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use common::{Rig, with_order};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
 use stead_capture::{Capture, Order};
+use stead_model::record::records;
 
 /// xorshift: the numbers have to be the same everywhere.
 struct Dice(u64);
@@ -139,6 +140,31 @@ fn threads_in_one_directory() {
 #[test]
 fn threads_in_one_directory_with_write_back() {
     run(Order::Flush, true);
+}
+
+/// The kernel writes several pages of a file back at once. No record of it may say how it was before another one.
+#[test]
+fn what_is_said_of_a_file_that_many_write_back_is_in_order() {
+    let mut rig = Rig::with(with_order(Order::Flush));
+    let path = rig.ours().join("pages");
+    let file = std::fs::File::create(&path).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8_u64 {
+            let file = &file;
+            scope.spawn(move || {
+                let block = vec![thread as u8; 1 << 20];
+                for round in 0..12 {
+                    file.write_all_at(&block, thread << 20).unwrap();
+                    file.sync_data().unwrap();
+                    rustix::fs::fsetxattr(file, "user.round", &[round], XattrFlags::empty()).unwrap();
+                }
+            });
+        }
+    });
+    let bytes = rig.drain();
+    let times: Vec<_> = records(&bytes).map(|record| record.unwrap().attr.ctime()).collect();
+    let back = times.windows(2).filter(|pair| (pair[1].sec, pair[1].nsec) < (pair[0].sec, pair[0].nsec)).count();
+    assert_eq!(back, 0, "of {} records", times.len());
 }
 
 #[test]

@@ -63,6 +63,7 @@ impl<'s> Worker<'s, '_> {
     pub(super) fn setattr(&mut self, header: &InHeader, node: NodeRef<'s>, mut body: &[u8]) -> Result<()> {
         let asked: SetattrIn = abi::take(&mut body)?;
         let has = |bits: u32| asked.valid & bits != 0;
+        let _settled = self.server.settle(node.file);
         if has(setattr::SIZE) {
             self.truncate(header, &node, asked.size, has(setattr::KILL_SUIDGID))?;
         }
@@ -155,6 +156,7 @@ impl<'s> Worker<'s, '_> {
         }
         let pin = self.server.nodes.pin(&node, Access::Read)?;
         let sets = matches!(asked.cmd, SETFLAGS | FSSETXATTR);
+        let _settled = self.server.settle(node.file);
         let result = sys::ioctl(pin.fd, asked.cmd, &mut data)?;
         if sets {
             let flags = flags_of(pin.fd).unwrap_or_else(|_| u32::read_from_bytes(&data[..4]).unwrap_or(0));

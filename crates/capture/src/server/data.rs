@@ -46,6 +46,7 @@ impl<'s> Worker<'s, '_> {
         let asked: WriteIn = abi::take(&mut body)?;
         let data = body.get(..asked.size as usize).ok_or(Errno::INVAL)?;
         let pin = self.server.nodes.pin(&node, Access::Write)?;
+        let _settled = self.server.settle(node.file);
         let there = if node.has(flag::APPEND_ONLY) {
             already_there(&asked, stat(pin.fd)?.st_size as u64, self.repeats)?
         } else {
@@ -84,6 +85,7 @@ impl<'s> Worker<'s, '_> {
     pub(super) fn fallocate(&mut self, header: &InHeader, node: NodeRef<'s>, mut body: &[u8]) -> Result<()> {
         let asked: FallocateIn = abi::take(&mut body)?;
         let pin = self.server.nodes.pin(&node, Access::Write)?;
+        let _settled = self.server.settle(node.file);
         let privileged = self.before_change(header, &node, pin.fd, header.uid != 0)?;
         let mtime = self.mtime_to_keep(pin.fd)?;
         sys::fallocate(pin.fd, asked.mode as i32, asked.offset as i64, asked.length as i64)?;
@@ -118,6 +120,7 @@ impl<'s> Worker<'s, '_> {
         if node.is_silent() {
             return Ok(Answer::Reply);
         }
+        let _settled = self.server.settle(node.file);
         let attr = attr_of(&stat(pin.fd)?);
         Ok(self.synced(&Record { c: data_only.into(), attr, ..Record::new(Kind::Sync, node.file) }))
     }

@@ -3,7 +3,8 @@
 //!
 //! The order for every change is: carry out, reserve a place in the ring, write the record, commit it, answer. While a
 //! request is carried out the kernel holds the lock of the inodes concerned, so two changes of one file are never in
-//! the ring in another order than they took effect.
+//! the ring in another order than they took effect. What it writes back it orders by page only: there, and where a
+//! record says no more than how a file is now, a lock of the server itself keeps attributes and places in one order.
 //!
 //! **There are no file handles.** OPEN, OPENDIR and CREATE are answered with ENOSYS once, after which the kernel opens
 //! files by itself, as fast as any local file system, and keeps page and directory caches across opens. All input and
@@ -25,11 +26,11 @@ mod xattr;
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{Scope, Thread};
 use std::time::{Duration, Instant};
 
-use stead_model::{AttrMask, Kind, Record};
+use stead_model::{AttrMask, FileId, Kind, Record};
 
 use crate::Order;
 use crate::bypass::Bypass;
@@ -51,6 +52,8 @@ const TICKER: usize = FLIGHTS - 1;
 const BENEATH: usize = FLIGHTS - 2;
 /// How soon it is noticed that a thread is stuck in an operation.
 const STUCK_TICK: Duration = Duration::from_millis(1);
+/// Locks that the files share among them.
+const SETTLING: usize = 64;
 
 /// Everything that the threads share.
 pub struct Server {
@@ -67,6 +70,7 @@ pub struct Server {
     deaths: u32,
     gates: Vec<Gate>,
     hold: Hold,
+    settling: [Mutex<()>; SETTLING],
     recently_read: Mutex<Vec<(u32, u64)>>,
     ticker: OnceLock<Thread>,
     /// Does the ticker sleep until there is something to do?
@@ -93,6 +97,7 @@ impl Server {
             deaths,
             gates,
             hold: Hold::default(),
+            settling: [const { Mutex::new(()) }; SETTLING],
             recently_read: Mutex::default(),
             ticker: OnceLock::new(),
             dozing: AtomicBool::new(false),
@@ -201,11 +206,18 @@ impl Server {
         }
     }
 
+    /// From a change of a file until its record is in the ring: the attributes in it must not be those of before another
+    /// record's. The kernel orders most requests of one file, but not what it writes back.
+    fn settle(&self, file: FileId) -> MutexGuard<'_, ()> {
+        self.settling[file.ino as usize % SETTLING].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn record_atime(&self, node: crate::nodes::NodeRef<'_>, flight: &Flight) {
         if node.mark(0, flag::WAS_READ) & flag::WAS_READ == 0 || node.is_silent() {
             return;
         }
         let Ok(pin) = self.nodes.pin(&node, Access::Any) else { return };
+        let _settled = self.settle(node.file);
         let Ok(stat) = stat(pin.fd) else { return };
         let age = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec - stat.st_atime;
         // Only where reading moved it just now: most reads leave it alone (relatime).

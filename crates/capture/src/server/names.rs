@@ -226,10 +226,12 @@ impl<'s> Worker<'s, '_> {
             linked => linked?,
         }
         node.mark(0, flag::NAMELESS);
+        let settled = self.server.settle(node.file);
         let stat_now = stat(pin.fd)?;
         let mut record = named(Kind::Link, node.file, &dir, name, &stat(dir_pin.fd)?);
         record.attr = attr_of(&stat_now);
         self.put_main(&record);
+        drop(settled);
         self.enter(node.file, &stat_now).map(|_| ())
     }
 
@@ -247,6 +249,7 @@ impl<'s> Worker<'s, '_> {
             }
         };
         let mut record = named(Kind::Unlink, victim.file, &dir, name, &stat(pin.fd)?);
+        let _settled = self.server.settle(victim.file);
         record.attr = self.bereave(&victim, is_dir)?;
         self.put_main(&record);
         Ok(())
@@ -284,6 +287,7 @@ impl<'s> Worker<'s, '_> {
         record.names.parent2 = dir2.file;
         record.names.stamp2 =
             if dir.index == dir2.index { record.names.stamp } else { attr_of(&stat(pin2.fd)?).stamp() };
+        let settled = self.server.settle(file);
         record.attr = attr_of(&stat_at(pin2.fd, name2)?);
         if let Some(victim) = &victim {
             record.names.victim = victim.file;
@@ -292,6 +296,7 @@ impl<'s> Worker<'s, '_> {
             }
         }
         self.put_main(&record);
+        drop(settled);
         if flags & libc::RENAME_WHITEOUT != 0 {
             self.record_whiteout(header, &dir, pin.fd, name)?;
         }

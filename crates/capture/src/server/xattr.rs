@@ -28,6 +28,7 @@ impl<'s> Worker<'s, '_> {
             return Err(Errno::PERM);
         }
         let pin = self.server.nodes.pin(&node, Access::Any)?;
+        let _settled = self.server.settle(node.file);
         let before = stat(pin.fd)?;
         let flags = XattrFlags::from_bits_truncate(asked.flags);
         match rustix::fs::setxattr(ProcPath::of(pin.fd).as_cstr(), name, value, flags) {
@@ -49,6 +50,7 @@ impl<'s> Worker<'s, '_> {
             return Err(Errno::NODATA);
         }
         let pin = self.server.nodes.pin(&node, Access::Any)?;
+        let _settled = self.server.settle(node.file);
         let before = stat(pin.fd)?;
         if self.before().is_none() && has_xattr(pin.fd, name) {
             self.note_before(node.file, FileId::NONE);
