@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
             last: u64::from(u32::MAX),
             time: 0,
         };
-        if let Ok(raw) = body::unpack(&header, body) {
+        if let Ok(raw) = body::unpack(header.flags, header.raw_len, body) {
             let _ = body::check(&header, &raw);
         }
     }

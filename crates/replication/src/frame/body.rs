@@ -123,27 +123,27 @@ impl Packer {
     }
 }
 
-/// The encoded records of a body. They are not checked yet: see [`check`].
+/// The encoded records of a body with these flags, `raw_len` bytes of them. They are not checked yet: see [`check`].
 ///
 /// # Errors
-/// Where the body is not packed as its header says. Allocates no more than the header's bounded `raw_len`.
-pub fn unpack(header: &Header, body: &[u8]) -> Result<Vec<u8>, FrameError> {
-    if header.flags & flags::HEADS_COMPRESSED == 0 {
-        let plain = header.flags & flags::DATA_COMPRESSED == 0 && body.len() == header.raw_len;
+/// Where the body is not packed as that says. Allocates no more than `raw_len`, which the header bounds.
+pub fn unpack(packed: u16, raw_len: usize, body: &[u8]) -> Result<Vec<u8>, FrameError> {
+    if packed & flags::HEADS_COMPRESSED == 0 {
+        let plain = packed & flags::DATA_COMPRESSED == 0 && body.len() == raw_len;
         return if plain { Ok(body.to_vec()) } else { Err(FrameError::Field("length")) };
     }
     let (lengths, rest) = body.split_first_chunk::<LENGTHS>().ok_or(FrameError::Body("it is cut off"))?;
     let number = |at: usize| u32::from_le_bytes(lengths[at..at + 4].try_into().expect("four bytes")) as usize;
     let (heads, data) = rest.split_at_checked(number(4)).ok_or(FrameError::Body("its heads are cut off"))?;
     let heads_raw = number(0);
-    if heads_raw > header.raw_len {
+    if heads_raw > raw_len {
         return Err(FrameError::Body("its heads are larger than the whole"));
     }
     let heads = decompress(heads, heads_raw)?;
-    if header.flags & flags::DATA_COMPRESSED == 0 {
-        return join(&heads, data, header.raw_len);
+    if packed & flags::DATA_COMPRESSED == 0 {
+        return join(&heads, data, raw_len);
     }
-    join(&heads, &decompress(data, header.raw_len - heads_raw)?, header.raw_len)
+    join(&heads, &decompress(data, raw_len - heads_raw)?, raw_len)
 }
 
 /// Are these well-formed records, their sequences rising within the header's range?

@@ -324,7 +324,7 @@ impl Changes {
     /// Where the body is not well-formed records with rising sequences in the header's range.
     pub fn records(&self) -> Result<Vec<u8>, FrameError> {
         let body = self.frame.get(HEADER_BYTES..self.body_end()).ok_or(FrameError::Body("it is cut off"))?;
-        let raw = body::unpack(&self.header, body)?;
+        let raw = body::unpack(self.header.flags, self.header.raw_len, body)?;
         body::check(&self.header, &raw)?;
         Ok(raw)
     }

@@ -38,6 +38,7 @@ mod confirm;
 mod connection;
 mod dirty;
 mod files;
+mod gather;
 mod job;
 mod known;
 mod listing;

@@ -1,6 +1,7 @@
 //! The queue: numbered records in batches, each packed once, kept until every target has them.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +13,15 @@ use super::connection::{STREAM, TargetMask};
 use super::dirty::Touched;
 use super::young::Young;
 use crate::frame::CAPTURED_BYTES;
-use crate::frame::body::{Packed, Packer};
+use crate::frame::body::{self, Packed, Packer};
 
 /// A batch is closed once it has this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
 /// A consistent point is made of a batch from this size on, where one can be.
-const SEAL_BYTES: usize = BATCH_BYTES / 2;
+pub(super) const SEAL_BYTES: usize = BATCH_BYTES / 2;
 
 /// Records that travel together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) first: Sequence,
     pub(super) last: Sequence,
@@ -54,25 +55,23 @@ pub(super) struct Batch {
 impl Batch {
     /// One that says that nothing is for a target up to there, before this one.
     pub(super) fn before(&self, last: Sequence) -> Batch {
-        Batch {
-            first: last,
-            last,
-            time: self.time,
-            oldest_time: 0,
-            flags: 0,
-            body: Arc::default(),
-            body_crc: 0,
-            raw_len: 0,
-            targets: 0,
-            consistent: 0,
-            captured: 0,
-            whole: 0,
-            first_mirror: self.first_mirror,
-            body_len: 0,
-            touched: Touched::default(),
-            bytes_until: 0,
-            records_until: 0,
+        let (time, first_mirror) = (self.time, self.first_mirror);
+        Batch { first: last, last, time, first_mirror, ..Batch::default() }
+    }
+
+    /// Packs its records; `captured` is set already.
+    fn fill(&mut self, packer: Option<&mut Packer>, raw: Vec<u8>) {
+        self.raw_len = raw.len();
+        let Packed { flags, mut body } = match packer {
+            Some(packer) => packer.pack(raw),
+            None => Packed { flags: 0, body: raw },
+        };
+        body.extend_from_slice(&self.captured.to_le_bytes());
+        if body.capacity() > body.len() / 4 * 5 {
+            body.shrink_to_fit();
         }
+        (self.flags, self.body_crc, self.body_len) = (flags, crc32fast::hash(&body), body.len());
+        self.body = body.into();
     }
 
     /// The body in version 1: without capture's number.
@@ -284,6 +283,26 @@ impl Queue {
         of_stream + made.filter(|(_, (targets, _))| targets & target != 0).map(|(_, (_, len))| *len as u64).sum::<u64>()
     }
 
+    /// Batches after that place, the next one first.
+    pub(super) fn batches_after(&self, sequence: Sequence) -> impl Iterator<Item = &Batch> {
+        self.batches.range(sequence + 1..).map(|(_, batch)| batch)
+    }
+
+    /// One batch in the place of these, which follow each other.
+    pub(super) fn joined(&mut self, batches: RangeInclusive<Sequence>) -> Option<Batch> {
+        let parts: Vec<&Batch> = self.batches.range(batches).map(|(_, batch)| batch).collect();
+        let (first, last) = (parts.first()?, parts.last()?);
+        let mut raw = Vec::with_capacity(parts.iter().map(|batch| batch.raw_len).sum());
+        for batch in &parts {
+            raw.extend(body::unpack(batch.flags, batch.raw_len, batch.records()).ok()?);
+        }
+        let mut joined = Batch { first: first.first, oldest_time: first.oldest_time, ..last.before(last.last) };
+        (joined.targets, joined.consistent) = (last.targets, last.consistent);
+        (joined.captured, joined.whole) = (last.captured, last.whole);
+        joined.fill(self.packer.as_mut(), raw);
+        Some(joined)
+    }
+
     /// Can a target that has everything up to there go on?
     pub(super) fn continues_after(&self, sequence: Sequence) -> bool {
         let last_closed = self.last() - self.open.records;
@@ -401,40 +420,27 @@ impl Queue {
     fn close_open(&mut self, seal: Seal) {
         let open = std::mem::take(&mut self.open);
         let last = self.last();
-        let raw_len = open.raw.len();
         let records = open.records.max(1);
-        let Packed { flags, mut body } = match &mut self.packer {
-            Some(packer) => packer.pack(open.raw),
-            None => Packed { flags: 0, body: open.raw },
-        };
-        body.extend_from_slice(&self.captured.to_le_bytes());
-        if body.capacity() > body.len() / 4 * 5 {
-            body.shrink_to_fit();
-        }
-        self.bytes += body.len();
-        self.records_until += records;
-        (self.now, self.captured_now) = (seal, self.captured);
-        self.bytes_until += body.len() as u64;
         let first = last + 1 - records;
-        let batch = Batch {
+        let mut batch = Batch {
             first,
             last,
             time: self.time,
             oldest_time: open.oldest_time,
-            flags,
-            body_crc: crc32fast::hash(&body),
-            body_len: body.len(),
-            body: body.into(),
-            raw_len,
             targets: open.targets,
             consistent: seal.consistent,
             captured: self.captured,
             whole: seal.whole,
             first_mirror: self.first_mirror,
-            bytes_until: self.bytes_until,
-            records_until: self.records_until,
             touched: open.touched,
+            ..Batch::default()
         };
+        batch.fill(self.packer.as_mut(), open.raw);
+        self.bytes += batch.body_len;
+        (self.records_until, self.bytes_until) =
+            (self.records_until + records, self.bytes_until + batch.body_len as u64);
+        (batch.records_until, batch.bytes_until) = (self.records_until, self.bytes_until);
+        (self.now, self.captured_now) = (seal, self.captured);
         if batch.targets & STREAM == 0 {
             self.made.insert(first, (batch.targets, batch.body_len));
         }

@@ -147,7 +147,8 @@ impl Source {
         if skipped.is_none() && !self.passes_brake(target) {
             return None;
         }
-        let batch = skipped.as_ref().or(self.queue.next_for(bit(target), sent, skip_until))?;
+        let made = skipped.or_else(|| self.gathered(target));
+        let batch = made.as_ref().or(self.queue.next_for(bit(target), sent, skip_until))?;
         let (last, frame) = (batch.last, self.frame(batch, target, sent + 1));
         let whole = if batch.whole & bit(target) != 0 { batch.captured } else { 0 };
         let connection = self.connections.get_mut(&target)?;

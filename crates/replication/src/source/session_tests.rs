@@ -7,6 +7,7 @@ use stead_model::{Epoch, FileId, Kind, Record};
 use super::*;
 use crate::frame::decode_header;
 use crate::source::connection::STREAM;
+use crate::source::queue::Seal;
 use crate::source::{SourceConfig, SourceInput};
 
 fn source() -> Source {
@@ -72,4 +73,22 @@ fn what_was_on_its_way_when_another_connection_came_is_remembered_for_a_target_t
     assert!(!source.connections[&0].dirty.has(file), "it is on its way");
     source.handle(SourceInput::Connected { target: 0 }, Instant::now());
     assert!(source.connections[&0].dirty.has(file));
+}
+
+#[test]
+fn what_gathers_in_small_batches_is_sent_in_one_frame_that_ends_at_the_last_consistent_point() {
+    let mut source = followed_source();
+    source.queue.split();
+    let begin = sent(&mut source).last().map_or(0, |header| header.last);
+    source.connections.get_mut(&0).unwrap().sent = source.queue.last();
+    let begin = begin.max(source.queue.last());
+    for n in 1..=40 {
+        let write = Record::new(Kind::Write, FileId { ino: n, generation: 1, volume: 0 });
+        source.queue.push(&Record { data: &[n as u8; 4096], ..write }, STREAM | bit(0));
+        source.queue.seal(Seal { consistent: if n <= 30 { bit(0) } else { 0 }, whole: 0 }, bit(0));
+    }
+    source.send_batches();
+    let frames: Vec<_> =
+        sent(&mut source).iter().map(|header| (header.first, header.last, header.is_consistent())).collect();
+    assert_eq!(frames, [(begin + 1, begin + 30, true), (begin + 31, begin + 40, false)]);
 }
