@@ -106,6 +106,7 @@ impl Source {
         if targets & !self.withheld != 0 {
             self.emit(&Record::new(Kind::Lost, FileId::NONE), targets & !self.withheld);
         }
+        self.lost_at = self.queue.last();
         self.config.roots = roots;
     }
 

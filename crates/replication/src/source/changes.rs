@@ -278,9 +278,8 @@ fn swap(files: &mut Files, record: &Record<'_>, differently: bool) -> Plan {
     let ends = [(record.file, names.parent2, record.name2), (names.victim, record.parent, record.name)];
     let is_dir = |files: &Files, file: FileId| file == record.file && record.attr.is_dir() || files.is_known_dir(file);
     for (file, parent, name) in ends {
-        if is_dir(files, file) {
-            files.note_dir(file, parent, name);
-        }
+        let is_dir = is_dir(files, file);
+        note_name(files, file, is_dir, parent, name);
     }
     let undone: Vec<_> = ends.iter().filter(|(file, ..)| !files.is_done(*file)).collect();
     if undone.is_empty() && !differently {

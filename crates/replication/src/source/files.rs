@@ -229,8 +229,11 @@ impl Files {
                 if self.alone {
                     self.not_loose(file);
                 }
-                if !whole {
+                if !whole && !self.common.has(file) {
                     self.know(file);
+                    if !self.alone {
+                        self.lack(file);
+                    }
                 }
             }
             None => {
@@ -274,6 +277,17 @@ impl Files {
         }
     }
 
+    /// Targets that the running scan is not for lack it still: not even a name in the set tells that they have it.
+    fn lack(&mut self, file: FileId) {
+        let (loose, dropped) = (self.loose.insert(file), self.dropped.insert(file));
+        self.note(loose, Known::Loose(file));
+        self.note(dropped, Known::Dropped(file));
+        if self.dropped.len() > LOOSE_MAX {
+            self.set_stale(true);
+            self.stale_since = true;
+        }
+    }
+
     /// A file leaves the set by a name, which may have been its `last` one anywhere.
     pub(super) fn leave(&mut self, file: FileId, is_dir: bool, last: bool) {
         if self.seen.is_some() && self.left.len() < LOOSE_MAX {
@@ -283,6 +297,17 @@ impl Files {
             (true, _) => self.forget_tree(file),
             (false, true) => self.forget(file),
             (false, false) => self.loosen(file),
+        }
+    }
+
+    /// A scan finds it under a name that the rules leave out, as they may only since a directory above it moved: the
+    /// targets drop it when the scan ends.
+    pub(super) fn found_left_out(&mut self, file: FileId, parent: FileId, name: &[u8], is_dir: bool) {
+        let is_there = |known: &Dir| known.parent == parent && *known.name == *name;
+        if !is_dir && self.holds(file) {
+            self.loosen(file);
+        } else if self.dirs.get(&file).is_some_and(is_there) {
+            self.leave(file, true, true);
         }
     }
 
@@ -385,7 +410,12 @@ impl Files {
         let seen = self.seen.take();
         if whole {
             if let Some(seen) = seen.as_ref().filter(|_| !self.alone) {
-                self.loose.extend(seen.iter().filter(|file| !self.common.has(*file)));
+                let lacking: Vec<_> = seen.iter().filter(|file| !self.common.has(*file)).collect();
+                if lacking.len() > LOOSE_MAX {
+                    self.stale_since = true;
+                } else {
+                    lacking.into_iter().for_each(|file| self.lack(file));
+                }
             }
             self.common = seen.unwrap_or_default();
             self.leave_unknown();

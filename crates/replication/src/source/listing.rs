@@ -72,10 +72,13 @@ impl Source {
         content: Option<Vec<Piece>>,
         how: How,
     ) {
+        let Some(scan) = &self.scan else { return };
         if self.files.place(parent, name, node.attr.is_dir()) != Place::Taken {
+            if !scan.is_verify() {
+                self.files.found_left_out(file, parent, name, node.attr.is_dir());
+            }
             return;
         }
-        let Some(scan) = &self.scan else { return };
         if scan.is_verify() {
             return self.compare_entry(parent, name, file, node, how);
         }
