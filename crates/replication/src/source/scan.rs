@@ -230,6 +230,9 @@ impl Source {
         let Some(mut scan) = self.scan.take_if(|scan| scan.generation == generation) else { return };
         scan.phase = Phase::Walking;
         if !scan.is_verify() {
+            // More may have become dirty since it was asked for than is remembered one by one.
+            let of_scan = self.connections.iter().filter(|(id, _)| scan.targets & bit(**id) != 0);
+            scan.whole |= of_scan.into_iter().any(|(_, connection)| connection.dirty.is_whole());
             self.files.scan_begins();
             self.remember_scan(generation, scan.targets, scan.whole);
             self.take_dirty(&mut scan);
@@ -263,7 +266,9 @@ impl Source {
         scan.fresh = scan.parts.iter().filter(|(_, marks)| marks & NEW != 0).map(|(file, _)| *file).collect();
         let known = scan.parts.iter().filter(|(_, marks)| marks & NEW == 0);
         let (dirs, files): (Vec<_>, Vec<_>) = known.partition(|(_, marks)| marks & NAMES != 0);
-        scan.nodes = dirs.into_iter().chain(files).collect();
+        // What came by a name that is gone again may have others, in directories that nothing touched.
+        let come = scan.parts.iter().filter(|(_, marks)| marks & (NEW | NAMES | DEEP) == NEW);
+        scan.nodes = dirs.into_iter().chain(files).chain(come).copied().collect();
     }
 
     fn send_scan_mark(&mut self, kind: Kind, scan: &Scan) {

@@ -30,7 +30,10 @@ impl World {
     /// At rest a verify finds nothing, or what was changed, which is then put right.
     pub(super) fn verify(&mut self) -> Result<(), String> {
         let choice = self.rng.below(1000);
-        let corrupted = self.rng.one_in(2) && self.nodes.get_mut(&0).is_some_and(|node| node.replica.corrupt(choice));
+        let image = self.tree.image();
+        let corrupted = self.rng.one_in(2)
+            && self.nodes.get_mut(&0).is_some_and(|node| node.replica.corrupt(choice))
+            && image.difference(&self.nodes[&0].replica.image()).is_some();
         let found = self.verify_once(corrupted)?;
         if corrupted && found == 0 {
             let difference = self.tree.image().difference(&self.nodes[&0].replica.image());
