@@ -5,17 +5,17 @@ use std::os::fd::RawFd;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 use stead_model::record::flags;
-use stead_model::{AttrMask, FileId, Kind, Record};
+use stead_model::{AttrMask, FileId, Kind, Record, Sequence};
 
 use super::hold::Hold;
 use super::reply::attr_of;
 use super::stat;
 use super::worker::{Answer, Worker};
 use super::xattr::has_xattr;
+use crate::Order;
 use crate::fuse::abi::{self, FallocateIn, FsyncIn, InHeader, LseekIn, LseekOut, ReadIn, WriteIn, WriteOut};
 use crate::nodes::{Access, NodeRef, flag};
 use crate::sys::{self, Result};
-use crate::{Order, SyncState};
 
 const CAPABILITY: &std::ffi::CStr = c"security.capability";
 
@@ -116,31 +116,31 @@ impl<'s> Worker<'s, '_> {
         let data_only = asked.fsync_flags & abi::FSYNC_FDATASYNC != 0;
         let pin = self.server.nodes.pin(&node, Access::Read)?;
         let fd = sys::fd(pin.fd);
+        let covers = self.server.ring.promised();
         self.slowly(|_| if data_only { rustix::fs::fdatasync(fd) } else { rustix::fs::fsync(fd) })?;
         if node.is_silent() {
             return Ok(Answer::Reply);
         }
         let _settled = self.server.settle(node.file);
         let attr = attr_of(&stat(pin.fd)?);
-        Ok(self.synced(&Record { c: data_only.into(), attr, ..Record::new(Kind::Sync, node.file) }))
+        Ok(self.synced(covers, &Record { c: data_only.into(), attr, ..Record::new(Kind::Sync, node.file) }))
     }
 
     pub(super) fn syncfs(&mut self) -> Result<Answer> {
         let beneath = sys::fd(self.root.beneath);
+        let covers = self.server.ring.promised();
         self.slowly(|_| rustix::fs::syncfs(beneath))?;
-        Ok(self.synced(&Record { c: 2, ..Record::new(Kind::Sync, FileId::NONE) }))
+        Ok(self.synced(covers, &Record { c: 2, ..Record::new(Kind::Sync, FileId::NONE) }))
     }
 
-    /// Says in the stream that a sync was carried out; in synchronous operation its answer waits for all before it.
-    fn synced(&self, record: &Record<'_>) -> Answer {
+    /// Says in the stream that a sync was carried out; in synchronous operation its answer waits for all that came before
+    /// it was asked for, up to `covers`. The target was sent that while this machine synced.
+    fn synced(&self, covers: Sequence, record: &Record<'_>) -> Answer {
         let ring = &self.server.ring;
-        let number = self.put(record);
-        match ring.sync().filter(|sync| sync.state() == SyncState::InSync) {
+        self.put(record);
+        match ring.sync().filter(|sync| Hold::has_to_wait(sync, covers)) {
             None => Answer::Reply,
-            Some(sync) => {
-                let number = number.unwrap_or_else(|| ring.promised());
-                if Hold::has_to_wait(sync, number) { Answer::Hold(number) } else { Answer::Reply }
-            }
+            Some(_) => Answer::Hold(covers),
         }
     }
 
