@@ -115,6 +115,11 @@ impl PeerStream {
         self.set_timeout(timeout)
     }
 
+    /// What was not sent yet goes with this process, where it is killed: the one after it sends all of that again.
+    pub(crate) fn die_with_process(&self) -> io::Result<()> {
+        SockRef::from(&self.reader.shared.tcp).set_linger(Some(Duration::ZERO))
+    }
+
     /// A way to end it from elsewhere.
     pub(crate) fn tie(&self) -> Tie {
         Tie(Arc::downgrade(&self.reader.shared))
@@ -269,8 +274,14 @@ impl Shared {
     }
 
     fn shutdown(&self) {
-        let _ = self.tcp.shutdown(Shutdown::Both);
+        end_in_order(&self.tcp);
     }
+}
+
+/// Ends both directions; what was sent before goes out still.
+fn end_in_order(tcp: &TcpStream) {
+    let _ = SockRef::from(tcp).set_linger(None);
+    let _ = tcp.shutdown(Shutdown::Both);
 }
 
 /// One step of a handshake, after which the time is looked at again.
@@ -306,6 +317,23 @@ fn tune(tcp: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_stream_that_nobody_ends_takes_what_is_unsent_with_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let end = |in_order: bool| {
+            let tcp = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (other, _) = listener.accept().unwrap();
+            SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
+            if in_order {
+                end_in_order(&tcp);
+            }
+            drop(tcp);
+            (&other).read(&mut [0]).map_err(|e| e.kind())
+        };
+        assert_eq!(end(true), Ok(0));
+        assert_eq!(end(false), Err(io::ErrorKind::ConnectionReset));
+    }
 
     /// Silence of a peer that is gone ends a stream within 15 s, whether something is on its way (user time-out) or not
     /// (keep-alive).

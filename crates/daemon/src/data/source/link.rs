@@ -85,6 +85,9 @@ impl Link {
 
     /// Serves one connection; returns why it ended.
     fn session(&self, generation: u64, stream: PeerStream) -> String {
+        if let Err(e) = stream.die_with_process() {
+            return e.to_string();
+        }
         let (reader, writer) = stream.split();
         let (frames, frames_in) = crossbeam_channel::bounded(FRAMES_MAX);
         if self.events.send(Event::Connected { target: self.target, wire: Wire { generation, frames } }).is_err() {

@@ -69,6 +69,10 @@ fn drain(
         let captured = capture.drain(&mut records, BYTES_MAX)?;
         capture.release(retain.map_or(captured, |confirmed| confirmed.load(Relaxed)), keep_free);
         let all = records.len() < BYTES_MAX / 2;
+        if !all {
+            // More may be there; that nothing is has to be told at once, too.
+            idle = Duration::ZERO;
+        }
         if !deliver(out, stopped, Captured { driver, records, captured, time: all.then_some(now) }) {
             return Ok(());
         }
