@@ -144,8 +144,7 @@ fn rename(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     } else if victim_held {
         files.loosen(names.victim);
     }
-    let outside = from != Place::Taken || files.may_be_lacking(record.file, record.parent);
-    let lacking = to == Place::Taken && outside && files.tighten(record.file);
+    let lacking = to == Place::Taken && files.lacks(record.file, from, record.parent);
     let doubtful = lacking || (from == Place::Elsewhere && !unlisted);
     let plan = match to {
         Place::Taken if held && !doubtful => arrive(files, record),
@@ -231,8 +230,7 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
     }
     let mut actions = Vec::new();
     for (file, from, to, name) in [(file, from, to, here), (victim, victim_from, victim_to, there)] {
-        let outside = from != Place::Taken || files.may_be_lacking(file, name.0);
-        let lacking = to == Place::Taken && outside && files.tighten(file);
+        let lacking = to == Place::Taken && files.lacks(file, from, name.0);
         if from == Place::Taken && lacking {
             send(&mut actions, &departure(record, file, name));
         }

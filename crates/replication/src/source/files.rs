@@ -323,11 +323,14 @@ impl Files {
         self.dropped.contains(&file)
     }
 
-    /// A directory came into the set, or is found in one that did. Where another one or a file left before, what lies in
-    /// it may still count as announced.
+    /// A directory came into the set, or is found in one that did. What lies in it may still count as announced, from
+    /// before it left.
     pub(super) fn comes(&mut self, dir: FileId) {
-        if self.stale || !self.take_all && !self.loose.is_empty() {
+        if self.coming.len() < LOOSE_MAX {
             self.coming.insert(dir);
+        } else {
+            self.set_stale(true);
+            self.stale_since = true;
         }
     }
 
@@ -374,6 +377,17 @@ impl Files {
             self.unknow(file);
         }
         doubtful
+    }
+
+    /// A file leaves that place for one in the set: may a target lack it, although it is announced? Then it is no more.
+    pub(super) fn lacks(&mut self, file: FileId, from: Place, parent: FileId) -> bool {
+        let from_coming = from == Place::Taken && self.is_coming(parent);
+        let outside = from != Place::Taken || self.may_be_lacking(file, parent);
+        let doubtful = outside && self.tighten(file);
+        if from_coming && !doubtful {
+            self.unknow(file);
+        }
+        doubtful || from_coming
     }
 
     /// A scan begins that has to come by everything.
