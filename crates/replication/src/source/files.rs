@@ -33,6 +33,8 @@ pub(super) enum Place {
 struct Dir {
     parent: FileId,
     name: Box<[u8]>,
+    /// [`Files::last_open`] when that was told last.
+    noted: OpenId,
 }
 
 /// What the targets know.
@@ -100,7 +102,7 @@ impl Files {
                 root.file = *file;
             }
         }
-        let dirs = known.dirs.into_iter().map(|(dir, (parent, name))| (dir, Dir { parent, name }));
+        let dirs = known.dirs.into_iter().map(|(dir, (parent, name))| (dir, Dir { parent, name, noted: 0 }));
         Files {
             common: known.common,
             dirs: dirs.collect(),
@@ -277,8 +279,8 @@ impl Files {
         }
     }
 
-    /// Targets that the running scan is not for lack it still: not even a name in the set tells that they have it.
-    fn lack(&mut self, file: FileId) {
+    /// Some target lacks it still: not even a name in the set tells that all have it.
+    pub(super) fn lack(&mut self, file: FileId) {
         let (loose, dropped) = (self.loose.insert(file), self.dropped.insert(file));
         self.note(loose, Known::Loose(file));
         self.note(dropped, Known::Dropped(file));
@@ -465,7 +467,7 @@ impl Files {
             return;
         }
         if self.root_of(parent).is_some() {
-            self.dirs.insert(dir, Dir { parent, name: name.into() });
+            self.dirs.insert(dir, Dir { parent, name: name.into(), noted: self.last_open });
             self.note(true, Known::Dir(dir, parent, name.into()));
         } else {
             let was = self.dirs.remove(&dir).is_some();
@@ -477,6 +479,14 @@ impl Files {
         if is_dir {
             self.note_dir(dir, parent, name);
         }
+    }
+
+    /// Directories whose place is in one of these, which were listed from that time on, and which nothing told there since:
+    /// how they went was lost, and the targets drop them as the scan ends.
+    pub(super) fn forget_untold(&mut self, listed: &HashMap<FileId, OpenId>) {
+        let is_gone = |at: &Dir| listed.get(&at.parent).is_some_and(|from| at.noted < *from);
+        let gone: Vec<FileId> = self.dirs.iter().filter(|(_, at)| is_gone(at)).map(|(dir, _)| *dir).collect();
+        gone.into_iter().for_each(|dir| self.forget_tree(dir));
     }
 
     pub(super) fn is_known_dir(&self, file: FileId) -> bool {

@@ -54,6 +54,7 @@ impl Source {
                     self.send_dir(Kind::DirEnd, dir, attr, purpose, targets);
                     if purpose != Purpose::Verify && purpose != Purpose::Repair {
                         self.files.listed(dir);
+                        self.note_listed(dir, open);
                     }
                 }
                 self.check_listed(dir, how, Some(listing_attr));

@@ -71,6 +71,8 @@ pub(super) struct Scan {
     /// Of them, those that came before any name of theirs did: a target that lost them in a power cut is told too early.
     nameless: HashSet<FileId>,
     named: HashSet<FileId>,
+    /// Those listed to their end, and since when, where that is not every one.
+    listed_from: HashMap<FileId, OpenId>,
     phase: Phase,
 }
 
@@ -183,6 +185,7 @@ impl Source {
             taken: HashMap::new(),
             nameless: HashSet::new(),
             named: HashSet::new(),
+            listed_from: HashMap::new(),
             phase: Phase::Beginning,
         });
         self.stream.push(Slot::ScanBegin { generation: self.generation });
@@ -308,6 +311,9 @@ impl Source {
             if !node.attr.is_dir() {
                 self.files.loosen(file);
             }
+            if marks & NEW != 0 {
+                self.files.lack(file);
+            }
         }
         if node.attr.is_dir() && marks & (NAMES | DEEP) != 0 {
             self.list_dir(file, marks & DEEP != 0);
@@ -365,6 +371,13 @@ impl Source {
         if scan.nameless.remove(&dir) {
             let deep = scan.taken.get(&dir).copied().unwrap_or_default();
             scan.dirs.push_back((dir, deep));
+        }
+    }
+
+    /// A directory was listed to its end.
+    pub(super) fn note_listed(&mut self, dir: FileId, open: OpenId) {
+        if let Some(scan) = self.scan.as_mut().filter(|scan| !scan.whole) {
+            scan.listed_from.insert(dir, open);
         }
     }
 
@@ -460,6 +473,7 @@ impl Source {
             let id = verify.request.id;
             return self.event(SourceEvent::Verified { id, result: Ok(verify.found) });
         }
+        self.files.forget_untold(&scan.listed_from);
         self.files.scan_ended(scan.whole);
         self.requests.scan_ended(scan.lost, self.now);
         if scan.whole {
