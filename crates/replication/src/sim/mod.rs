@@ -116,6 +116,27 @@ mod tests {
         run(20_265).unwrap();
     }
 
+    /// A directory that had left a target came back to it empty; before it was listed, a file went out of it by a rename or a
+    /// link to a directory that the target knew.
+    #[test]
+    fn what_goes_out_of_a_directory_that_came_back_is_brought() {
+        run(21_721).unwrap();
+        run(36_737).unwrap();
+        run(44_869).unwrap();
+    }
+
+    /// How a directory left the set was lost; a listing did not tell it, the target dropped it, and a file went out of it.
+    #[test]
+    fn a_directory_that_a_listing_did_not_tell_is_known_no_more() {
+        run(40_350).unwrap();
+    }
+
+    /// A target that was behind had never heard of a file; the listing of its directory missed it by an exchange.
+    #[test]
+    fn a_file_that_no_listing_told_is_brought_by_its_next_name() {
+        run(41_325).unwrap();
+    }
+
     /// `STEAD_SEED` and `STEAD_SEEDS` choose others; `STEAD_TRACE=1` prints what is applied. More: `tools/sim`.
     #[test]
     fn every_seed_comes_to_rest_and_every_consistent_point_is_one() {

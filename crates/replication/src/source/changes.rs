@@ -95,7 +95,7 @@ fn create(files: &mut Files, record: &Record<'_>) -> Plan {
 fn link(files: &mut Files, record: &Record<'_>) -> Plan {
     let place = files.place(record.parent, record.name, false);
     let held = files.holds(record.file);
-    let doubtful = place == Place::Taken && files.tighten(record.file);
+    let doubtful = place == Place::Taken && files.lacks_somewhere(record.file);
     match place {
         Place::Taken if files.is_done(record.file) && !doubtful => {
             note_name(files, record.file, false, record.parent, record.name);

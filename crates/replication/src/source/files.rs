@@ -392,6 +392,15 @@ impl Files {
         doubtful || from_coming
     }
 
+    /// As [`Files::lacks`], where nothing tells in which directories its names are.
+    pub(super) fn lacks_somewhere(&mut self, file: FileId) -> bool {
+        let doubtful = self.tighten(file);
+        if !doubtful && !self.coming.is_empty() {
+            self.unknow(file);
+        }
+        doubtful || !self.coming.is_empty()
+    }
+
     /// A scan begins that has to come by everything.
     pub(super) fn scan_begins(&mut self) {
         self.seen = Some(Announced::default());
