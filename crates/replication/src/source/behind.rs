@@ -77,10 +77,14 @@ impl Source {
         }
     }
 
-    /// Of a scan for several targets, the one that takes it slowest, where that is too slow.
+    /// Of a scan for several targets, the one that takes it slowest, where that is too slow. A scan for one target is read
+    /// no faster than that takes it: broken off, it would come to the same end.
     fn slow_scanned(&self) -> Option<TargetId> {
         let window = self.config.settings.window_bytes_max as u64;
         let scanned = self.scanned();
+        if scanned.count_ones() < 2 {
+            return None;
+        }
         let waiting = |id: &TargetId| self.ahead(*id);
         let of_scan = self.connections.keys().filter(|id| scanned & bit(**id) != 0);
         of_scan.copied().max_by_key(waiting).filter(|id| self.ahead(*id) > window)
@@ -179,7 +183,7 @@ impl Source {
     pub(super) fn ahead(&self, target: TargetId) -> u64 {
         let Some(connection) = self.connections.get(&target) else { return 0 };
         let unsent = self.queue.unsent_bytes(bit(target), connection.sent, connection.skip_until);
-        unsent + connection.in_flight() as u64 + self.stream.bytes() as u64
+        unsent + connection.in_flight() as u64 + (self.stream.bytes() + self.stream.read_bytes()) as u64
     }
 
     /// Lets go of what every follower has.

@@ -131,7 +131,7 @@ impl Source {
     }
 
     /// Targets that listen and take what they are sent: nothing is read faster than one of those that it is for takes it.
-    fn roomy(&self) -> TargetMask {
+    pub(super) fn roomy(&self) -> TargetMask {
         let settings = &self.config.settings;
         let window = settings.window_bytes_max.min(settings.queue_bytes_max / 2) as u64;
         let up = self.up();
