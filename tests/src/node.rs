@@ -273,7 +273,8 @@ impl Node {
         self.host.dir().join(&self.name)
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// Where the daemon's log is.
+    pub fn log_path(&self) -> PathBuf {
         self.host.dir().join(format!("{}.log", self.name))
     }
 }

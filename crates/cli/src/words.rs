@@ -45,7 +45,11 @@ fn detail(connection: &ConnectionStatus, now: Timestamp) -> String {
             1 => "1 change".to_string(),
             n => format!("{n} changes"),
         };
-        parts.push(format!("{changes} ({}) waiting", size(connection.queue.bytes)));
+        let on_disk = match connection.queue.disk_bytes {
+            0 => String::new(),
+            bytes => format!(", {} of it on disk", size(bytes)),
+        };
+        parts.push(format!("{changes} ({}{on_disk}) waiting", size(connection.queue.bytes)));
     }
     parts.extend(pace(connection, lasted));
     if connection.since.0 > 0 && connection.state != State::Replicating {
@@ -227,7 +231,7 @@ mod tests {
     fn a_status_reads_like_this() {
         let since = serde_json::json!({"since": "2026-11-20T07:14:30.000Z", "lag_seconds": 0.002});
         let mut halted = connection("halted", serde_json::json!({"reason": "no room on lyon"}));
-        (halted.queue.changes, halted.queue.bytes) = (3, 12_500);
+        (halted.queue.changes, halted.queue.bytes, halted.queue.disk_bytes) = (3, 12_500, 10_240);
         let status = |connections, silent: &[&str]| Status {
             node: "paris".parse().unwrap(),
             connections,
@@ -238,7 +242,7 @@ mod tests {
         let text = status_text(&status(vec![connection("replicating", since), halted], &["rome"]), now);
         let expected = "\
 notes  paris → lyon  replicating  lyon is 2 ms behind
-notes  paris → lyon  halted       no room on lyon, 3 changes (12.2 KiB) waiting, for 60 s, replica is consistent as of 2026-11-20T07:14:00.500Z
+notes  paris → lyon  halted       no room on lyon, 3 changes (12.2 KiB, 10.0 KiB of it on disk) waiting, for 60 s, replica is consistent as of 2026-11-20T07:14:00.500Z
 rome does not answer: what only it knows is unknown
 ";
         assert_eq!(text, expected);

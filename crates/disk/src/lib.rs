@@ -4,6 +4,7 @@
 //! * [`read`]: listing, attributes, content and hashes of a source tree.
 //! * [`replica`]: applies records to a target tree, right from any mixture of older and newer states.
 //! * [`journal`]: records that were received and not yet covered by a sync of the replica.
+//! * [`queue`]: batches that wait to be sent, for as long as a daemon lives.
 //! * [`guard`]: a replica is read-only for everyone else; who holds a directory.
 //! * [`check`]: probes before something is protected.
 //!
@@ -14,6 +15,7 @@ mod error;
 pub mod guard;
 pub mod journal;
 mod mounts;
+pub mod queue;
 pub mod read;
 pub mod replica;
 mod sys;

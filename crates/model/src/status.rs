@@ -72,6 +72,9 @@ pub struct QueueStatus {
     pub changes: u64,
     /// Their encoded bytes.
     pub bytes: u64,
+    /// How many of these are on the source's disk.
+    #[serde(default)]
+    pub disk_bytes: u64,
 }
 
 /// Watermarks of a connection: `applied ≤ journaled ≤ sent ≤ captured`.

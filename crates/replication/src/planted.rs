@@ -31,6 +31,8 @@ pub enum Planted {
     ForgetJournal,
     /// The way back to the last good image is not kept while a scan spoils it.
     NoPreImages,
+    /// What is read from the queue's disk is not checked.
+    TrustDisk,
     /// What the source may have lost of itself counts as equal.
     NoDoubt,
 }

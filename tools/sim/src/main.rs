@@ -92,5 +92,7 @@ fn add(a: Report, b: Report) -> Report {
         braked: a.braked + b.braked,
         undone: a.undone + b.undone,
         source_cuts: a.source_cuts + b.source_cuts,
+        fetched: a.fetched + b.fetched,
+        disk_faults: a.disk_faults + b.disk_faults,
     }
 }

@@ -10,6 +10,8 @@ use crate::status::Timestamp;
 
 /// Backlog that is kept where the plan does not say.
 const QUEUE_LIMIT: u64 = 256 << 20;
+/// Backlog that goes to disk beyond that where the plan does not say.
+const QUEUE_DISK: u64 = 0;
 /// How long a synchronous connection waits for its target where the plan does not say.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
 /// Deletions within [`BRAKE_WINDOW`] that halt a connection where the plan does not say.
@@ -38,9 +40,12 @@ pub struct SettingsSpec {
     /// Whether what is sent is compressed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
-    /// Backlog beyond which only what changed is remembered, not how.
+    /// Backlog that is kept in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_limit: Option<Bytes>,
+    /// Backlog that goes to disk beyond it; beyond both only what changed is remembered, not how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_disk: Option<Bytes>,
     /// What a difference mirror does where there is no room to keep the image of before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_no_room: Option<OnNoRoom>,
@@ -168,8 +173,10 @@ pub struct Settings {
     pub verify_schedule: Vec<Moments>,
     /// Whether what is sent is compressed.
     pub compression: Compression,
-    /// Backlog in bytes beyond which only what changed is remembered.
+    /// Backlog in bytes that is kept in memory.
     pub queue_limit: u64,
+    /// Backlog in bytes that goes to disk beyond it; beyond both only what changed is remembered.
+    pub queue_disk: u64,
     /// Without room for the image of before.
     pub on_no_room: OnNoRoom,
     /// How long a synchronous write waits for the target.
@@ -213,6 +220,7 @@ impl SettingsSpec {
             verify_schedule: self.verify_schedule.clone().or_else(|| d.verify_schedule.clone()),
             compression: self.compression.or(d.compression),
             queue_limit: self.queue_limit.or(d.queue_limit),
+            queue_disk: self.queue_disk.or(d.queue_disk),
             on_no_room: self.on_no_room.or(d.on_no_room),
             sync_timeout: self.sync_timeout.or(d.sync_timeout),
             sync_fallback: self.sync_fallback.or(d.sync_fallback),
@@ -234,6 +242,7 @@ impl SettingsSpec {
             verify_schedule: self.verify_schedule.clone().unwrap_or_default(),
             compression: self.compression.unwrap_or_default(),
             queue_limit: self.queue_limit.map_or(QUEUE_LIMIT, |limit| limit.0),
+            queue_disk: self.queue_disk.map_or(QUEUE_DISK, |limit| limit.0),
             on_no_room: self.on_no_room.unwrap_or_default(),
             sync_timeout: self.sync_timeout.map_or(SYNC_TIMEOUT, |timeout| timeout.0),
             sync_fallback: self.sync_fallback.unwrap_or_default(),

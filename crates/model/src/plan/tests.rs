@@ -114,6 +114,7 @@ pause-schedule = ["0 18 * * Fri UTC until 0 8 * * Mon"]
 verify-schedule = ["0 3 * * Sun Europe/Paris"]
 compression = "adaptive"
 queue-limit = "4GiB"
+queue-disk = "20GiB"
 on-no-room = "spoil"
 sync-timeout = "5s"
 sync-fallback = "block"
@@ -135,7 +136,7 @@ fn settings_are_written_as_they_were_read() {
     assert_eq!(plan.to_toml(), SETTINGS);
     let settings = plan.settings_of(&plan.connections[0]);
     assert_eq!(settings.bandwidth, None);
-    assert_eq!(settings.queue_limit, 4 << 30);
+    assert_eq!((settings.queue_limit, settings.queue_disk), (4 << 30, 20 << 30));
     assert_eq!(settings.brake.deletions, Some(10_000));
 }
 

@@ -47,6 +47,7 @@ mod tests {
             ForgetJournal,
             NoPreImages,
             NoDoubt,
+            TrustDisk,
         ];
         all.into_iter().for_each(is_caught);
     }
@@ -135,6 +136,14 @@ mod tests {
     #[test]
     fn a_file_that_no_listing_told_is_brought_by_its_next_name() {
         run(41_325).unwrap();
+    }
+
+    #[test]
+    fn the_queue_goes_to_disk_and_comes_back_also_where_that_fails() {
+        let reports: Vec<_> = (4..2_000).step_by(5).map(|seed| run(seed).unwrap()).collect();
+        let (fetched, faults) =
+            reports.iter().fold((0, 0), |sum, report| (sum.0 + report.fetched, sum.1 + report.disk_faults));
+        assert!(fetched > 150 && faults > 50, "{fetched} bodies came back, with {faults} faults");
     }
 
     /// `STEAD_SEED` and `STEAD_SEEDS` choose others; `STEAD_TRACE=1` prints what is applied. More: `tools/sim`.

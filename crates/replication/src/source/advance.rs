@@ -20,7 +20,7 @@ impl Source {
     pub(super) fn advance(&mut self) {
         let scanned = self.scan.as_ref().map_or(0, |scan| scan.targets);
         self.files.alone = self.followers() & !scanned == 0;
-        while let Some(due) = self.stream.next(self.captured_in, !self.wants_captured()) {
+        while let Some(due) = self.stream.next(self.captured_in, self.is_stream_full()) {
             match due {
                 Due::Slot(slot) => self.take_slot(slot),
                 Due::Read { what, result, captured } => {

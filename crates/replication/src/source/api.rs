@@ -1,5 +1,6 @@
 //! What goes into the source half and what comes out of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use stead_model::status::{MirrorStatus, QueueStatus, State};
@@ -36,8 +37,10 @@ pub enum Compression {
 /// Limits that can be changed while a source runs: [`Command::Configure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Bytes of the queue; beyond, the slowest target goes behind, alone.
+    /// Bytes of the queue in memory; beyond, it goes to disk, and where that is full the slowest target goes behind, alone.
     pub queue_bytes_max: usize,
+    /// Bytes of the queue on disk; 0: none.
+    pub queue_disk_bytes_max: u64,
     /// Bytes sent to one target and not yet acknowledged as journaled.
     pub window_bytes_max: usize,
     /// Files and directories that are remembered one by one for a target that is behind; beyond, it is the whole set.
@@ -48,7 +51,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { queue_bytes_max: 256 << 20, window_bytes_max: 32 << 20, dirty_max: 100_000, brake: Brake::default() }
+        Settings {
+            queue_bytes_max: 256 << 20,
+            queue_disk_bytes_max: 0,
+            window_bytes_max: 32 << 20,
+            dirty_max: 100_000,
+            brake: Brake::default(),
+        }
     }
 }
 
@@ -206,6 +215,20 @@ pub enum SourceInput {
         /// Capture's number.
         captured: u64,
     },
+    /// A body was written to the queue's disk, or why not.
+    Spilled {
+        /// Which.
+        first: Sequence,
+        /// Why not, for people.
+        result: Result<(), String>,
+    },
+    /// A body was read from the queue's disk.
+    Fetched {
+        /// Which.
+        first: Sequence,
+        /// What was read, or why nothing, for people.
+        result: Result<Vec<u8>, String>,
+    },
     /// Something is asked for.
     Command(Command),
 }
@@ -307,6 +330,23 @@ pub enum SourceOutput {
     ForgetBefore {
         /// The first part that is still needed.
         part: u64,
+    },
+    /// Write that body to the queue's disk, and answer with [`SourceInput::Spilled`]. It need not be durable.
+    Spill {
+        /// First sequence of the batch: its name.
+        first: Sequence,
+        /// What.
+        body: Arc<Vec<u8>>,
+    },
+    /// Read that body, and answer with [`SourceInput::Fetched`].
+    Fetch {
+        /// Which.
+        first: Sequence,
+    },
+    /// These bodies are needed no more, nor is an answer about them.
+    ForgetSpilled {
+        /// Which.
+        firsts: Vec<Sequence>,
     },
     /// Something happened.
     Event(SourceEvent),
@@ -457,4 +497,6 @@ pub enum SourceTimer {
     Scan,
     /// To let a target catch up.
     CatchUp,
+    /// To try the queue's disk again, or to give it up.
+    Disk,
 }

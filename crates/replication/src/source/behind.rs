@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use stead_model::{FileId, Kind, Record};
 
 use super::connection::{STREAM, TargetMask, bit};
-use super::dirty::{CHANGED, Marks, Touched};
+use super::dirty::{CHANGED, Marks, Touched, UNPROVEN};
 use super::queue::Follower;
 use super::{Source, TargetId};
 
@@ -61,13 +61,13 @@ impl Source {
 
     /// While the queue is full, the slowest target goes behind.
     pub(super) fn shed(&mut self) {
-        while self.queue.bytes() >= self.config.settings.queue_bytes_max {
+        while let Some(full) = self.is_full() {
             let following = self.connections.iter().filter(|(_, connection)| connection.following);
             let keeping = following.filter(|(id, connection)| {
                 connection.behind.is_none() && self.queue.has_stream_for(bit(**id), connection.kept_after())
             });
             if let Some(slowest) = keeping.min_by_key(|(_, connection)| connection.journaled).map(|(id, _)| *id) {
-                self.go_behind(slowest, "the queue is full".into());
+                self.go_behind(slowest, full);
             } else if let Some(slowest) = self.slow_scanned() {
                 self.leave_scan(slowest);
             } else {
@@ -77,10 +77,14 @@ impl Source {
         }
     }
 
-    /// Of a scan for several targets, the one that takes it slowest, where that is too slow.
+    /// Of a scan for several targets, the one that takes it slowest, where that is too slow. A scan for one target is read
+    /// no faster than that takes it: broken off, it would come to the same end.
     fn slow_scanned(&self) -> Option<TargetId> {
         let window = self.config.settings.window_bytes_max as u64;
         let scanned = self.scanned();
+        if scanned.count_ones() < 2 {
+            return None;
+        }
         let waiting = |id: &TargetId| self.ahead(*id);
         let of_scan = self.connections.keys().filter(|id| scanned & bit(**id) != 0);
         of_scan.copied().max_by_key(waiting).filter(|id| self.ahead(*id) > window)
@@ -92,8 +96,13 @@ impl Source {
         let Some(connection) = self.connections.get_mut(&target) else { return };
         let after = connection.kept_after();
         let dirty = &mut connection.dirty;
-        self.queue.withhold(bit(target), after, |touched| dirty.add_touched(touched, max));
-        connection.streak = if scanned & bit(target) != 0 { (connection.streak + 1).min(16) } else { 0 };
+        let amid_scan = scanned & bit(target) != 0;
+        self.queue.withhold(bit(target), after, |touched| {
+            dirty.add_touched(touched, max);
+            let unproven = touched.files.keys().filter(|_| amid_scan);
+            unproven.for_each(|file| dirty.add(*file, UNPROVEN, max));
+        });
+        connection.streak = if amid_scan { (connection.streak + 1).min(16) } else { 0 };
         let not_before =
             (connection.streak > 0).then(|| now + (BACK_OFF.0 * (1 << connection.streak.min(10))).min(BACK_OFF.1));
         connection.skip_until = u64::MAX;
@@ -101,6 +110,14 @@ impl Source {
         self.withheld |= bit(target);
         for file in self.jobs.drop_of_stream(bit(target)) {
             self.make_dirty(file, CHANGED, bit(target));
+        }
+    }
+
+    /// A target that is behind is included no sooner than a moment from now: somebody may want to see why it is.
+    pub(super) fn put_off(&mut self, target: TargetId) {
+        let then = Some(self.now + BACK_OFF.0);
+        if let Some(behind) = self.connections.get_mut(&target).and_then(|connection| connection.behind.as_mut()) {
+            behind.not_before = behind.not_before.max(then);
         }
     }
 
@@ -147,7 +164,7 @@ impl Source {
 
     /// Those behind that took all they were sent, while the queue has room.
     pub(super) fn can_catch_up(&self) -> TargetMask {
-        let roomy = self.queue.bytes() < self.config.settings.queue_bytes_max / 2;
+        let roomy = self.has_room_to_catch_up();
         let ready = |connection: &super::Connection| {
             let behind = connection.behind.as_ref();
             behind.is_some_and(|behind| behind.not_before.is_none_or(|at| self.now >= at))
@@ -179,7 +196,7 @@ impl Source {
     pub(super) fn ahead(&self, target: TargetId) -> u64 {
         let Some(connection) = self.connections.get(&target) else { return 0 };
         let unsent = self.queue.unsent_bytes(bit(target), connection.sent, connection.skip_until);
-        unsent + connection.in_flight() as u64 + self.stream.bytes() as u64
+        unsent + connection.in_flight() as u64 + (self.stream.bytes() + self.stream.read_bytes()) as u64
     }
 
     /// Lets go of what every follower has.

@@ -20,6 +20,8 @@ pub(super) const NAMES: Marks = 2;
 pub(super) const DEEP: Marks = 4;
 /// The target has never heard of it: it is found in its directory, which is touched too.
 pub(super) const NEW: Marks = 8;
+/// Changes of it were let go while a scan for the target ran, whose end of it may be on its way.
+pub(super) const UNPROVEN: Marks = 32;
 /// It was written over from its begin.
 const OVER: Marks = 16;
 

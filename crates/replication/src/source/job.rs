@@ -210,6 +210,14 @@ impl Jobs {
         }
     }
 
+    /// These files are not announced any more.
+    pub(super) fn give_up_where(&mut self, which: impl Fn(FileId) -> bool) {
+        for job in self.active.iter_mut().chain(&mut self.queued).filter(|job| !job.is_verify() && which(job.file)) {
+            self.keys.remove(&(job.file, job.targets, job.work));
+            job.dead = true;
+        }
+    }
+
     /// Takes a job whose end has come.
     pub(super) fn take(&mut self, id: JobId) -> Option<Job> {
         let at = self.active.iter().position(|job| job.id == id)?;

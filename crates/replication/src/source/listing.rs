@@ -95,6 +95,7 @@ impl Source {
         let taken_otherwise = self.files.lay_elsewhere(file, parent);
         self.files.announce_seen(file, self.is_private());
         self.files.note_dir_if(node.attr.is_dir(), file, parent, name);
+        self.unprove(file, targets);
         self.send_node(file, parent, name, node, purpose, 0, targets);
         self.hear(file, node.attr.is_dir(), targets);
         self.count_found(node.attr);

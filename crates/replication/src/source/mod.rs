@@ -49,6 +49,7 @@ mod recall;
 mod request;
 mod scan;
 mod session;
+mod spill;
 mod stream;
 mod verify;
 mod work;
@@ -69,6 +70,7 @@ use queue::Queue;
 use recall::Memory;
 use request::Requests;
 use scan::{Ended, Scan};
+use spill::Spilling;
 use stream::{Captured, Slot, Stream};
 
 use crate::read::{ReadRequest, Ticket};
@@ -103,6 +105,7 @@ pub struct Source {
     confirmed: u64,
     memory: Memory,
     expected: (u64, u64),
+    spilling: Spilling,
 }
 
 impl Source {
@@ -144,6 +147,7 @@ impl Source {
             confirmed: captured,
             memory: Memory::new(config.incarnation, carried),
             expected: (0, 0),
+            spilling: Spilling::default(),
             config,
         };
         source.queue.captured = captured;
@@ -170,6 +174,8 @@ impl Source {
             SourceInput::Received { target, frame } => self.received(target, frame),
             SourceInput::Control { target, bytes } => self.control(target, bytes),
             SourceInput::Synced { captured } => self.synced(captured),
+            SourceInput::Spilled { first, result } => self.spilled(first, result),
+            SourceInput::Fetched { first, result } => self.queue.fetched(first, result),
             SourceInput::Command(command) => self.command(command),
         }
         self.turn();
@@ -192,12 +198,14 @@ impl Source {
         let keep_alive = self.keep_alive_due().map(|at| (at, SourceTimer::KeepAlive));
         let scan = self.requests.not_before().filter(|_| self.scan.is_none()).map(|at| (at, SourceTimer::Scan));
         let catch_up = self.catch_up_due().map(|at| (at, SourceTimer::CatchUp));
-        keep_alive.into_iter().chain(scan).chain(catch_up).min_by_key(|(at, _)| *at)
+        let disk = self.disk_due().map(|at| (at, SourceTimer::Disk));
+        keep_alive.into_iter().chain(scan).chain(catch_up).chain(disk).min_by_key(|(at, _)| *at)
     }
 
-    /// May captured records be handed in? Not while too many wait for reads. A slow target is no reason: it goes behind.
+    /// May captured records be handed in? Not while too many wait for reads, nor, for a moment, for the queue's disk. A
+    /// slow target is no reason: it goes behind.
     pub fn wants_captured(&self) -> bool {
-        self.stream.bytes() < self.config.settings.queue_bytes_max
+        !self.is_stream_full() && !self.waits_for_disk()
     }
 
     /// Capture's number up to which nothing is needed from it again: every target that follows has it durably, with all
@@ -214,6 +222,10 @@ impl Source {
     /// Last sequence of the stream.
     pub fn last(&self) -> Sequence {
         self.queue.last()
+    }
+
+    fn is_stream_full(&self) -> bool {
+        self.stream.bytes() >= self.config.settings.queue_bytes_max
     }
 
     fn add_target(&mut self, target: TargetId) {
@@ -260,13 +272,16 @@ impl Source {
         }
         self.settle_ended();
         self.settle_marks();
+        self.leave_lost();
         self.send_batches();
+        self.turn_disk();
         self.shed();
         self.settle_scans();
         self.flush_memory();
         self.settle_confirmed();
         self.forget_parts();
         self.free();
+        self.forget_spilled();
         self.update_states();
         self.check();
     }

@@ -1,5 +1,7 @@
 //! The queue: numbered records in batches, each packed once, kept until every target has them.
 
+mod stored;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -14,11 +16,16 @@ use super::dirty::Touched;
 use super::young::Young;
 use crate::frame::CAPTURED_BYTES;
 use crate::frame::body::{self, Packed, Packer};
+use stored::{DiskPart, Stored};
 
 /// A batch is closed once it has this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
 /// A consistent point is made of a batch from this size on, where one can be.
 pub(super) const SEAL_BYTES: usize = BATCH_BYTES / 2;
+
+/// What a batch takes up besides its body, and each file that it touched.
+const NOTES_BYTES: usize = 320;
+const TOUCHED_BYTES: usize = 64;
 
 /// Records that travel together.
 #[derive(Debug, Default)]
@@ -30,8 +37,9 @@ pub(super) struct Batch {
     /// When the oldest change in it was captured.
     pub(super) oldest_time: u64,
     pub(super) flags: u16,
-    /// The body in version 2. Empty once every target has journaled it.
+    /// The body in version 2. Empty once every target has journaled it, or while it is only on disk.
     pub(super) body: Arc<Vec<u8>>,
+    pub(super) stored: Stored,
     pub(super) body_crc: u32,
     pub(super) raw_len: usize,
     /// For whom it is; others are told that there is nothing for them.
@@ -45,8 +53,10 @@ pub(super) struct Batch {
     pub(super) first_mirror: TargetMask,
     /// Bytes of the body, also when it was let go.
     pub(super) body_len: usize,
-    /// What its changes touched, where they are part of the stream.
+    /// What its changes touched, where they are part of the stream and a target may still go behind for them.
     pub(super) touched: Touched,
+    /// Bytes in memory besides the body, while that is needed.
+    notes: usize,
     /// Bytes and records of the stream up to its end.
     bytes_until: u64,
     records_until: u64,
@@ -119,6 +129,7 @@ pub(super) struct Queue {
     /// Files that came within the brake's window.
     pub(super) young: Young,
     bytes: usize,
+    pub(super) disk: DiskPart,
     /// Up to here bodies were let go.
     freed: Sequence,
     bytes_until: u64,
@@ -152,6 +163,7 @@ impl Queue {
             packer: (compression == Compression::Adaptive).then(Packer::new),
             young: Young::new(window),
             bytes: 0,
+            disk: DiskPart::default(),
             freed: 0,
             bytes_until: 0,
             records_until: 0,
@@ -174,7 +186,7 @@ impl Queue {
         self.next - 1
     }
 
-    /// Bytes of packed batches and of the open one.
+    /// Bytes in memory of packed batches and of the open one.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.open.raw.len()
     }
@@ -380,18 +392,22 @@ impl Queue {
             .map(|batch| batch.first)
             .collect();
         for first in done {
-            let batch = self.batches.remove(&first).expect("it was there above");
+            self.let_go(first);
+            self.batches.remove(&first);
             self.made.remove(&first);
-            self.bytes -= batch.body.len();
         }
         let from = self.freed + 1;
-        for (_, batch) in self.batches.range_mut(from..).take_while(|(_, batch)| batch.last <= journaled) {
-            if !is_needed(batch) {
-                self.bytes -= batch.body.len();
-                batch.body = Arc::default();
-            }
-        }
+        let through: Vec<Sequence> = (self.batches.range(from..).take_while(|(_, batch)| batch.last <= journaled))
+            .filter(|(_, batch)| !is_needed(batch))
+            .map(|(first, _)| *first)
+            .collect();
+        through.into_iter().for_each(|first| self.let_go(first));
         self.freed = self.freed.max(journaled);
+    }
+
+    /// The batch that begins there.
+    pub(super) fn batch(&self, first: Sequence) -> Option<&Batch> {
+        self.batches.get(&first)
     }
 
     fn prepare(&mut self, more: usize, targets: TargetMask) {
@@ -432,6 +448,7 @@ impl Queue {
             captured: self.captured,
             whole: seal.whole,
             first_mirror: self.first_mirror,
+            notes: NOTES_BYTES + open.touched.files.len() * TOUCHED_BYTES,
             touched: open.touched,
             ..Batch::default()
         };
@@ -441,8 +458,11 @@ impl Queue {
             (self.records_until + records, self.bytes_until + batch.body_len as u64);
         (batch.records_until, batch.bytes_until) = (self.records_until, self.bytes_until);
         (self.now, self.captured_now) = (seal, self.captured);
+        self.disk.notes += batch.notes;
         if batch.targets & STREAM == 0 {
             self.made.insert(first, (batch.targets, batch.body_len));
+        } else if batch.raw_len > 0 {
+            self.disk.unstored.insert(first);
         }
         self.batches.insert(first, batch);
     }

@@ -6,7 +6,7 @@ use stead_model::record::{Purpose, flags};
 use stead_model::{FileId, Kind, Record, Sequence};
 
 use super::connection::TargetMask;
-use super::dirty::{CHANGED, DEEP, Marks, NAMES, NEW};
+use super::dirty::{CHANGED, DEEP, Marks, NAMES, NEW, UNPROVEN};
 use super::files::OpenId;
 use super::job::Step;
 use super::request::{Next, VerifyRequest};
@@ -64,6 +64,8 @@ pub(super) struct Scan {
     nodes: VecDeque<(FileId, Marks)>,
     /// Directories among them that the targets have not heard of.
     fresh: HashSet<FileId>,
+    /// Files among them that count as proven on a target and may not be.
+    unproven: HashSet<FileId>,
     /// The directories among the parts were listed.
     listed: bool,
     /// Directories that are listed, where that is not every one; with all beneath them?
@@ -133,7 +135,7 @@ impl Source {
     }
 
     /// Targets that listen and take what they are sent: nothing is read faster than one of those that it is for takes it.
-    fn roomy(&self) -> TargetMask {
+    pub(super) fn roomy(&self) -> TargetMask {
         let settings = &self.config.settings;
         let window = settings.window_bytes_max.min(settings.queue_bytes_max / 2) as u64;
         let up = self.up();
@@ -181,6 +183,7 @@ impl Source {
             parts: Vec::new(),
             nodes: VecDeque::new(),
             fresh: HashSet::new(),
+            unproven: HashSet::new(),
             listed: false,
             taken: HashMap::new(),
             nameless: HashSet::new(),
@@ -224,9 +227,22 @@ impl Source {
                 self.send_scan_mark(Kind::ScanEnd, &scan);
             }
         } else {
-            self.files.scan_given_up();
+            self.forget_seen();
         }
         self.event(SourceEvent::ScanEnded(reason.into()));
+    }
+
+    /// What the scan alone came by is announced no more: changes of it are let go until another scan comes by it. Whoever
+    /// waits for that one was told of the files, too; nothing of them is proven there by what follows.
+    fn forget_seen(&mut self) {
+        self.files.scan_given_up();
+        let common = &self.files.common;
+        self.jobs.give_up_where(|file| !common.has(file));
+        let waiting = self.requests.whole_for() & self.followers() & !self.withheld;
+        if waiting != 0 {
+            self.emit(&Record::new(Kind::Lost, FileId::NONE), waiting);
+            self.lost_at = self.queue.last();
+        }
     }
 
     pub(super) fn scan_begins(&mut self, generation: u64) {
@@ -267,6 +283,8 @@ impl Source {
         }
         scan.parts = parts.into_iter().collect();
         scan.fresh = scan.parts.iter().filter(|(_, marks)| marks & NEW != 0).map(|(file, _)| *file).collect();
+        let unproven = scan.parts.iter().filter(|(_, marks)| marks & UNPROVEN != 0);
+        scan.unproven = unproven.map(|(file, _)| *file).collect();
         let known = scan.parts.iter().filter(|(_, marks)| marks & NEW == 0);
         let (dirs, files): (Vec<_>, Vec<_>) = known.partition(|(_, marks)| marks & NAMES != 0);
         // What came by a name that is gone again may have others, in directories that nothing touched.
@@ -306,6 +324,7 @@ impl Source {
         }
         if !self.files.is_seen(file) {
             self.files.announce_nameless(file);
+            self.unprove(file, targets);
             self.send_node(file, FileId::NONE, b"", &node, purpose, 0, targets);
             self.follow_up(file, &node, purpose, targets);
             if !node.attr.is_dir() {
@@ -319,6 +338,13 @@ impl Source {
             self.list_dir(file, marks & DEEP != 0);
         }
         self.note_scan_last();
+    }
+
+    /// What the targets know of the file does not count, where its end may have been sent without a change before it.
+    pub(super) fn unprove(&mut self, file: FileId, targets: TargetMask) {
+        if self.scan.as_mut().is_some_and(|scan| scan.unproven.remove(&file)) {
+            self.emit(&Record::new(Kind::Lost, file), targets);
+        }
     }
 
     /// What was sent last is part of the scan.

@@ -144,7 +144,8 @@ impl Source {
         let batch = self.queue.next_for(bit(target), sent, skip_until)?;
         let skipped =
             (batch.last - sent > COVERED_MAX).then(|| batch.before((sent + COVERED_MAX).min(batch.first - 1)));
-        if skipped.is_none() && !self.passes_brake(target) {
+        let is_away = batch.targets & bit(target) != 0 && batch.body.is_empty();
+        if skipped.is_none() && (is_away || !self.passes_brake(target)) {
             return None;
         }
         let made = skipped.or_else(|| self.gathered(target));
@@ -243,7 +244,11 @@ impl Source {
             state,
             reason,
             mirror: self.with_expected(connection.mirror, state),
-            queue: QueueStatus { changes, bytes: bytes + self.stream.bytes() as u64 },
+            queue: QueueStatus {
+                changes,
+                bytes: bytes + self.stream.bytes() as u64,
+                disk_bytes: self.queue.bytes_on_disk(bit(target), seen),
+            },
             following: connection.following,
             awaits_scan: self.awaiting_scan() & bit(target) != 0,
             oldest_time: oldest,

@@ -2,18 +2,19 @@
 
 use std::time::Instant;
 
-use stead_model::{Epoch, FileId, Kind, Record};
+use stead_model::{Epoch, FileId, Kind, Record, Rules};
 
 use super::*;
 use crate::frame::decode_header;
+use crate::read::{Piece, ReadResult};
 use crate::source::connection::STREAM;
 use crate::source::queue::Seal;
-use crate::source::{SourceConfig, SourceInput};
+use crate::source::{RootConfig, SourceConfig, SourceInput};
 
-fn source() -> Source {
+fn config(roots: Vec<RootConfig>) -> SourceConfig {
     let epoch = Epoch { number: 3, writer: [7; 16], random: 5 };
     let (set, node) = ("notes".parse().unwrap(), "paris".parse().unwrap());
-    Source::new(SourceConfig::new(set, node, Vec::new(), epoch, 1), Instant::now())
+    SourceConfig::new(set, node, roots, epoch, 1)
 }
 
 fn sent(source: &mut Source) -> Vec<Header> {
@@ -26,8 +27,13 @@ fn sent(source: &mut Source) -> Vec<Header> {
 }
 
 fn followed_source() -> Source {
-    let mut source = source();
-    source.handle(SourceInput::AddTarget { target: 0 }, Instant::now());
+    let mut source = Source::new(config(Vec::new()), Instant::now());
+    follow(&mut source, 0);
+    source
+}
+
+fn follow(source: &mut Source, target: TargetId) {
+    source.handle(SourceInput::AddTarget { target }, Instant::now());
     let welcome = Welcome {
         version: VERSION,
         node: "lyon".parse().unwrap(),
@@ -37,9 +43,8 @@ fn followed_source() -> Source {
         capture: 0,
         captured: 0,
     };
-    source.handle(SourceInput::Connected { target: 0 }, Instant::now());
-    source.handle(SourceInput::Received { target: 0, frame: Frame::Welcome(welcome) }, Instant::now());
-    source
+    source.handle(SourceInput::Connected { target }, Instant::now());
+    source.handle(SourceInput::Received { target, frame: Frame::Welcome(welcome) }, Instant::now());
 }
 
 #[test]
@@ -91,4 +96,50 @@ fn what_gathers_in_small_batches_is_sent_in_one_frame_that_ends_at_the_last_cons
     let frames: Vec<_> =
         sent(&mut source).iter().map(|header| (header.first, header.last, header.is_consistent())).collect();
     assert_eq!(frames, [(begin + 1, begin + 30, true), (begin + 31, begin + 40, false)]);
+}
+
+fn scanning_source() -> Source {
+    let root = RootConfig { file: FileId { ino: 2, generation: 1, volume: 0 }, rules: Rules::default(), index: 0 };
+    let mut config = config(vec![root]);
+    config.compression = crate::source::Compression::Off;
+    (config.settings.queue_bytes_max, config.settings.window_bytes_max) = (8_000, 3_000);
+    let mut source = Source::new(config, Instant::now());
+    follow(&mut source, 0);
+    assert!(source.is_whole_scan());
+    source
+}
+
+/// Broken off, it would begin anew, and come to the same end again and again.
+#[test]
+fn a_scan_for_one_target_goes_on_whatever_it_fills_the_queue_with() {
+    let mut source = scanning_source();
+    let chunk = Record::new(Kind::Chunk, FileId { ino: 7, generation: 1, volume: 0 });
+    (0..100).for_each(|_| source.queue.push(&chunk, bit(0)));
+    source.queue.split();
+    source.handle_timeout(Instant::now());
+    assert!(source.queue.bytes() > source.config.settings.queue_bytes_max);
+    assert_eq!(source.scanned(), bit(0));
+
+    follow(&mut source, 1);
+    source.scan.as_mut().unwrap().targets |= bit(1);
+    (0..100).for_each(|_| source.queue.push(&chunk, bit(0) | bit(1)));
+    source.queue.split();
+    let journaled = source.connections[&0].sent;
+    let ack = crate::frame::Ack { journaled, applied: journaled, consistent_time: 0 };
+    source.handle(SourceInput::Received { target: 0, frame: Frame::Ack(ack) }, Instant::now());
+    assert_eq!(source.scanned(), bit(0), "the slower of two leaves it");
+}
+
+/// The read at the front takes long; those behind it end one after the other.
+#[test]
+fn no_more_is_read_while_what_was_read_and_waits_fills_the_window() {
+    let mut source = scanning_source();
+    let bytes = vec![7; 3_000];
+    let result = ReadResult::Pieces(vec![Piece::Data { offset: 0, bytes }]);
+    let what = crate::source::stream::ReadFor::JobContent { job: 1 };
+    source.read(what, crate::read::ReadRequest::Node { file: FileId::NONE });
+    assert_eq!(source.roomy(), bit(0));
+    let ticket = source.ticket;
+    source.handle(SourceInput::Read { ticket, result, captured: 0 }, Instant::now());
+    assert_eq!(source.roomy(), 0);
 }

@@ -5,14 +5,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use stead_model::record::records;
+use stead_model::record::{FIXED_BYTES, records};
 use stead_model::{FileId, Kind};
 
 use super::dirty::Marks;
 use super::job::JobId;
 use super::scan::Page;
 use crate::planted::{Planted, is_planted};
-use crate::read::{ReadResult, Ticket};
+use crate::read::{Entry, Piece, ReadResult, Ticket};
 
 /// Records drained from capture.
 #[derive(Debug)]
@@ -100,6 +100,7 @@ pub(super) struct Stream {
     arrived: HashMap<Ticket, (ReadResult, u64)>,
     waiting: std::collections::HashSet<Ticket>,
     bytes: usize,
+    read_bytes: usize,
 }
 
 impl Stream {
@@ -121,6 +122,7 @@ impl Stream {
     pub(super) fn arrived(&mut self, ticket: Ticket, result: ReadResult, captured: u64) {
         if self.waiting.remove(&ticket) {
             self.outstanding -= 1;
+            self.read_bytes += weight(&result);
             self.arrived.insert(ticket, (result, captured));
         }
     }
@@ -141,6 +143,7 @@ impl Stream {
         Some(match slot {
             Slot::Read { ticket, what } => {
                 let (result, captured) = self.arrived.remove(&ticket).expect("looked at above");
+                self.read_bytes -= weight(&result);
                 Due::Read { what, result, captured }
             }
             slot => Due::Slot(slot),
@@ -155,6 +158,11 @@ impl Stream {
     /// Captured bytes that wait for their turn.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes that were read and wait for their turn, about.
+    pub(super) fn read_bytes(&self) -> usize {
+        self.read_bytes
     }
 
     /// Does the front lie between two instants of the source: amid what was captured together?
@@ -186,5 +194,20 @@ impl Stream {
             }
             _ => {}
         }
+    }
+}
+
+/// Bytes of the records that it becomes, about.
+fn weight(result: &ReadResult) -> usize {
+    let data = |pieces: &[Piece]| -> usize {
+        let of = |piece: &Piece| FIXED_BYTES + if let Piece::Data { bytes, .. } = piece { bytes.len() } else { 0 };
+        pieces.iter().map(of).sum()
+    };
+    let entry = |entry: &Entry| FIXED_BYTES + entry.content.as_deref().map_or(0, data);
+    match result {
+        ReadResult::Listing(listing) => listing.entries.iter().map(entry).sum(),
+        ReadResult::Pieces(pieces) => data(pieces),
+        ReadResult::Hashes(hashes) => size_of_val(hashes.as_slice()),
+        ReadResult::Node(_) | ReadResult::Gone | ReadResult::Failed(_) => FIXED_BYTES,
     }
 }

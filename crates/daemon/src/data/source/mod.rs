@@ -11,6 +11,7 @@ mod link;
 mod memory;
 mod paths;
 mod pump;
+mod queue;
 mod rate;
 mod reads;
 mod ring;

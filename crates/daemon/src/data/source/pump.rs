@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
+use stead_model::Sequence;
 use stead_model::status::{ConnectionStatus, Difference, State, VerifyReport};
 use stead_replication::frame::{self, DifferenceKind, Frame};
 use stead_replication::source::{self, RootConfig, SourceEvent, SourceInput, TargetId, Verified};
@@ -21,6 +22,7 @@ use super::level::Levels;
 use super::link::Wire;
 use super::memory::Memory;
 use super::paths::Paths;
+use super::queue::QueueDisk;
 use super::ring::Captured;
 use super::targets::{Targets, Turn};
 use super::{settings, view};
@@ -47,6 +49,10 @@ pub(super) enum Event {
     Flushed(CommandId, Result<u64, String>),
     /// The file systems of the source were synced when capture was at that number.
     Synced(u64),
+    /// A body was written to the queue's disk, or not.
+    Spilled { first: Sequence, result: Result<(), String> },
+    /// A body was read from it, or not.
+    Fetched { first: Sequence, result: Result<Vec<u8>, String> },
     /// The plan says something else of the targets; with other rules, the roots.
     Reconfigure { links: Vec<TargetLink>, roots: Option<Vec<RootConfig>> },
     /// The operator answers the mass-change brake.
@@ -69,6 +75,8 @@ pub(super) struct Wiring {
     pub(super) incarnation: u64,
     /// Where the source keeps what the one after it needs to know.
     pub(super) memory: Option<Memory>,
+    /// Where the queue goes beyond memory.
+    pub(super) queue: QueueDisk,
     /// How far capture may let go of what was drained.
     pub(super) retain: Option<Arc<AtomicU64>>,
     /// What went past capture.
@@ -234,6 +242,8 @@ impl Pump {
             }
             Event::Flushed(id, captured) => self.flushed(id, captured),
             Event::Synced(captured) => self.tell(SourceInput::Synced { captured }),
+            Event::Spilled { first, result } => self.tell(SourceInput::Spilled { first, result }),
+            Event::Fetched { first, result } => self.tell(SourceInput::Fetched { first, result }),
             Event::Stop => self.stopping = true,
         }
     }
@@ -248,6 +258,7 @@ impl Pump {
     }
 
     fn outputs(&mut self) {
+        self.wiring.queue.flush();
         while let Some(output) = self.source.poll_output() {
             match output {
                 SourceOutput::Read(ticket, request) => {
@@ -266,6 +277,9 @@ impl Pump {
                 SourceOutput::ForgetBefore { part } => {
                     self.wiring.memory.iter().for_each(|memory| memory.forget_before(part));
                 }
+                SourceOutput::Spill { first, body } => self.wiring.queue.spill(first, body),
+                SourceOutput::Fetch { first } => self.wiring.queue.fetch(first),
+                SourceOutput::ForgetSpilled { firsts } => self.wiring.queue.forget(firsts),
                 SourceOutput::Event(event) => self.happened(event),
             }
         }

@@ -21,6 +21,7 @@ use super::drivers::{Drivers, StreamRoot};
 use super::memory::Memory;
 use super::paths::Paths;
 use super::pump::{Pump, Wiring};
+use super::queue::QueueDisk;
 use super::targets::Targets;
 use super::{LinkWiring, SourceSession, bypass, reads, ring, settings, synced};
 use crate::data::threads::spawn;
@@ -65,6 +66,7 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
     let roots = beneath(drivers, &spec)?;
     synced::spawn(&spec.set, drivers.again()?, beneath(drivers, &spec)?, events.clone(), stopped.clone())?;
     let bypassed = bypass::spawn(&spec.set, drivers.again()?, Paths(named(drivers, &spec)?), stopped.clone())?;
+    let queue = QueueDisk::spawn(&spec.set, &spec.state_dir, events.clone())?;
     let wiring = Wiring {
         events: events_in,
         own_events: events.clone(),
@@ -76,6 +78,7 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
         paths: Paths(named(drivers, &spec)?),
         incarnation: config.incarnation,
         memory,
+        queue,
         retain,
         bypassed,
     };

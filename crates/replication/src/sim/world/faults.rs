@@ -131,6 +131,7 @@ impl World {
         targets.iter().for_each(|target| self.cut(*target, "source restarts"));
         self.incarnation += 1;
         self.reading.clear();
+        self.disk.clear();
         let mut config = source_config(self.incarnation, &self.rules, &self.tree, self.count);
         let memory: Vec<Vec<u8>> = self.retained.memory.values().cloned().collect();
         let captured = self.tree.captured;

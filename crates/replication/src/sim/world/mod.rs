@@ -1,6 +1,7 @@
 //! Source, wires and targets, and the events between them.
 
 mod checks;
+mod disk;
 mod faults;
 mod source;
 mod target;
@@ -54,6 +55,10 @@ pub struct Report {
     pub undone: u64,
     /// Power cuts of the source.
     pub source_cuts: u64,
+    /// Bodies that were read back from the queue's disk.
+    pub fetched: u64,
+    /// Writes and reads of it that failed, and reads that brought something else.
+    pub disk_faults: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +89,8 @@ enum Event {
     Synced(u64, u64),
     Answer(TargetId),
     Ask,
+    Spilled(u64, u64),
+    Fetched(u64, u64),
 }
 
 /// One side of a connection: bytes on their way.
@@ -178,6 +185,7 @@ struct World {
     corrupted: bool,
     /// The machine of the source went down without a sync.
     unclean: bool,
+    disk: disk::QueueDisk,
     trace: bool,
     report: Report,
 }
@@ -241,6 +249,7 @@ impl World {
             verified: BTreeMap::new(),
             corrupted: false,
             unclean: false,
+            disk: disk::QueueDisk::new(seed),
             trace: std::env::var_os("STEAD_TRACE").is_some(),
             report: Report::default(),
             rng,
@@ -344,6 +353,8 @@ impl World {
             Event::Synced(incarnation, captured) => self.synced_source(incarnation, captured),
             Event::Answer(target) => self.answer(target),
             Event::Ask => self.ask(),
+            Event::Spilled(incarnation, first) => self.spilled(incarnation, first),
+            Event::Fetched(incarnation, first) => self.fetched(incarnation, first),
         }
         self.drain_source()?;
         let targets: Vec<TargetId> = self.nodes.keys().copied().collect();

@@ -23,6 +23,10 @@ pub(super) fn source_config(incarnation: u64, rules: &Rules, tree: &Tree, seed: 
     config.verify_block = 8;
     config.settings.window_bytes_max = if seed.is_multiple_of(3) { 3_000 } else { 1 << 20 };
     config.settings.queue_bytes_max = if seed.is_multiple_of(5) { 8_000 } else { 1 << 20 };
+    if seed % 5 == 4 {
+        config.settings.queue_bytes_max = 8_000;
+        config.settings.queue_disk_bytes_max = if seed % 4 == 1 { 12_000 } else { 1 << 20 };
+    }
     config.settings.dirty_max = if seed % 11 == 5 { 3 } else { 100_000 };
     config.compression = if seed.is_multiple_of(2) { Compression::Adaptive } else { Compression::Off };
     config
@@ -82,6 +86,9 @@ impl World {
                 SourceOutput::Close { target, reason } => self.cut(target, &reason.to_string()),
                 SourceOutput::Remember { part, bytes } => self.retained.memory.entry(part).or_default().extend(bytes),
                 SourceOutput::ForgetBefore { part } => self.retained.memory = self.retained.memory.split_off(&part),
+                SourceOutput::Spill { first, body } => self.spill(first, body.to_vec()),
+                SourceOutput::Fetch { first } => self.fetch(first),
+                SourceOutput::ForgetSpilled { firsts } => self.disk.forget(&firsts),
                 SourceOutput::Event(event) => self.source_event(event)?,
             }
         }
