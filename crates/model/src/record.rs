@@ -387,6 +387,19 @@ pub fn set_sequence(bytes: &mut [u8], sequence: Sequence) {
     bytes[8..16].copy_from_slice(&sequence.to_le_bytes());
 }
 
+/// The attributes in the encoded record that `bytes` starts with; `None` where it is cut off.
+pub fn attr(bytes: &[u8]) -> Option<Attr> {
+    Attr::read_from_prefix(bytes.get(size_of::<Head>()..)?).ok().map(|(attr, _)| attr)
+}
+
+/// Sets the attributes in the encoded record that `bytes` starts with.
+///
+/// # Panics
+/// Where `bytes` is shorter than the part that every record has.
+pub fn set_attr(bytes: &mut [u8], attr: &Attr) {
+    bytes[size_of::<Head>()..FIXED_BYTES].copy_from_slice(attr.as_bytes());
+}
+
 /// Iterates over the records in `bytes`; ends after the first error.
 pub fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, RecordError>> {
     let mut rest = bytes;

@@ -26,6 +26,7 @@ mod orphans;
 mod places;
 mod rebuild;
 mod scan;
+mod tap;
 mod trash;
 mod verify;
 mod words;
@@ -54,10 +55,12 @@ use kept::Tidy;
 use map::{FileMap, Slot};
 use map_file::{MapFile, Progress, Stored};
 use scan::Scan;
+use tap::Tap;
 use trash::Trash;
 
 pub use error::{ApplyError, Class, OpenError};
 pub use images::ImagesKept;
+pub use tap::Tapped;
 pub use trash::{RemovedKept, Undone};
 pub use words::{
     Difference, IdStorage, Need, Orphans, Outcome, Policy, ReplicaConfig, RootTarget, Statistics, TrashLimits, What,
@@ -103,6 +106,7 @@ pub struct Replica {
     images: Option<Images>,
     trash: Trash,
     tidy: Tidy,
+    tap: Option<Tap>,
 }
 
 /// A checkpoint that has begun: run it on any thread while the replica goes on applying; one at a time.
@@ -192,6 +196,7 @@ impl Replica {
             images,
             trash,
             tidy: Tidy::at_start(),
+            tap: None,
         };
         replica.find_held().map_err(DiskError::at("list", "the holding directory"))?;
         Ok(replica)
@@ -204,11 +209,15 @@ impl Replica {
     pub fn apply(&mut self, record: &Record<'_>) -> Result<Outcome, ApplyError> {
         let mut out = Outcome::default();
         self.note_place(record);
-        if record.kind.is_change() {
-            self.change(record)?;
-        } else {
-            self.scanned(record, &mut out)?;
+        let before = self.tap_before(record);
+        let applied = if record.kind.is_change() { self.change(record) } else { self.scanned(record, &mut out) };
+        match (&applied, before) {
+            (Ok(()), Some(before)) => self.tap(record, before),
+            // Part of it may be there already when it is applied again.
+            (Err(_), _) => self.tap_lost(),
+            _ => {}
         }
+        applied?;
         self.hear(record.time);
         self.records += 1;
         Ok(out)
