@@ -69,7 +69,8 @@ fn drain(
         let captured = capture.drain(&mut records, BYTES_MAX)?;
         capture.release(retain.map_or(captured, |confirmed| confirmed.load(Relaxed)), keep_free);
         let all = records.len() < BYTES_MAX / 2;
-        if !deliver(out, stopped, Captured { driver, records, captured, time: all.then_some(now) }) {
+        let time = capture.covered().or(all.then_some(now)).filter(|time| *time > 0);
+        if !deliver(out, stopped, Captured { driver, records, captured, time }) {
             return Ok(());
         }
     }
