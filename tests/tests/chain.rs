@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use stead_tests::command::until;
-use stead_tests::compare::{Compare, same};
-use stead_tests::load::{Journal, Load, Options, acknowledged, examine_copy};
-use stead_tests::node::{Node, protect_args};
+use rustix::process::Signal;
+use stead_tests::command::{run, until};
+use stead_tests::compare::same;
+use stead_tests::load::{Found, Journal, Load, Options, acknowledged, examine_copy};
+use stead_tests::node::Node;
 use stead_tests::random::Workload;
 use stead_tests::relay::{Flow, Relay};
-use stead_tests::rng::Rng;
 use stead_tests::site::{Pairing, Site};
 use stead_tests::tree;
 
@@ -71,6 +72,12 @@ impl Chain {
         same(&self.notes.replica, &self.end).unwrap_or_else(|e| panic!("lyon and metz: {e:#}"));
     }
 
+    /// Waits until metz has the begin of the load.
+    fn settle_load(&self) {
+        self.site.paris.wait("notes").unwrap();
+        self.site.lyon.wait(HANDED_ON).unwrap();
+    }
+
     fn work(&self, seed: u64, operations: u64) {
         Workload { seed, workers: 2, operations }.run(Path::new(LOAD), &self.notes.source).unwrap();
     }
@@ -86,6 +93,44 @@ impl Chain {
         let load = Load::start(Path::new(LOAD), &self.site.hosts.paris, &options).unwrap();
         (options, load)
     }
+
+    /// What the application would find on metz if it took over now; `None`: its image is yet to be gone back to.
+    fn sample(&self) -> Option<Found> {
+        let is_image = || {
+            let connection = self.metz.connection(HANDED_ON).ok()?;
+            let mut undo = Command::new("find");
+            undo.arg(self.metz.state()).args(["-name", "undo", "-type", "f"]);
+            let is_there = run(&mut undo).is_ok_and(|found| found.is_empty());
+            (is_there && !connection["consistent_at"].is_null()).then_some(())
+        };
+        is_image()?;
+        self.metz.signal(Signal::STOP);
+        let found = examine_copy(&self.end.join("db"), &self.site.hosts.paris.dir().join("copy"));
+        self.metz.signal(Signal::CONT);
+        is_image()?;
+        Some(found.unwrap_or_else(|e| panic!("a sample: {e:#}\n{}", self.metz.log())))
+    }
+
+    /// Takes samples for that long; each is whole, and has no fewer commits than the one before.
+    fn watch(&self, load: &Load, last: &mut u64, time: Duration) -> u32 {
+        let begin = std::time::Instant::now();
+        let mut samples = 0;
+        while begin.elapsed() < time {
+            std::thread::sleep(Duration::from_millis(150));
+            let Some(found) = self.sample() else { continue };
+            let told = load.acknowledged().unwrap().transactions;
+            assert!(found.transactions >= *last, "it went back from {last} to {found:?}");
+            assert!(found.transactions <= told + 1, "{found:?} of {told} that were made");
+            (*last, samples) = (found.transactions, samples + 1);
+        }
+        samples
+    }
+}
+
+/// How often something was mirrored to metz, as lyon's log says.
+fn mirrors(chain: &Chain) -> usize {
+    let log = fs::read_to_string(chain.site.hosts.lyon.dir().join("lyon.log")).unwrap();
+    log.lines().filter(|line| line.contains(HANDED_ON) && line.contains("mirrored")).count()
 }
 
 #[test]
@@ -94,7 +139,114 @@ fn a_replica_is_handed_on() {
     same(&chain.notes.beneath, &chain.end).unwrap();
     let told = chain.site.lyon.connection(HANDED_ON).unwrap();
     assert_eq!((told["capture"].as_str(), told["state"].as_str()), (Some("relay"), Some("replicating")), "{told}");
-    fs::write(chain.notes.source.join("later"), "later").unwrap();
+    let before = mirrors(&chain);
+    for round in 0..4 {
+        chain.work(round + 1, 300);
+        chain.settle();
+    }
+    assert_eq!(mirrors(&chain), before, "what is done on paris is handed on as it is, not compared");
+}
+
+#[test]
+fn what_was_committed_is_whole_at_the_end_of_the_chain() {
+    let chain = Chain::new();
+    let (options, load) = chain.load();
+    let mut last = 0;
+    chain.settle_load();
+    let samples = chain.watch(&load, &mut last, Duration::from_secs(6));
+    assert!(samples > 10 && last > 50, "{samples} samples, {last} commits");
+    load.kill();
     chain.settle();
-    assert_eq!(fs::read_to_string(chain.end.join("later")).unwrap(), "later");
+    let found = examine_copy(&chain.end.join("db"), &chain.site.hosts.paris.dir().join("copy")).unwrap();
+    assert!(found.transactions >= acknowledged(&options.acknowledgements).unwrap().transactions, "{found:?}");
+}
+
+#[test]
+fn the_middle_dies_under_load() {
+    let mut chain = Chain::new();
+    let (_, load) = chain.load();
+    let mut last = 0;
+    chain.settle_load();
+    for round in 0..3 {
+        chain.watch(&load, &mut last, Duration::from_secs(1));
+        chain.work(round + 20, 60);
+        chain.site.lyon.kill();
+        chain.watch(&load, &mut last, Duration::from_secs(1));
+        chain.work(round + 30, 60);
+        chain.site.lyon.launch().unwrap();
+        chain.replicates();
+    }
+    let before = last;
+    chain.watch(&load, &mut last, Duration::from_secs(2));
+    assert!(last > before, "nothing more arrives");
+    load.kill();
+    chain.settle();
+}
+
+#[test]
+fn either_line_is_cut_under_load() {
+    let chain = Chain::new();
+    let (_, load) = chain.load();
+    let mut last = 0;
+    chain.settle_load();
+    for (round, line) in [&chain.near, &chain.far, &chain.near].into_iter().enumerate() {
+        line.flow(Flow::Cut);
+        chain.work(round as u64 + 40, 100);
+        chain.watch(&load, &mut last, Duration::from_secs(1));
+        line.flow(Flow::Through);
+        chain.replicates();
+        chain.watch(&load, &mut last, Duration::from_secs(1));
+    }
+    load.kill();
+    chain.settle();
+}
+
+#[test]
+fn what_is_not_received_is_not_said_to_be_handed_on() {
+    let chain = Chain::new();
+    chain.near.flow(Flow::Cut);
+    let waits = || {
+        let told = chain.site.lyon.connection(HANDED_ON)?;
+        let lag = told["lag_seconds"].as_f64().unwrap_or_default();
+        Ok(told["state"] == "behind" && told["reason"].as_str().is_some_and(|why| why.contains("paris")) && lag > 2.0)
+    };
+    until("lyon says what it waits for", Duration::from_secs(40), waits)
+        .unwrap_or_else(|e| panic!("{e}: {}", chain.site.lyon.status().unwrap()));
+    chain.near.flow(Flow::Through);
+    chain.replicates();
+    chain.settle();
+}
+
+#[test]
+fn the_end_of_the_origin_ends_what_hands_it_on() {
+    let chain = Chain::new();
+    let lyon = &chain.site.lyon;
+    let refused = lyon.output(["unprotect", "notes", "--force"]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains(HANDED_ON), "{said}");
+    chain.site.paris.cli(["unprotect", "notes"]).unwrap();
+    let ended = || Ok(!chain.metz.status()?.to_string().contains(HANDED_ON));
+    until("metz is told", Duration::from_secs(20), ended).unwrap();
+    fs::write(chain.end.join("mine"), "now").unwrap();
+    fs::write(chain.notes.replica.join("mine"), "now").unwrap();
+}
+
+#[test]
+fn options_that_only_a_capture_has_are_refused() {
+    let site = Site::new().unwrap();
+    let notes = site.pairing("notes").unwrap();
+    site.protect(&notes, &[]).unwrap();
+    let metz = Node::start_as(&site.hosts.paris, "metz", 7131).unwrap();
+    site.lyon.join(&metz).unwrap();
+    let replica = notes.replica.display().to_string();
+    for (options, expected) in [
+        (["--mode", "sync"], "answered on its source"),
+        (["--order", "flush"], "captured on its source"),
+        (["--exclude", "*.tmp"], "all the names"),
+    ] {
+        let args = ["protect", &replica, "--on", "metz", "--set", HANDED_ON, options[0], options[1]];
+        let refused = site.lyon.output(args).unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(expected), "{options:?}: {said}");
+    }
 }
