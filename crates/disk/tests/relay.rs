@@ -6,7 +6,6 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use common::disk::Disk;
 use common::operations::{ALL, operate};
@@ -56,7 +55,7 @@ impl Chain {
                 apply_one(&mut self.middle, bytes, context);
             }
             self.middle.settle().unwrap();
-            let told = self.middle.tapped();
+            let told = self.middle.tapped(true);
             assert!(!told.whole && told.lost.is_empty(), "{context}: {told:?}");
             self.hand_on(&told, context);
             at = until;
@@ -136,7 +135,7 @@ fn only_the_last_record_of_a_file_proves_it() {
         chain.middle.apply(&record).unwrap();
     }
     chain.middle.settle().unwrap();
-    let told = chain.middle.tapped();
+    let told = chain.middle.tapped(true);
     let ctimes: Vec<_> = records(&told.records).map(|record| record.unwrap().attr.ctime()).collect();
     let meta = fs::metadata(chain.disk.path.join("middle/a")).unwrap();
     assert_eq!(ctimes.len(), 3);
@@ -154,7 +153,7 @@ fn attributes_are_told_whole() {
     record.attr.set_mtime(stead_model::Time { sec: 1000, nsec: 5 });
     chain.middle.apply(&record).unwrap();
     chain.middle.settle().unwrap();
-    let told = chain.middle.tapped();
+    let told = chain.middle.tapped(true);
     let (record, _) = Record::parse(&told.records).unwrap();
     assert_eq!(record.attr.mode, fs::metadata(chain.disk.path.join("middle")).unwrap().mode());
     assert_eq!(record.attr.mtime().sec, 1000);
@@ -172,9 +171,9 @@ fn of_scans_the_scope_is_told_and_of_a_verify_nothing() {
     let mut create = Record::new(Kind::Create, dir);
     (create.parent, create.name, create.attr) = (root, b"d", chain.source.attr(dir));
     chain.middle.apply(&create).unwrap();
-    chain.middle.tapped();
+    chain.middle.tapped(true);
     scan(&chain.source, &mut chain.middle, Purpose::Verify);
-    let told = chain.middle.tapped();
+    let told = chain.middle.tapped(true);
     assert!(!told.whole && told.lost.is_empty() && told.records.is_empty(), "{told:?}");
     for record in [
         scan_record(Kind::ScanBegin, dir, Purpose::Difference, flags::SUBTREE),
@@ -182,22 +181,45 @@ fn of_scans_the_scope_is_told_and_of_a_verify_nothing() {
     ] {
         chain.middle.apply(&record).unwrap();
     }
-    let told = chain.middle.tapped();
+    let told = chain.middle.tapped(true);
     assert_eq!((told.whole, told.lost), (false, vec![(chain.in_middle("d"), true)]));
     scan(&chain.source, &mut chain.middle, Purpose::Difference);
-    assert!(chain.middle.tapped().whole);
+    assert!(chain.middle.tapped(true).whole);
+}
+
+fn moved_in(chain: &Chain, name: &str) -> Record<'static> {
+    let id = chain.source.id(&chain.source.dir.join(name));
+    let mut node = scan_record(Kind::Node, id, Purpose::Mirror, flags::MOVE_IN);
+    (node.parent, node.attr) = (chain.source.root.id(), chain.source.attr(id));
+    node
 }
 
 #[test]
-fn a_file_that_comes_into_the_set_is_to_be_looked_for_in_its_directory() {
+fn a_file_that_comes_into_the_set_is_told_as_one_never_told_of() {
     let mut chain = Chain::new(true);
-    let path = chain.source.dir.join("new");
-    fs::write(&path, b"").unwrap();
-    let id = chain.source.id(&path);
-    let mut node = scan_record(Kind::Node, id, Purpose::Mirror, flags::MOVE_IN);
-    (node.parent, node.name, node.attr) = (chain.source.root.id(), b"new", chain.source.attr(id));
+    fs::write(chain.source.dir.join("new"), b"12").unwrap();
+    let node = Record { name: b"new", ..moved_in(&chain, "new") };
     chain.middle.apply(&node).unwrap();
-    let told = chain.middle.tapped();
-    let middle = Source::new(Path::new(&chain.disk.path.join("middle")));
+    let mut told = chain.middle.tapped(false);
+    chain.middle.apply(&Record { data: b"12", ..Record::new(Kind::Chunk, node.file) }).unwrap();
+    chain.middle.apply(&Record { attr: node.attr, ..Record::new(Kind::NodeEnd, node.file) }).unwrap();
+    chain.middle.settle().unwrap();
+    assert!(told.lost.is_empty() && chain.middle.tapped(true).lost.is_empty(), "it is read whole");
+    let rename = Record::parse(&told.records).unwrap().0;
+    assert_eq!((rename.kind, rename.file, rename.name2), (Kind::Rename, chain.in_middle("new"), &b"new"[..]));
+    // Once it was handed on, it is known.
+    chain.middle.apply(&Record { data: b"1", ..Record::new(Kind::Chunk, node.file) }).unwrap();
+    told = chain.middle.tapped(true);
+    assert_eq!(told.lost, [(chain.in_middle("new"), false)]);
+}
+
+#[test]
+fn what_was_there_before_is_to_be_compared() {
+    let mut chain = Chain::new(true);
+    fs::write(chain.source.dir.join("new"), b"12").unwrap();
+    fs::write(chain.disk.path.join("middle/new"), b"old").unwrap();
+    chain.middle.apply(&Record { name: b"new", ..moved_in(&chain, "new") }).unwrap();
+    let told = chain.middle.tapped(true);
+    let middle = Source::new(&chain.disk.path.join("middle"));
     assert_eq!(told.lost, [(middle.root.id(), false), (chain.in_middle("new"), false)]);
 }

@@ -1,12 +1,12 @@
 //! The tap: what was applied, told again as a capture of the replica would tell it, for a set that hands the replica on.
 //!
-//! Files are named by the replica's own ids. A plain change is told as the same change; of anything else (pieces of
-//! scans, moves into the set, what failed half-way) only the scope is told, and whoever hands the replica on compares
-//! it. Only the last record of a file in a batch carries a ctime: the one that the file has once the batch is settled,
+//! Files are named by the replica's own ids. A plain change is told as the same change, a file that comes into the set as
+//! the rename of one that was never told of. Of anything else (pieces of scans, what failed half-way) only the scope is
+//! told, and whoever hands the replica on compares it. Only the last record of a file in a batch carries a ctime: the one that the file has once the batch is settled,
 //! so that it proves nothing of a state that the file did not end in. A record's time is not later than this machine's
 //! own clock, for that is the clock of these ctimes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rustix::fs::RenameFlags;
 use stead_model::record::{Purpose, flags};
@@ -18,6 +18,10 @@ use crate::xattr;
 
 /// Scopes that are told one by one; beyond, it is everything.
 const LOST_MAX: usize = 256;
+/// Files that came since the last point; beyond, they are told as scopes.
+const CAME_MAX: usize = 1024;
+/// What a file was called before it came: outside of the set, whatever it was.
+const OUTSIDE: &[u8] = b".stead-outside";
 /// What [`Kind::Sync`] says where the source's own file systems were synced.
 const SOURCE_SYNCED: u32 = 3;
 
@@ -41,6 +45,10 @@ pub(super) struct Tap {
     /// Records whose attributes are not told whole.
     partial: Vec<(FileId, usize)>,
     scans: Option<Purpose>,
+    /// Files that came since the last point: whoever hands the replica on reads all of them.
+    came: HashSet<FileId>,
+    /// The last record was about an object that had been there before.
+    adopted: bool,
 }
 
 /// Whom a record is about, in the replica's own ids, before it was applied.
@@ -66,8 +74,9 @@ impl Replica {
         }
     }
 
-    /// Takes what was applied since it was asked last. To be called when the batch is settled.
-    pub fn tapped(&mut self) -> Tapped {
+    /// Takes what was applied since it was asked last. To be called when the batch is settled; `at_point`: the replica is
+    /// its source at one instant now.
+    pub fn tapped(&mut self, at_point: bool) -> Tapped {
         let Some(mut tap) = self.tap.take() else { return Tapped::default() };
         for (local, at) in std::mem::take(&mut tap.partial) {
             self.complete(&mut tap.told.records, local, at);
@@ -76,6 +85,9 @@ impl Replica {
             self.prove_last(&mut tap.told.records, local, at);
         }
         let told = std::mem::take(&mut tap.told);
+        if at_point {
+            tap.came.clear();
+        }
         self.tap = Some(tap);
         told
     }
@@ -88,7 +100,7 @@ impl Replica {
     /// Whom the record is about now; `None` where nobody listens.
     pub(super) fn tap_before(&self, record: &Record<'_>) -> Option<Before> {
         let tap = self.tap.as_ref()?;
-        let listens = record.kind.is_change() && !tap.told.whole;
+        let listens = !tap.told.whole && (record.kind.is_change() || record.flags & flags::MOVE_IN != 0);
         let local = |file| if listens { self.local(file) } else { None };
         let parents = [local(record.parent), local(record.names.parent2)];
         Some(Before { file: local(record.file), victim: local(record.names.victim), parents })
@@ -97,6 +109,11 @@ impl Replica {
     /// The record was applied.
     pub(super) fn tap(&mut self, record: &Record<'_>, before: Before) {
         if self.tap.as_ref().is_none_or(|tap| tap.told.whole) {
+            return;
+        }
+        let adopted = self.tap.as_mut().is_some_and(|tap| std::mem::take(&mut tap.adopted));
+        if record.kind == Kind::Node && record.flags & flags::MOVE_IN != 0 && !adopted && self.tap_comes(record, before)
+        {
             return;
         }
         if !record.kind.is_change() || record.kind == Kind::Lost {
@@ -167,6 +184,27 @@ impl Replica {
         Told::Pass(told)
     }
 
+    /// An object of that name was there, and became the source's file.
+    pub(super) fn tap_adopted(&mut self) {
+        self.tap.iter_mut().for_each(|tap| tap.adopted = true);
+    }
+
+    /// A file that was made for what comes into the set cannot be known to whoever hands the replica on.
+    fn tap_comes(&mut self, record: &Record<'_>, before: Before) -> bool {
+        let (Some(file), Some(parent), None) = (self.local(record.file), before.parents[0], before.file) else {
+            return false;
+        };
+        let Some(dir) = self.attr_of(parent) else { return false };
+        let Some(tap) = self.tap.as_mut().filter(|tap| tap.came.len() < CAME_MAX) else { return false };
+        let mut comes = Record::new(Kind::Rename, file);
+        (comes.parent, comes.name, comes.name2) = (parent, OUTSIDE, record.name);
+        (comes.attr, comes.time, comes.names.parent2) = (record.attr, record.time, parent);
+        (comes.names.stamp, comes.names.stamp2) = (dir.stamp(), dir.stamp());
+        tap.came.insert(file);
+        tap.push(&comes);
+        true
+    }
+
     /// Of a scan only its scope is told; of what comes by itself, the file and the directory of its name.
     fn tap_scan(&mut self, record: &Record<'_>) {
         let purpose = Purpose::from_u32(record.c);
@@ -210,6 +248,7 @@ impl Replica {
         let Some(tap) = &mut self.tap else { return };
         match local {
             _ if file.is_none() => tap.lose_all(),
+            Some(local) if tap.came.contains(&local) => {}
             Some(local) => tap.lose(local, deep),
             None => {}
         }

@@ -317,7 +317,7 @@ impl Session {
             relay.lose();
         }
         let point = batch.consistent.filter(|_| is_applied && batch.replay != Replay::Amid);
-        relay.end(self.replica.tapped(), point);
+        relay.end(self.replica.tapped(point.is_some()), point);
     }
 
     fn limit_removals(&mut self, removals_max: Option<u64>) {
