@@ -169,19 +169,19 @@ fn what_was_committed_is_whole_at_the_end_of_the_chain() {
     assert!(found.transactions >= acknowledged(&options.acknowledgements).unwrap().transactions, "{found:?}");
 }
 
-#[test]
-fn the_middle_dies_under_load() {
+/// Kills the daemon that `node` names and starts it again, three times, amid a load.
+fn dies_under_load(node: fn(&mut Chain) -> &mut Node, seed: u64) {
     let mut chain = Chain::new();
     let (_, load) = chain.load();
     let mut last = 0;
     chain.settle_load();
     for round in 0..3 {
         chain.watch(&load, &mut last, Duration::from_secs(1));
-        chain.work(round + 20, 60);
-        chain.site.lyon.kill();
+        chain.work(seed + 2 * round, 60);
+        node(&mut chain).kill();
         chain.watch(&load, &mut last, Duration::from_secs(1));
-        chain.work(round + 30, 60);
-        chain.site.lyon.launch().unwrap();
+        chain.work(seed + 2 * round + 1, 60);
+        node(&mut chain).launch().unwrap();
         chain.replicates();
     }
     let before = last;
@@ -189,6 +189,40 @@ fn the_middle_dies_under_load() {
     assert!(last > before, "nothing more arrives");
     load.kill();
     chain.settle_compared();
+}
+
+#[test]
+fn the_middle_dies_under_load() {
+    dies_under_load(|chain| &mut chain.site.lyon, 20);
+}
+
+#[test]
+fn the_source_dies_under_load() {
+    dies_under_load(|chain| &mut chain.site.paris, 30);
+}
+
+#[test]
+fn the_end_dies_under_load() {
+    dies_under_load(|chain| &mut chain.metz, 40);
+}
+
+/// What metz is left with when the chain is given up amid all that.
+#[test]
+fn the_end_takes_over_when_the_middle_is_gone() {
+    let mut chain = Chain::new();
+    let (_, load) = chain.load();
+    let mut last = 0;
+    chain.settle_load();
+    chain.watch(&load, &mut last, Duration::from_secs(1));
+    chain.site.lyon.kill();
+    chain.work(50, 200);
+    chain.site.lyon.launch().unwrap();
+    // Amid the comparison, or not: it goes back to the last point.
+    chain.site.lyon.kill();
+    let told = load.acknowledged().unwrap().transactions;
+    chain.metz.cli(["unprotect", HANDED_ON, "--force"]).unwrap();
+    let found = examine_copy(&chain.end.join("db"), &chain.site.hosts.paris.dir().join("copy")).unwrap();
+    assert!(found.transactions >= last && found.transactions <= told + 1, "{found:?}, {last} before, {told} made");
 }
 
 #[test]
@@ -223,6 +257,74 @@ fn what_is_not_received_is_not_said_to_be_handed_on() {
     chain.near.flow(Flow::Through);
     chain.replicates();
     chain.settle();
+}
+
+#[test]
+fn what_is_handed_on_amid_the_first_mirror_is_whole_when_protect_returns() {
+    let site = Site::new().unwrap();
+    let notes = site.pairing("notes").unwrap();
+    tree::plain(&notes.source, 200, 12 << 20, 9).unwrap();
+    let near = Relay::start(&site.hosts.lyon, 7140, &site.lyon.listen()).unwrap();
+    near.rate(Some(3 << 20));
+    let to = format!("{}={}", notes.source.display(), notes.replica.display());
+    let source = notes.source.display().to_string();
+    let near_route = near.address();
+    let args =
+        ["protect", &source, "--on", "lyon", "--set", "notes", "--map", &to, "--route", &near_route, "--no-wait"];
+    site.paris.cli(args).unwrap();
+    let metz = Node::start_as(&site.hosts.paris, "metz", 7131).unwrap();
+    site.lyon.join(&metz).unwrap();
+    let end = site.hosts.paris.disk().join("end");
+    site.lyon.protect(HANDED_ON, &metz, &[(&notes.replica, &end)], &[]).unwrap();
+    same(&notes.beneath, &end).unwrap();
+}
+
+#[test]
+fn a_chain_of_four() {
+    let chain = Chain::new();
+    let nice = Node::start_as(&chain.site.hosts.lyon, "nice", 7132).unwrap();
+    chain.metz.join(&nice).unwrap();
+    let last = chain.site.hosts.lyon.disk().join("last");
+    chain.metz.protect("notes-d", &nice, &[(&chain.end, &last)], &[]).unwrap();
+    for round in 0..3 {
+        chain.work(round + 60, 200);
+        chain.settle();
+        chain.metz.wait("notes-d").unwrap();
+        same(&chain.end, &last).unwrap_or_else(|e| panic!("metz and nice: {e:#}"));
+    }
+    for (node, set) in [(&chain.site.lyon, HANDED_ON), (&chain.metz, "notes-d")] {
+        node.cli(["verify", set]).unwrap();
+    }
+}
+
+#[test]
+fn other_rules_hold_along_the_chain() {
+    let chain = Chain::new();
+    let paris = &chain.site.paris;
+    let file = chain.site.hosts.paris.dir().join("plan.toml");
+    let plan = paris.cli(["plan", "show"]).unwrap();
+    let plan = plan.replacen("source = \"paris\"\n", "source = \"paris\"\nrules = { exclude = [\"*.bak\"] }\n", 1);
+    fs::write(&file, plan).unwrap();
+    paris.cli(["plan", "apply", &file.display().to_string()]).unwrap();
+    let told = |node: &Node| Ok(node.cli(["plan", "show"])?.contains("*.bak"));
+    until("metz knows the rules", Duration::from_secs(20), || told(&chain.metz)).unwrap();
+    fs::write(chain.notes.source.join("a.bak"), "left out").unwrap();
+    fs::write(chain.notes.source.join("a"), "taken").unwrap();
+    chain.settle_load();
+    let there = |name: &str| chain.end.join(name).exists();
+    assert_eq!((there("a"), there("a.bak")), (true, false));
+}
+
+#[test]
+fn what_is_handed_on_no_longer_is_left_to_its_keeper() {
+    let chain = Chain::new();
+    chain.site.lyon.cli(["unprotect", HANDED_ON]).unwrap();
+    fs::write(chain.end.join("mine"), "now").unwrap();
+    fs::remove_file(chain.end.join("mine")).unwrap();
+    chain.work(70, 100);
+    chain.site.paris.wait("notes").unwrap();
+    chain.hand_on(&["--seeded", "--yes"]);
+    chain.settle_compared();
 }
 
 #[test]

@@ -40,8 +40,10 @@ struct Data {
 impl DataPlane for Data {
     fn start_source(&mut self, spec: SourceSpec) -> Result<(), Failure> {
         let set = spec.set.clone();
-        let dirs: Vec<_> = spec.roots.iter().filter(|root| root.is_dir).map(|root| root.path.clone()).collect();
         let relay = spec.from_replica.as_ref().map(|origin| self.relay(origin));
+        // Over a replica that is handed on there is its guard by now.
+        let own = spec.roots.iter().filter(|root| root.is_dir && relay.is_none());
+        let dirs: Vec<_> = own.map(|root| root.path.clone()).collect();
         let session = barrier::lifted(dirs.into_iter(), || SourceSession::start(spec, relay.as_ref(), &self.context))?;
         self.sources.insert(set, session);
         Ok(())

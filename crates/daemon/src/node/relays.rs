@@ -18,6 +18,17 @@ impl Node {
         own.map(|set| set.name.clone()).collect()
     }
 
+    /// Refuses to start a set that hands a replica on which is not open, and may not be guarded.
+    pub(super) fn has_origin(&self, set: &SetPlan) -> Result<(), Failure> {
+        let Some(origin) = set.relay.as_ref().filter(|origin| self.may_be_closed(origin)) else { return Ok(()) };
+        let why = format!("the replica of set {origin}, which it hands on, is not open here");
+        Err(Failure::new(format!("set {} is not handed on", set.name), why, "Look at: stead status"))
+    }
+
+    fn may_be_closed(&self, origin: &SetName) -> bool {
+        self.unstarted.contains_key(origin) || !self.plan.connections_of(origin).any(|c| c.target == self.name)
+    }
+
     /// Which names belong to a set; what is handed on has the rules of where it comes from.
     pub(super) fn rules_of(&self, set: &SetPlan) -> RulesSpec {
         let origin = set.relay.as_ref().and_then(|relay| self.plan.set(relay));

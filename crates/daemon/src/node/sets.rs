@@ -24,7 +24,10 @@ use crate::state::sets::{self, SetState};
 impl Node {
     /// Starts everything that the plan names.
     pub(super) fn start_all(&mut self) {
-        let names: Vec<_> = self.plan.sets.iter().map(|set| set.name.clone()).collect();
+        // What is handed on comes after what it comes from.
+        let hands_on = |set: &&SetPlan| set.relay.is_some() && set.source == self.name;
+        let (relays, others): (Vec<_>, Vec<_>) = self.plan.sets.iter().partition(hands_on);
+        let names: Vec<_> = others.into_iter().chain(relays).map(|set| set.name.clone()).collect();
         names.iter().for_each(|name| self.start_again(name));
     }
 
@@ -90,6 +93,7 @@ impl Node {
         let connections: Vec<_> = self.plan.connections_of(name).cloned().collect();
         let kept = SetState::load(&self.state, name)?;
         if set.source == self.name {
+            self.has_origin(&set)?;
             let spec = self.source_spec(&set, &connections, &kept, &|_| fresh.then_some(seeded))?;
             self.plane.start_source(spec)?;
             self.begun(name);

@@ -59,12 +59,11 @@ pub(super) struct Before {
     parents: [Option<FileId>; 2],
 }
 
-/// What a record has the tap tell.
-enum Told<'a> {
-    Pass(Record<'a>),
-    Nothing,
-    Whole,
-}
+/// It cannot be told as a change: everything has to be compared.
+struct Inexact;
+
+/// What a record has the tap tell, if anything.
+type Told<'a> = Result<Option<Record<'a>>, Inexact>;
 
 impl Replica {
     /// From now on what is applied is told, or no longer.
@@ -122,9 +121,8 @@ impl Replica {
         let told = self.told(record, before);
         let Some(tap) = &mut self.tap else { return };
         match told {
-            Told::Pass(told) => tap.push(&told),
-            Told::Nothing => {}
-            Told::Whole => tap.lose_all(),
+            Ok(told) => told.iter().for_each(|told| tap.push(told)),
+            Err(Inexact) => tap.lose_all(),
         }
     }
 
@@ -135,53 +133,53 @@ impl Replica {
     fn told<'a>(&self, record: &Record<'a>, before: Before) -> Told<'a> {
         let file = self.local(record.file);
         match record.kind {
-            Kind::Sync if record.c == SOURCE_SYNCED => Told::Nothing,
-            Kind::Sync if record.file.is_none() => Told::Pass(*record),
-            Kind::SetXattr | Kind::RemoveXattr if !xattr::is_replicated(record.name) => Told::Nothing,
+            Kind::Sync if record.c == SOURCE_SYNCED => Ok(None),
+            Kind::Sync if record.file.is_none() => Ok(Some(*record)),
+            Kind::SetXattr | Kind::RemoveXattr if !xattr::is_replicated(record.name) => Ok(None),
             Kind::Create | Kind::Link => self.told_name(record, before),
             Kind::Unlink => self.told_unlink(record, before),
             Kind::Rename => self.told_rename(record, before),
-            _ => file.map_or(Told::Nothing, |file| Told::Pass(Record { file, ..*record })),
+            _ => Ok(file.map(|file| Record { file, ..*record })),
         }
     }
 
     fn told_name<'a>(&self, record: &Record<'a>, before: Before) -> Told<'a> {
         let nameless = record.parent.is_none() && record.name.is_empty();
         match (self.local(record.file), before.parents[0]) {
-            (Some(file), None) if nameless => Told::Pass(Record { file, ..*record }),
-            (Some(file), Some(parent)) => Told::Pass(Record { file, parent, ..*record }),
-            (None, _) if record.kind == Kind::Link => Told::Nothing,
-            _ => Told::Whole,
+            (Some(file), None) if nameless => Ok(Some(Record { file, ..*record })),
+            (Some(file), Some(parent)) => Ok(Some(Record { file, parent, ..*record })),
+            (None, _) if record.kind == Kind::Link => Ok(None),
+            _ => Err(Inexact),
         }
     }
 
     fn told_unlink<'a>(&self, record: &Record<'a>, before: Before) -> Told<'a> {
-        let Some(file) = before.file else { return Told::Nothing };
-        let Some(parent) = before.parents[0] else { return Told::Whole };
+        let Some(file) = before.file else { return Ok(None) };
+        let Some(parent) = before.parents[0] else { return Err(Inexact) };
         let mut told = Record { file, parent, ..*record };
         if self.local(record.file).is_none() {
             // Where it lives on, if it does, is outside of the set.
             told.attr.nlink = 0;
         }
-        Told::Pass(told)
+        Ok(Some(told))
     }
 
     fn told_rename<'a>(&self, record: &Record<'a>, before: Before) -> Told<'a> {
         let [parent, parent2] = before.parents;
         let (Some(file), Some(parent), Some(parent2)) = (self.local(record.file), parent, parent2) else {
-            return Told::Whole;
+            return Err(Inexact);
         };
         let mut told = Record { file, parent, ..*record };
         told.names.parent2 = parent2;
         told.names.victim = before.victim.unwrap_or(FileId::NONE);
         let swaps = record.c & RenameFlags::EXCHANGE.bits() != 0;
         if swaps && before.victim.is_none() {
-            return Told::Whole;
+            return Err(Inexact);
         }
         if !swaps && self.local(record.names.victim).is_none() {
             told.a = 0;
         }
-        Told::Pass(told)
+        Ok(Some(told))
     }
 
     /// An object of that name was there, and became the source's file.

@@ -94,7 +94,10 @@ pub(super) fn hand_on(status: &mut ConnectionStatus, origin: Option<&Origin>, no
         return;
     }
     let (state, reason) = match origin {
-        Some(origin) if origin.state == State::Replicating => return,
+        Some(origin) if origin.state == State::Replicating && status.consistent_at.is_some() => return,
+        Some(origin) if origin.state == State::Replicating => {
+            (State::Mirroring, format!("waiting for a consistent point from {}", origin.source))
+        }
         Some(origin) if origin.state == State::Mirroring => {
             (waiting(status), format!("waiting for the mirror from {}", origin.source))
         }
@@ -185,6 +188,7 @@ mod tests {
         };
         let at = Some(2_000_000_000);
         assert_eq!(told(Some(origin(State::Replicating, "")), at), (State::Replicating, String::new(), Some(0.0)));
+        assert_eq!(told(Some(origin(State::Replicating, "")), None).0, State::Mirroring);
         let waits = "waiting for the mirror from paris";
         assert_eq!(told(Some(origin(State::Mirroring, "")), at), (State::Behind, waits.into(), Some(7.0)));
         assert_eq!(told(Some(origin(State::Mirroring, "")), None), (State::Mirroring, waits.into(), None));
