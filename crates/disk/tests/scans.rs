@@ -14,8 +14,8 @@ use common::{Random, Source, open_replica};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use stead_disk::replica::{Replica, What};
 use stead_disk::testing::{Compare, compare, compare_with};
-use stead_model::Position;
-use stead_model::record::Purpose;
+use stead_model::record::{CUT, Purpose};
+use stead_model::{Kind, Position, Record};
 
 fn filled(disk: &Disk, seed: u64) -> (Source, Random) {
     let mut random = Random::new(seed);
@@ -249,4 +249,22 @@ fn a_scan_that_was_cut_off_is_remembered() {
     replica.checkpoint(Position::default()).unwrap();
     drop(replica);
     assert_eq!(replica_of(&disk).scan_unfinished(), Some(Purpose::Mirror));
+}
+
+/// The source half cuts a file before its content comes.
+#[test]
+fn what_is_cut_by_a_scan_keeps_its_capability() {
+    let disk = Disk::plain();
+    let source = Source::new(&disk.path.join("source"));
+    let path = source.dir.join("a");
+    fs::write(&path, vec![1; 5000]).unwrap();
+    let capability = b"\x01\0\0\x02\0 \0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    rustix::fs::lsetxattr(&path, "security.capability", capability, XattrFlags::empty()).unwrap();
+    let mut replica = replica_of(&disk);
+    scan(&source, &mut replica, Purpose::Mirror);
+    let file = source.id(&path);
+    let cut = Record { a: 5000, c: CUT, attr: source.attr(file), ..Record::new(Kind::Truncate, file) };
+    replica.apply(&cut).unwrap();
+    replica.settle().unwrap();
+    check(&source, &disk, "cut");
 }

@@ -47,7 +47,7 @@ pub enum Kind {
     Rename = 4,
     /// a: offset; data: the bytes.
     Write = 5,
-    /// a: the new size.
+    /// a: the new size. c: [`CUT`], or 0.
     Truncate = 6,
     /// a: offset, b: length, c: mode of fallocate(2).
     Allocate = 7,
@@ -129,6 +129,10 @@ impl Kind {
         matches!(self, Kind::Create | Kind::Link | Kind::Unlink | Kind::Rename)
     }
 }
+
+/// In c of [`Kind::Truncate`]: no change of the source, but what a replica has beyond the end goes before the content of
+/// the file comes.
+pub const CUT: u32 = 1;
 
 /// Why a scan is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rustix::fs::RenameFlags;
-use stead_model::record::{Purpose, flags};
+use stead_model::record::{CUT, Purpose, flags};
 use stead_model::{Attr, FileId, Kind, Record, Stamp, Time, record};
 
 use super::{Replica, now};
@@ -115,7 +115,8 @@ impl Replica {
         {
             return;
         }
-        if !record.kind.is_change() || record.kind == Kind::Lost {
+        let cuts = record.kind == Kind::Truncate && record.c == CUT;
+        if !record.kind.is_change() || record.kind == Kind::Lost || cuts {
             return self.tap_scan(record);
         }
         let told = self.told(record, before);
@@ -224,7 +225,7 @@ impl Replica {
                 }
                 self.tap_lose(record.file, record.attr.is_dir());
             }
-            Kind::Chunk | Kind::NodeEnd | Kind::DirEnd => self.tap_lose(record.file, false),
+            Kind::Truncate | Kind::Chunk | Kind::NodeEnd | Kind::DirEnd => self.tap_lose(record.file, false),
             _ => {}
         }
     }
