@@ -79,6 +79,14 @@ struct Group {
 }
 
 impl Relay {
+    /// A session of the replica begins: what it applies may repeat what is there.
+    pub(super) fn open(&self) {
+        let mut passing = lock(&self.passing);
+        passing.applying = false;
+        passing.change();
+        passing.open.lose_all();
+    }
+
     /// A batch is about to be applied. Is anybody to be told of it?
     pub(super) fn begin(&self) -> bool {
         let mut passing = lock(&self.passing);

@@ -116,8 +116,7 @@ impl Session {
 
     pub(super) fn run(mut self) -> Result<(), Failure> {
         self.replica.set_policy(self.policy);
-        // What is applied now may repeat what is there.
-        self.wiring.relay.lose();
+        self.wiring.relay.open();
         self.outputs();
         while self.stop.is_none() {
             self.show();
