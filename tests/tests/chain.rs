@@ -8,10 +8,12 @@ use std::time::Duration;
 use rustix::process::Signal;
 use stead_tests::command::{run, until};
 use stead_tests::compare::{Compare, same};
+use stead_tests::host::{Disk, Hosts};
 use stead_tests::load::{Found, Journal, Load, Options, acknowledged, examine_copy};
 use stead_tests::node::Node;
 use stead_tests::random::Workload;
 use stead_tests::relay::{Flow, Relay};
+use stead_tests::rng::Rng;
 use stead_tests::site::{Pairing, Site};
 use stead_tests::tree;
 
@@ -32,7 +34,11 @@ struct Chain {
 impl Chain {
     /// A chain whose source holds something already.
     fn new() -> Chain {
-        let site = Site::new().unwrap();
+        Chain::on(Hosts::new().unwrap())
+    }
+
+    fn on(hosts: Hosts) -> Chain {
+        let site = Site::on(hosts).unwrap();
         let notes = site.pairing("notes").unwrap();
         tree::plain(&notes.source, 300, 8 << 20, 3).unwrap();
         tree::odd(&notes.source).unwrap();
@@ -170,9 +176,11 @@ fn what_was_committed_is_whole_at_the_end_of_the_chain() {
 }
 
 /// Kills the daemon that `node` names and starts it again, three times, amid a load.
-fn dies_under_load(node: fn(&mut Chain) -> &mut Node, seed: u64) {
+fn dies_under_load(node: fn(&mut Chain) -> &mut Node) {
     let mut chain = Chain::new();
     let (_, load) = chain.load();
+    let seed = Rng::seed();
+    println!("seed {seed}");
     let mut last = 0;
     chain.settle_load();
     for round in 0..3 {
@@ -193,17 +201,45 @@ fn dies_under_load(node: fn(&mut Chain) -> &mut Node, seed: u64) {
 
 #[test]
 fn the_middle_dies_under_load() {
-    dies_under_load(|chain| &mut chain.site.lyon, 20);
+    dies_under_load(|chain| &mut chain.site.lyon);
 }
 
 #[test]
 fn the_source_dies_under_load() {
-    dies_under_load(|chain| &mut chain.site.paris, 30);
+    dies_under_load(|chain| &mut chain.site.paris);
 }
 
 #[test]
 fn the_end_dies_under_load() {
-    dies_under_load(|chain| &mut chain.metz, 40);
+    dies_under_load(|chain| &mut chain.metz);
+}
+
+#[test]
+fn the_middle_loses_power_under_load() {
+    let cuttable = Disk { image_mib: 1024, mkfs: &[], can_lose_power: true };
+    let mut chain = Chain::on(Hosts::with_disks(Disk::default(), cuttable).unwrap());
+    let (_, load) = chain.load();
+    let mut last = 0;
+    let seed = Rng::seed();
+    println!("seed {seed}");
+    let mut rng = Rng::new(seed);
+    chain.settle_load();
+    for number in 0..4 {
+        chain.work(seed + number, 100);
+        std::thread::sleep(Duration::from_millis(rng.below(300)));
+        chain.site.lyon.kill_host();
+        println!("{:?}", chain.site.hosts.lyon.lose_power(seed + number).unwrap());
+        chain.site.lyon.reboot().unwrap();
+        chain.site.lyon.launch().unwrap();
+        chain.watch(&load, &mut last, Duration::from_secs(1));
+        if rng.one_in(2) {
+            chain.replicates();
+        }
+    }
+    chain.replicates();
+    load.kill();
+    chain.settle_compared();
+    chain.site.lyon.cli(["verify", HANDED_ON]).unwrap();
 }
 
 /// What metz is left with when the chain is given up amid all that.
@@ -231,9 +267,11 @@ fn either_line_is_cut_under_load() {
     let (_, load) = chain.load();
     let mut last = 0;
     chain.settle_load();
+    let seed = Rng::seed();
+    println!("seed {seed}");
     for (round, line) in [&chain.near, &chain.far, &chain.near].into_iter().enumerate() {
         line.flow(Flow::Cut);
-        chain.work(round as u64 + 40, 100);
+        chain.work(seed + round as u64, 100);
         chain.watch(&load, &mut last, Duration::from_secs(1));
         line.flow(Flow::Through);
         chain.replicates();

