@@ -2,9 +2,11 @@
 //!
 //! Files are named by the replica's own ids. A plain change is told as the same change, a file that comes into the set as
 //! the rename of one that was never told of. Of anything else (pieces of scans, what failed half-way) only the scope is
-//! told, and whoever hands the replica on compares it. Only the last record of a file in a batch carries a ctime: the one that the file has once the batch is settled,
-//! so that it proves nothing of a state that the file did not end in. A record's time is not later than this machine's
-//! own clock, for that is the clock of these ctimes.
+//! told, and whoever hands the replica on compares it.
+//!
+//! Only the last record of a file in a batch carries a ctime: the one that the file has once the batch is settled, so that
+//! it proves nothing of a state that the file did not end in. A record's time is not later than this machine's own clock,
+//! for that is the clock of these ctimes.
 
 use std::collections::{HashMap, HashSet};
 
