@@ -169,6 +169,7 @@ fn what_was_committed_is_whole_at_the_end_of_the_chain() {
     chain.settle_load();
     let samples = chain.watch(&load, &mut last, Duration::from_secs(6));
     assert!(samples > 10 && last > 50, "{samples} samples, {last} commits");
+    chain.site.lyon.cli(["verify", HANDED_ON]).unwrap();
     load.kill();
     chain.settle();
     let found = examine_copy(&chain.end.join("db"), &chain.site.hosts.paris.dir().join("copy")).unwrap();
