@@ -46,6 +46,12 @@ pub trait Capture: Send {
     /// one second: one that takes longer (a stalled disk) may get a higher number.
     fn captured(&self) -> Sequence;
 
+    /// Everything captured before this time (ns since 1970) is in what was drained, where that is not the reader's own
+    /// now: 0 where no such time is known.
+    fn covered(&self) -> Option<u64> {
+        None
+    }
+
     /// Blocks until there is something to drain, or until `timeout` is over. True: there is something.
     fn wait(&mut self, timeout: Duration) -> bool;
 

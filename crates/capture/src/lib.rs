@@ -37,6 +37,6 @@ pub use check::{Checked, Refusal, check};
 pub use client::{BeneathRoot, MountCapture, spawn};
 pub use ring::{Resumed, Unconfirmed};
 pub use spec::{BadSpec, MountSpec};
-pub use supervisor::{ServeError, serve};
+pub use supervisor::{ServeError, new_incarnation, serve};
 pub use sync::{BootNs, SyncPolicy, SyncState, SyncStatus, boot_ns};
 pub use watch::{WatchCapture, WatchRoot};

@@ -132,8 +132,8 @@ pub struct SourceSpec {
     pub epoch: Epoch,
     /// `sets/NAME/source`, which exists: incarnation, capture's sockets and shared memory, dirty map, queue segments.
     pub state_dir: PathBuf,
-    /// The set whose replica on this node it hands on: nothing is captured, the stream that arrives for that set is
-    /// relayed with its file ids, epochs and consistent points.
+    /// The set whose replica on this node it hands on: nothing is captured, what is applied to that replica is handed on
+    /// from consistent point to consistent point. That set's target was started before.
     pub from_replica: Option<SetName>,
     /// Where to.
     pub targets: Vec<TargetLink>,

@@ -14,7 +14,7 @@ use common::{Random, Source, open_replica};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use stead_disk::replica::{Replica, What};
 use stead_disk::testing::{Compare, compare, compare_with};
-use stead_model::record::Purpose;
+use stead_model::record::{CUT, Purpose, flags};
 use stead_model::{FileId, Kind, Position, Record};
 
 fn filled(disk: &Disk, seed: u64) -> (Source, Random) {
@@ -269,4 +269,53 @@ fn a_scan_that_was_cut_off_is_remembered() {
     replica.checkpoint(Position::default()).unwrap();
     drop(replica);
     assert_eq!(replica_of(&disk).scan_unfinished(), Some(Purpose::Mirror));
+}
+
+/// The source half cuts a file before its content comes.
+#[test]
+fn what_is_cut_by_a_scan_keeps_its_capability() {
+    let disk = Disk::plain();
+    let source = Source::new(&disk.path.join("source"));
+    let path = source.dir.join("a");
+    fs::write(&path, vec![1; 5000]).unwrap();
+    let capability = b"\x01\0\0\x02\0 \0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    rustix::fs::lsetxattr(&path, "security.capability", capability, XattrFlags::empty()).unwrap();
+    let mut replica = replica_of(&disk);
+    scan(&source, &mut replica, Purpose::Mirror);
+    let file = source.id(&path);
+    let cut = Record { a: 5000, c: CUT, attr: source.attr(file), ..Record::new(Kind::Truncate, file) };
+    replica.apply(&cut).unwrap();
+    replica.settle().unwrap();
+    check(&source, &disk, "cut");
+}
+
+/// A change that was lost may have come in the same tick as the last one that was told.
+#[test]
+fn what_was_proven_just_before_something_was_lost_is_compared() {
+    let disk = Disk::plain();
+    let source = Source::new(&disk.path.join("source"));
+    fs::write(source.dir.join("a"), b"1").unwrap();
+    let mut replica = replica_of(&disk);
+    scan(&source, &mut replica, Purpose::Mirror);
+    let file = source.id(&source.dir.join("a"));
+    let mut attr = source.attr(file);
+    let at = |sec| stead_model::Time { sec, nsec: 0 };
+    attr.set_ctime(at(1_000));
+    let later = common::now() + 10_000_000_000;
+    let mut asked = |lost: u64| {
+        replica.apply(&Record { attr, time: later, ..Record::new(Kind::NodeEnd, file) }).unwrap();
+        replica.hear(later);
+        replica.apply(&Record { time: lost, flags: flags::SUBTREE, ..Record::new(Kind::Lost, FileId::NONE) }).unwrap();
+        let mark = |kind| Record { c: Purpose::Difference as u32, ..Record::new(kind, FileId::NONE) };
+        replica.apply(&mark(Kind::ScanBegin)).unwrap();
+        let mut node = Record { attr, ..mark(Kind::Node) };
+        (node.file, node.parent, node.name) = (file, source.root.id(), b"a");
+        let needs = replica.apply(&node).unwrap().needs;
+        replica.apply(&mark(Kind::ScanEnd)).unwrap();
+        needs.len()
+    };
+    let seconds = 1_000_000_000;
+    assert_eq!(asked(1_000 * seconds + 5_000_000), 1, "within the tick");
+    assert_eq!(asked(1_001 * seconds), 0, "a second later");
+    assert_eq!(asked(0), 0, "when it was told");
 }

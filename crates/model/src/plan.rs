@@ -331,6 +331,12 @@ impl Plan {
             if *relay == set.name {
                 return bad("which is itself");
             }
+            if self.connections_of(&set.name).any(|c| c.mode == Mode::Sync) {
+                return bad("and cannot be synchronous: what is applied here was answered on that set's source before");
+            }
+            if set.capture != CaptureChoice::Auto || set.order != Order::Strict {
+                return bad("and is captured in that set's way and order, not in one of its own");
+            }
             let Some(origin) = self.set(relay) else { continue };
             let Some(kept) = self.connections_of(relay).find(|c| c.target == set.source) else {
                 return bad("whose replica its source does not keep");

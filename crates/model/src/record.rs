@@ -47,7 +47,7 @@ pub enum Kind {
     Rename = 4,
     /// a: offset; data: the bytes.
     Write = 5,
-    /// a: the new size.
+    /// a: the new size. c: [`CUT`], or 0.
     Truncate = 6,
     /// a: offset, b: length, c: mode of fallocate(2).
     Allocate = 7,
@@ -129,6 +129,10 @@ impl Kind {
         matches!(self, Kind::Create | Kind::Link | Kind::Unlink | Kind::Rename)
     }
 }
+
+/// In c of [`Kind::Truncate`]: no change of the source, but what a replica has beyond the end goes before the content of
+/// the file comes.
+pub const CUT: u32 = 1;
 
 /// Why a scan is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -385,6 +389,19 @@ fn take<'a>(bytes: &mut &'a [u8], len: usize, max: usize) -> Result<&'a [u8], Re
 /// Where `bytes` is shorter than a head.
 pub fn set_sequence(bytes: &mut [u8], sequence: Sequence) {
     bytes[8..16].copy_from_slice(&sequence.to_le_bytes());
+}
+
+/// The attributes in the encoded record that `bytes` starts with; `None` where it is cut off.
+pub fn attr(bytes: &[u8]) -> Option<Attr> {
+    Attr::read_from_prefix(bytes.get(size_of::<Head>()..)?).ok().map(|(attr, _)| attr)
+}
+
+/// Sets the attributes in the encoded record that `bytes` starts with.
+///
+/// # Panics
+/// Where `bytes` is shorter than the part that every record has.
+pub fn set_attr(bytes: &mut [u8], attr: &Attr) {
+    bytes[size_of::<Head>()..FIXED_BYTES].copy_from_slice(attr.as_bytes());
 }
 
 /// Iterates over the records in `bytes`; ends after the first error.

@@ -221,7 +221,7 @@ fn a_replica_is_not_captured_anew() {
     let map = format!("{}={}", replica.display(), site.paris.dir().join("back").display());
     let protect =
         |path: &Path| site.lyon.stead(&["protect", text(path), "--on", "paris", "--set", "again", "--map", &map]);
-    protect(&replica).refused(1, &["replica of set notes", "handing a replica on"]);
+    protect(&replica).refused(1, &["relays set notes", "hand it back"]);
     protect(&replica.join("sub")).refused(1, &["overlaps", "the replica of set notes"]);
     assert_eq!(site.lyon.sets(), site.paris.sets());
 }

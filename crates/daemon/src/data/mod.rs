@@ -2,12 +2,13 @@
 //! `replication` and the hands of `disk` and `capture`; the loop only starts, stops and asks them.
 
 mod cause;
+mod relay;
 mod source;
 mod target;
 mod threads;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use stead_model::status::{ConnectionStatus, Timestamp};
@@ -19,25 +20,31 @@ use crate::seam::{
     BrakeAnswer, Command, CommandId, Context, DataEvent, DataPlane, Failure, SourceSpec, Stop, TargetSpec,
 };
 
+use relay::Relay;
 use source::SourceSession;
 use target::TargetSession;
 
 /// The data path of this node, with no sets yet.
 pub(crate) fn new(context: Context) -> Box<dyn DataPlane> {
-    Box::new(Data { context, sources: BTreeMap::new(), targets: BTreeMap::new() })
+    Box::new(Data { context, sources: BTreeMap::new(), targets: BTreeMap::new(), relays: BTreeMap::new() })
 }
 
 struct Data {
     context: Context,
     sources: BTreeMap<SetName, SourceSession>,
     targets: BTreeMap<SetName, TargetSession>,
+    /// Where what is applied to a replica is handed on, by the replica's set.
+    relays: BTreeMap<SetName, Arc<Relay>>,
 }
 
 impl DataPlane for Data {
     fn start_source(&mut self, spec: SourceSpec) -> Result<(), Failure> {
         let set = spec.set.clone();
-        let dirs: Vec<_> = spec.roots.iter().filter(|root| root.is_dir).map(|root| root.path.clone()).collect();
-        let session = barrier::lifted(dirs.into_iter(), || SourceSession::start(spec, &self.context))?;
+        let relay = spec.from_replica.as_ref().map(|origin| self.relay(origin));
+        // Over a replica that is handed on there is its guard by now.
+        let own = spec.roots.iter().filter(|root| root.is_dir && relay.is_none());
+        let dirs: Vec<_> = own.map(|root| root.path.clone()).collect();
+        let session = barrier::lifted(dirs.into_iter(), || SourceSession::start(spec, relay.as_ref(), &self.context))?;
         self.sources.insert(set, session);
         Ok(())
     }
@@ -71,7 +78,8 @@ impl DataPlane for Data {
     fn start_target(&mut self, spec: TargetSpec) -> Result<(), Failure> {
         let set = spec.set.clone();
         let dirs: Vec<_> = spec.roots.iter().filter(|root| root.is_dir).map(|root| root.path.clone()).collect();
-        let session = barrier::lifted(dirs.into_iter(), || TargetSession::start(spec, &self.context))?;
+        let relay = self.relay(&set);
+        let session = barrier::lifted(dirs.into_iter(), || TargetSession::start(spec, relay, &self.context))?;
         self.targets.insert(set, session);
         Ok(())
     }
@@ -127,6 +135,12 @@ impl DataPlane for Data {
         let sources = self.sources.values().flat_map(SourceSession::status);
         let targets = self.targets.values().map(TargetSession::status);
         sources.chain(targets).collect()
+    }
+}
+
+impl Data {
+    fn relay(&mut self, origin: &SetName) -> Arc<Relay> {
+        self.relays.entry(origin.clone()).or_default().clone()
     }
 }
 

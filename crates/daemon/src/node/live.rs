@@ -347,10 +347,11 @@ impl Node {
             // What became of it is not known: it is started again, as the plan says.
             warn!("replica {name} is started again: {failure}");
             self.plane.stop_target(&name, Stop::Daemon)?;
-            self.unstarted.insert(name, failure);
+            self.unstarted.insert(name.clone(), failure);
             self.retry_at = Instant::now() + Duration::from_secs(1);
         }
         self.adopt(plan)?;
+        self.follow_rules(&name).unwrap_or_else(|failure| warn!("{failure}"));
         Ok(Tell::Done)
     }
 

@@ -8,6 +8,7 @@ mod ops;
 mod pace;
 mod peers;
 mod pulse;
+mod relays;
 mod replace;
 mod rotate;
 mod sets;

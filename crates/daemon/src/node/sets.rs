@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use stead_api::{Answer, Failure};
-use stead_model::plan::{ConnectionPlan, Plan, SetPlan};
+use stead_model::plan::{Brake, ConnectionPlan, Plan, SetPlan, Settings};
 use stead_model::status::{
     Cause, ConnectionStatus, Details, MirrorStatus, Positions, QueueStatus, State, Status, Timestamp,
 };
@@ -24,7 +24,10 @@ use crate::state::sets::{self, SetState};
 impl Node {
     /// Starts everything that the plan names.
     pub(super) fn start_all(&mut self) {
-        let names: Vec<_> = self.plan.sets.iter().map(|set| set.name.clone()).collect();
+        // What is handed on comes after what it comes from.
+        let hands_on = |set: &&SetPlan| set.relay.is_some() && set.source == self.name;
+        let (relays, others): (Vec<_>, Vec<_>) = self.plan.sets.iter().partition(hands_on);
+        let names: Vec<_> = others.into_iter().chain(relays).map(|set| set.name.clone()).collect();
         names.iter().for_each(|name| self.start_again(name));
     }
 
@@ -90,6 +93,7 @@ impl Node {
         let connections: Vec<_> = self.plan.connections_of(name).cloned().collect();
         let kept = SetState::load(&self.state, name)?;
         if set.source == self.name {
+            self.has_origin(&set)?;
             let spec = self.source_spec(&set, &connections, &kept, &|_| fresh.then_some(seeded))?;
             self.plane.start_source(spec)?;
             self.begun(name);
@@ -127,7 +131,7 @@ impl Node {
             Ok(SourceRoot { path: path.path.clone(), volume, is_dir: *is_dir })
         };
         let link = |c: &ConnectionPlan| {
-            let settings = self.plan.settings_of(c);
+            let settings = unbraked(set, self.plan.settings_of(c));
             TargetLink {
                 node: c.target.clone(),
                 route: c.route,
@@ -142,7 +146,7 @@ impl Node {
             set: set.name.clone(),
             node: self.name.clone(),
             roots: set.paths.iter().zip(&kept.dirs).map(root).collect::<Result<_, _>>()?,
-            rules: set.rules.clone(),
+            rules: self.rules_of(set),
             capture: set.capture,
             order: set.order,
             epoch: kept.epoch().ok_or_else(|| broken("its epoch cannot be read".into()))?,
@@ -173,7 +177,7 @@ impl Node {
             rules: set.rules.clone(),
             without: connection.without.clone(),
             mode: connection.mode,
-            settings: self.plan.settings_of(connection).at_target(),
+            settings: unbraked(set, self.plan.settings_of(connection).at_target()),
             state_dir: self.state.set(&set.name).join("target"),
         })
     }
@@ -313,6 +317,10 @@ impl Node {
     }
 
     fn release_replica(&mut self, set: &SetPlan, force: bool, what: &str) -> Result<(), Failure> {
+        if let Some(relay) = self.relays_of(&set.name).first().filter(|_| force) {
+            let why = format!("set {relay} hands its replica on");
+            return Err(Failure::new(what, why, format!("End that first: stead unprotect {relay}")));
+        }
         if !force {
             let why = format!("this node only keeps its replica; its source is {}", set.source);
             let remedy = format!(
@@ -327,6 +335,7 @@ impl Node {
     /// Keeps a replica no longer. The files stay; with `undo` the empty directories go that were made for it.
     pub(super) fn drop_replica(&mut self, name: &SetName, undo: bool) -> Result<(), Failure> {
         let what = format!("replica {name} is still kept");
+        self.end_relays(name)?;
         if self.unstarted.remove(name).is_none() {
             self.plane.stop_target(name, Stop::Unprotect)?;
         }
@@ -392,6 +401,12 @@ impl Node {
         connections.sort_by(|a, b| (&a.set, &a.target).cmp(&(&b.set, &b.target)));
         Status { node: self.name.clone(), connections, monitors: Vec::new(), unreachable: Vec::new() }
     }
+}
+
+/// What is handed on passed the brake of the set that it comes from.
+fn unbraked(set: &SetPlan, settings: Settings) -> Settings {
+    let brake = Brake { deletions: None, rewrites: None, ..settings.brake };
+    if set.relay.is_some() { Settings { brake, ..settings } } else { settings }
 }
 
 fn unstarted(set: &SetPlan, connection: &ConnectionPlan, failure: &Failure) -> ConnectionStatus {

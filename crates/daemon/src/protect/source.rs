@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use stead_api::{Failure, FailureKind, MapArg, Protect};
 use stead_disk::guard::{Hold, Holder};
-use stead_model::plan::{CaptureChoice, ConnectionPlan, Mapping, Mode, PathPlan, Plan, SetPlan, overlap};
-use stead_model::{Epoch, Rules, SetName};
+use stead_model::plan::{CaptureChoice, ConnectionPlan, Mapping, Mode, Order, PathPlan, Plan, SetPlan, overlap};
+use stead_model::{Epoch, Rules, RulesSpec, SetName};
 
 use super::tree::{self, Size};
 use super::{ASK_TIMEOUT, World};
@@ -45,11 +45,14 @@ pub(crate) fn arrange(
     let dirs: Vec<_> = roots.iter().map(|root| root.is_dir).collect();
     is_supported(options.mode, &dirs, &what)?;
     let (mut set, connection) = plan_parts(world, name, options, &roots)?;
-    set.relay = relay_of(&roots, &what)?;
+    if let Some(origin) = relay_of(world, &roots, options, &what)? {
+        (set.relay, set.rules) = (Some(origin.name.clone()), origin.rules.clone());
+    }
+    let rules = if set.relay.is_some() { Rules::new(&set.rules).unwrap_or(rules) } else { rules };
     refuse_overlap(&world.plan, &set, &connection, &what)?;
     let settings = connection.settings.or(&world.plan.defaults.settings);
     let told = ConnectionPlan { settings, ..connection.clone() };
-    if roots.iter().any(|root| root.is_dir) {
+    if set.relay.is_none() && dirs.contains(&true) {
         responder.notice(MOUNT_REFUSES);
     }
     let mut size = Size::default();
@@ -58,7 +61,9 @@ pub(crate) fn arrange(
         let part = part.map_err(|e| unfit(&root.plan.path, e.to_string(), "Check the file system"))?;
         size = Size { bytes: size.bytes + part.bytes, files: size.files + part.files };
         name_nested(root, &roots, responder);
-        name_holders(&root.plan.path, responder);
+        if set.relay.is_none() {
+            name_holders(&root.plan.path, responder);
+        }
     }
     let question = ReplicaAsk {
         dirs,
@@ -85,6 +90,7 @@ fn join(world: &World, existing: Existing, options: &Protect, responder: &Respon
     let Existing { set, dirs, epoch } = existing;
     let what = format!("set {} got no other target", set.name);
     is_supported(options.mode, &dirs, &what)?;
+    is_plain(options, set.relay.as_ref(), &what)?;
     let rules = Rules::new(&set.rules).map_err(|e| usage(&what, e.to_string(), "Correct the glob"))?;
     let paths: Vec<_> = set.paths.iter().map(|path| path.path.clone()).collect();
     let connection = connection_of(&set.name, &paths, options)?;
@@ -234,24 +240,44 @@ fn kept_as(world: &World, path: &Path) -> Result<Option<SetName>, Failure> {
 }
 
 /// The set whose replica is handed on, where that is what is asked for.
-fn relay_of(roots: &[Root], what: &str) -> Result<Option<SetName>, Failure> {
+fn relay_of<'a>(
+    world: &'a World,
+    roots: &[Root],
+    options: &Protect,
+    what: &str,
+) -> Result<Option<&'a SetPlan>, Failure> {
     let relay = roots.first().and_then(|root| root.relay.clone());
     if roots.iter().any(|root| root.relay != relay) {
         let remedy = "Make a set of the replica's paths alone";
         return Err(usage(what, "some of the paths are a replica, others are not, or are that of another set", remedy));
     }
-    match relay {
-        None => Ok(None),
-        Some(origin) => {
-            let why = format!(
-                "its paths are the replica of set {origin}, and handing a replica on is not part of this release"
-            );
-            Err(Failure::new(
-                what,
-                why,
-                format!("Protect the paths on the source of set {origin}, with the third node as another target"),
-            ))
+    let Some(origin) = relay.and_then(|relay| world.plan.set(&relay)) else { return Ok(None) };
+    is_plain(options, Some(&origin.name), what)?;
+    if roots.iter().any(|root| !root.is_dir) {
+        let why = format!("the replica of set {} holds single files, and only directories are handed on", origin.name);
+        let remedy = format!("On {}, give set {} this target as well", origin.source, origin.name);
+        return Err(Failure::new(what, why, remedy));
+    }
+    if options.rules != RulesSpec::default() && options.rules != origin.rules {
+        let why = format!("what is handed on of set {} are all the names that belong to it", origin.name);
+        return Err(Failure::new(what, why, "Leave --include and --exclude out"));
+    }
+    Ok(Some(origin))
+}
+
+/// What is handed on is written elsewhere: neither an order nor an answer of its own can be asked for.
+fn is_plain(options: &Protect, relay: Option<&SetName>, what: &str) -> Result<(), Failure> {
+    let Some(origin) = relay else { return Ok(()) };
+    let refused = |option: &str, why: &str| {
+        let why = format!("it hands on the replica of set {origin}, {why}");
+        Err(Failure::new(what, why, format!("Leave {option} out")))
+    };
+    match options {
+        Protect { mode: Mode::Sync, .. } => {
+            refused("--mode sync", "whose writes were answered on its source before they came here")
         }
+        Protect { capture: CaptureChoice::Auto, order: Order::Strict, .. } => Ok(()),
+        _ => refused("--capture and --order", "which comes in the order in which it was captured on its source"),
     }
 }
 

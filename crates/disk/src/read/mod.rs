@@ -17,7 +17,7 @@ use crate::{DiskError, sys};
 #[cfg(feature = "testing")]
 pub(crate) use content::pieces_of;
 pub(crate) use hash::{ZeroHash, hash_block};
-pub(crate) use list::describe;
+pub(crate) use list::{describe, stat};
 
 /// Largest [`Piece::Data`]: what fits one record.
 pub const PIECE_BYTES_MAX: usize = 1 << 20;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
-use stead_model::record::Purpose;
+use stead_model::record::{CUT, Purpose};
 use stead_model::{FileId, Kind, Record};
 
 use super::{ApplyError, Difference, Need, Outcome, Replica, What};
@@ -22,6 +22,9 @@ impl Replica {
     }
 
     pub(super) fn truncate(&mut self, record: &Record<'_>) -> Result<(), ApplyError> {
+        if record.c == CUT {
+            self.on_handle(record.file, "read the capability of", |handles| handles.keep_capability(record.file))?;
+        }
         // Also where the size is so already: what is allocated beyond the end goes.
         self.before_content(record.file, record.a, u64::MAX)?;
         self.handles.sized(record.file, None);

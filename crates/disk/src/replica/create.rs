@@ -112,6 +112,7 @@ impl Replica {
         let Some((fd, path_only, taken)) = opened.map_err(|errno| self.failed("open", file, errno))? else {
             return Ok(false);
         };
+        self.tap_adopted();
         self.handles.forget(file);
         self.map.insert(Slot::new(file, local, attr.mode));
         self.map.mark(file, self.mark);

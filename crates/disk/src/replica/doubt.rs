@@ -15,6 +15,8 @@ pub(super) struct Doubts {
     scopes: Vec<Scope>,
     /// How many of them a scan that begins now will settle.
     scanned: usize,
+    /// From this time of the source on, what came may lack something: nanoseconds since 1970.
+    since: u64,
 }
 
 /// A file, all beneath it, or (file none) the whole set.
@@ -26,9 +28,9 @@ struct Scope {
 
 impl Doubts {
     /// After a scan or a doubt was cut off by a crash: nobody knows of what.
-    pub(super) fn of_everything(doubtful: bool) -> Doubts {
+    pub(super) fn of_everything(doubtful: bool, since: u64) -> Doubts {
         let scopes = if doubtful { vec![Scope::ALL] } else { Vec::new() };
-        Doubts { scopes, scanned: 0 }
+        Doubts { scopes, scanned: 0, since }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -43,6 +45,16 @@ impl Doubts {
         } else {
             self.scopes.push(scope);
         }
+    }
+
+    /// From which time on nothing is proven, where anything is in doubt.
+    pub(super) fn since(&self) -> Option<u64> {
+        (!self.scopes.is_empty()).then_some(self.since)
+    }
+
+    /// Something was lost at that time, or after it.
+    fn lost_since(&mut self, time: u64) {
+        self.since = if self.scopes.is_empty() { time } else { self.since.min(time) };
     }
 
     /// A scan begins: it sees what was lost up to now.
@@ -77,6 +89,8 @@ impl Scope {
 impl Replica {
     pub(super) fn lost(&mut self, record: &Record<'_>) {
         debug_assert_eq!(record.kind, Kind::Lost);
+        let told = if self.told > 0 { self.told } else { self.heard };
+        self.doubts.lost_since(if record.time > 0 { record.time.min(told) } else { told });
         self.doubts.add(Scope::of(record));
         // Nobody knows any more what may go.
         self.purging.clear();

@@ -26,6 +26,7 @@ mod orphans;
 mod places;
 mod rebuild;
 mod scan;
+mod tap;
 mod trash;
 mod verify;
 mod words;
@@ -54,10 +55,12 @@ use kept::Tidy;
 use map::{FileMap, Slot};
 use map_file::{MapFile, Progress, Stored};
 use scan::Scan;
+use tap::Tap;
 use trash::Trash;
 
 pub use error::{ApplyError, Class, OpenError};
 pub use images::ImagesKept;
+pub use tap::Tapped;
 pub use trash::{RemovedKept, Undone};
 pub use words::{
     Difference, IdStorage, Need, Orphans, Outcome, Policy, ReplicaConfig, RootTarget, Statistics, TrashLimits, What,
@@ -89,6 +92,8 @@ pub struct Replica {
     skipped: u64,
     /// Latest time of a record, nanoseconds since 1970.
     heard: u64,
+    /// Latest time that the source itself told.
+    told: u64,
     applied: Position,
     records: u64,
     bytes: u64,
@@ -103,6 +108,7 @@ pub struct Replica {
     images: Option<Images>,
     trash: Trash,
     tidy: Tidy,
+    tap: Option<Tap>,
 }
 
 /// A checkpoint that has begun: run it on any thread while the replica goes on applying; one at a time.
@@ -172,7 +178,7 @@ impl Replica {
             held: HashSet::new(),
             anonymous: 0,
             scan: None,
-            doubts: Doubts::of_everything(progress.scan > 0),
+            doubts: Doubts::of_everything(progress.scan > 0, progress.heard),
             unfinished: progress.scan.checked_sub(1).and_then(Purpose::from_u32),
             mark: 0,
             differing: HashMap::new(),
@@ -181,6 +187,7 @@ impl Replica {
             skip_unknown: config.skip_unknown,
             skipped: 0,
             heard: progress.heard,
+            told: progress.heard,
             applied: progress.position,
             records: 0,
             bytes: 0,
@@ -192,6 +199,7 @@ impl Replica {
             images,
             trash,
             tidy: Tidy::at_start(),
+            tap: None,
         };
         replica.find_held().map_err(DiskError::at("list", "the holding directory"))?;
         Ok(replica)
@@ -204,11 +212,15 @@ impl Replica {
     pub fn apply(&mut self, record: &Record<'_>) -> Result<Outcome, ApplyError> {
         let mut out = Outcome::default();
         self.note_place(record);
-        if record.kind.is_change() {
-            self.change(record)?;
-        } else {
-            self.scanned(record, &mut out)?;
+        let before = self.tap_before(record);
+        let applied = if record.kind.is_change() { self.change(record) } else { self.scanned(record, &mut out) };
+        match (&applied, before) {
+            (Ok(()), Some(before)) => self.tap(record, before),
+            // Part of it may be there already when it is applied again.
+            (Err(_), _) => self.tap_lost(),
+            _ => {}
         }
+        applied?;
         self.hear(record.time);
         self.records += 1;
         Ok(out)
@@ -217,6 +229,7 @@ impl Replica {
     /// Takes note of the source's time (nanoseconds since 1970) at a place of the stream; 0 is taken as now. A ctime
     /// that is hardly older than the last time before a gap proves nothing.
     pub fn hear(&mut self, time: u64) {
+        self.told = self.told.max(time);
         let time = if time > 0 { time } else { now() };
         self.heard = self.heard.max(time);
     }
@@ -400,9 +413,9 @@ impl Replica {
         self.deferred.clear();
         self.differing.clear();
         (self.scan, self.replaying, self.removals_accepted) = (None, false, false);
-        self.doubts = Doubts::of_everything(progress.scan > 0);
+        self.doubts = Doubts::of_everything(progress.scan > 0, progress.heard);
         self.unfinished = progress.scan.checked_sub(1).and_then(Purpose::from_u32);
-        (self.heard, self.applied) = (progress.heard, progress.position);
+        (self.heard, self.told, self.applied) = (progress.heard, progress.heard, progress.position);
         Ok(self.find_held().map_err(DiskError::at("list", "the holding directory"))?)
     }
 

@@ -26,7 +26,7 @@ const YOUNG_NS: i128 = 20_000_000;
 #[derive(Debug)]
 pub(super) struct Scan {
     pub purpose: Purpose,
-    /// Latest time of a record before it began.
+    /// Latest time of a record before it began, or before something was lost.
     pub heard: u64,
     listings: HashMap<FileId, Names>,
 }
@@ -83,7 +83,8 @@ impl Replica {
             self.map.unmark_all();
             self.mark = 1;
         }
-        self.scan = Some(Scan { purpose, heard: self.heard, listings: HashMap::new() });
+        let heard = self.doubts.since().unwrap_or(self.heard).min(self.heard);
+        self.scan = Some(Scan { purpose, heard, listings: HashMap::new() });
         self.differing.clear();
         if !purpose.compares() {
             self.unfinished = Some(purpose);

@@ -204,6 +204,10 @@ fn a_relay_hands_on_what_its_source_keeps() {
     let mut stranger = set.clone();
     stranger.source = "oslo".parse().unwrap();
     assert!(refused(&stranger, &connection).contains("does not keep"));
+    let sync = ConnectionPlan { mode: Mode::Sync, ..connection.clone() };
+    assert!(refused(&set, &sync).contains("synchronous"));
+    let ordered = SetPlan { order: Order::Flush, ..set.clone() };
+    assert!(refused(&ordered, &connection).contains("order"));
     let mut elsewhere = set.clone();
     elsewhere.paths[1].path = "/data/other".into();
     connection.mapping[1].from = "/data/other".into();

@@ -157,7 +157,7 @@ impl SourceConfig {
 pub enum SourceInput {
     /// Records drained from capture, in order.
     Captured {
-        /// Whole records, at most 3 MiB of them.
+        /// Whole records: at most 3 MiB of a capture, 16 MiB of a relay. Their end is an instant of the source.
         records: Vec<u8>,
         /// Capture's number after the last of them. May come without records.
         captured: u64,

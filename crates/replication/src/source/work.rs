@@ -1,6 +1,6 @@
 //! What the reads of jobs brought, and what targets need.
 
-use stead_model::record::Purpose;
+use stead_model::record::{CUT, Purpose};
 use stead_model::{Attr, FileId, Kind, Record};
 
 use super::connection::TargetMask;
@@ -57,7 +57,7 @@ impl Source {
             return;
         }
         let mut record = Record::new(Kind::Truncate, file);
-        (record.a, record.attr) = (attr.size, attr);
+        (record.a, record.c, record.attr) = (attr.size, CUT, attr);
         self.emit(&record, targets);
     }
 

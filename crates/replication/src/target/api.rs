@@ -303,6 +303,8 @@ pub struct TargetView {
     pub backlog_bytes: usize,
     /// A scan other than a comparison is running.
     pub mirroring: bool,
+    /// It is the source at the instant of `consistent_time`, and nothing waits to be applied.
+    pub rests_at_point: bool,
 }
 
 /// Why the target wants to be called at a time.

@@ -292,6 +292,9 @@ impl Target {
             kept: self.images.kept.is_some(),
             backlog_bytes: self.backlog.bytes(),
             mirroring: self.scans.is_open(),
+            rests_at_point: self.images.kept.is_none()
+                && self.images.is_at(self.applied)
+                && self.backlog.first().is_none(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! The capture drivers of a set: the mount for its directories, the watch for its single files.
+//! The capture drivers of a set: the mount for its directories, the watch for its single files; or, for a replica that
+//! is handed on, what is applied to it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,12 +9,15 @@ use stead_model::RulesSpec;
 use stead_model::plan::Order;
 
 use super::joint::Joint;
+use super::relayed::RelayCapture;
+use crate::data::relay::Relay;
 use crate::seam::{Failure, SourceRoot, SourceSpec};
 
 /// The drivers of a set, as each of its threads has them. The mount is one process; every thread talks to it itself.
 pub(super) struct Drivers {
     mount: Option<MountCapture>,
     watch: Option<Arc<WatchCapture>>,
+    relay: Option<RelayCapture>,
     joint: Arc<Joint>,
     socket: PathBuf,
 }
@@ -29,32 +33,38 @@ pub(super) struct StreamRoot<'a> {
 }
 
 impl Drivers {
-    /// Attaches the drivers, or finds the mount that is attached already.
-    pub(super) fn attach(spec: &SourceSpec, executable: &Path) -> Result<Drivers, Failure> {
+    /// Attaches the drivers, or finds the mount that is attached already. `relay`: the set hands that replica on.
+    pub(super) fn attach(spec: &SourceSpec, relay: Option<&Arc<Relay>>, executable: &Path) -> Result<Drivers, Failure> {
+        let socket = spec.state_dir.join("capture.sock");
+        if let Some(relay) = relay {
+            let relay = Some(RelayCapture::start(spec, relay)?);
+            return Ok(Drivers { mount: None, watch: None, relay, joint: Arc::new(Joint::new()), socket });
+        }
         let failed = |e: CaptureError| {
             let remedy = "Look at capture.log in the set's state directory";
             Failure::new(format!("set {} cannot be captured", spec.set), e.to_string(), remedy)
         };
-        let socket = spec.state_dir.join("capture.sock");
         let dirs = paths(&spec.roots, true);
         let files = paths(&spec.roots, false);
         let watch = (!files.is_empty()).then(|| WatchCapture::start(&files)).transpose().map_err(failed)?;
         let mount = (!dirs.is_empty()).then(|| mount(spec, dirs, &socket, executable)).transpose().map_err(failed)?;
-        Ok(Drivers { mount, watch, joint: Arc::new(Joint::new()), socket })
+        Ok(Drivers { mount, watch, relay: None, joint: Arc::new(Joint::new()), socket })
     }
 
     /// The same drivers for another thread.
     pub(super) fn again(&self) -> Result<Drivers, Failure> {
         let mount = self.mount.as_ref().map(|_| MountCapture::connect(&self.socket)).transpose();
         let mount = mount.map_err(|e| Failure::new("capture does not answer", e.to_string(), "Look at its log"))?;
-        Ok(Drivers { mount, watch: self.watch.clone(), joint: self.joint.clone(), socket: self.socket.clone() })
+        let (watch, relay) = (self.watch.clone(), self.relay.clone());
+        Ok(Drivers { mount, watch, relay, joint: self.joint.clone(), socket: self.socket.clone() })
     }
 
     /// Each driver for itself, to be drained: in the order of [`Drivers::captured`].
     pub(super) fn into_each(self) -> Vec<Box<dyn Capture>> {
         let mount = self.mount.map(|mount| Box::new(mount) as Box<dyn Capture>);
         let watch = self.watch.map(|watch| Box::new(watch) as Box<dyn Capture>);
-        mount.into_iter().chain(watch).collect()
+        let relay = self.relay.map(|relay| Box::new(relay) as Box<dyn Capture>);
+        mount.into_iter().chain(watch).chain(relay).collect()
     }
 
     /// The run of capture whose numbers a source after this one can go on with; `None`: one of the drivers ends with the
@@ -80,14 +90,16 @@ impl Drivers {
 
     /// How many they are.
     pub(super) fn count(&self) -> usize {
-        usize::from(self.mount.is_some()) + usize::from(self.watch.is_some())
+        let relay = usize::from(self.relay.is_some());
+        usize::from(self.mount.is_some()) + usize::from(self.watch.is_some()) + relay
     }
 
     /// Number of the last change that has taken effect.
     pub(super) fn captured(&self) -> u64 {
         let mount = self.mount.as_ref().map(Capture::captured);
         let watch = self.watch.as_ref().map(Capture::captured);
-        self.joint.issue(mount.into_iter().chain(watch).collect())
+        let relay = self.relay.as_ref().map(Capture::captured);
+        self.joint.issue(mount.into_iter().chain(watch).chain(relay).collect())
     }
 
     /// Pushes what the drivers hold back into the stream.
@@ -96,8 +108,9 @@ impl Drivers {
         self.watch.as_mut().map_or(Ok(()), Capture::flush)
     }
 
-    /// Takes the mount away.
+    /// Takes the mount away; a replica is handed on no longer.
     pub(super) fn detach(&mut self, lazy: bool) -> Result<(), CaptureError> {
+        self.relay.iter().for_each(|relay| relay.relay().detach());
         self.mount.as_mut().map_or(Ok(()), |mount| mount.stop(lazy))
     }
 
@@ -111,6 +124,9 @@ impl Drivers {
             let index = place(true, &|path| path == root.path);
             all.push(StreamRoot { index, root, rules: spec.rules.clone() });
         }
+        for root in self.relay.iter().flat_map(RelayCapture::roots) {
+            all.push(StreamRoot { index: place(true, &|path| path == root.path), root, rules: spec.rules.clone() });
+        }
         if let Some(watch) = &self.watch {
             for root in watch.roots() {
                 let index = place(false, &|path| path.parent() == Some(&root.root.path));
@@ -121,8 +137,16 @@ impl Drivers {
         all
     }
 
+    /// Where the replica is handed on.
+    pub(super) fn relay(&self) -> Option<&Relay> {
+        self.relay.as_ref().map(RelayCapture::relay)
+    }
+
     /// What `status` shows.
     pub(super) fn names(&self) -> &'static str {
+        if self.relay.is_some() {
+            return "relay";
+        }
         match (&self.mount, &self.watch) {
             (Some(_), Some(_)) => "mount+watch",
             (Some(_), None) => "mount",

@@ -14,6 +14,7 @@ mod pump;
 mod queue;
 mod rate;
 mod reads;
+mod relayed;
 mod ring;
 mod settings;
 mod start;
@@ -35,6 +36,7 @@ use stead_model::status::ConnectionStatus;
 use stead_model::{NodeName, RulesSpec, SetName};
 use stead_replication::source::TargetId;
 
+use super::relay::Relay;
 use super::{lock, not_here};
 use crate::peer::Dialer;
 use crate::seam::{BrakeAnswer, Command, CommandId, Context, Failure, SourceSpec, Stop, TargetLink};
@@ -85,8 +87,13 @@ const PUMP_ENDS: Duration = Duration::from_secs(2);
 
 impl SourceSession {
     /// Attaches capture, or finds the one that is attached, and starts the threads.
-    pub(super) fn start(spec: SourceSpec, context: &Context) -> Result<SourceSession, Failure> {
-        start::start(spec, context)
+    /// `relay`: the replica that the set hands on.
+    pub(super) fn start(
+        spec: SourceSpec,
+        relay: Option<&Arc<Relay>>,
+        context: &Context,
+    ) -> Result<SourceSession, Failure> {
+        start::start(spec, relay, context)
     }
 
     /// Ends the sessions; detaches capture where the set is no longer protected.

@@ -26,7 +26,7 @@ use super::queue::QueueDisk;
 use super::ring::Captured;
 use super::targets::{Targets, Turn};
 use super::{settings, view};
-use crate::data::{lock, threads};
+use crate::data::{lock, threads, wall_clock};
 use crate::seam::{BrakeAnswer, Command, CommandId, DataEvent, Events, Failure, Outcome, SourceSpec, TargetLink};
 
 /// A cause of work, besides captured records.
@@ -460,6 +460,9 @@ impl Pump {
         for (target, tracked) in &mut self.targets.0 {
             let Some(view) = self.source.view(*target) else { continue };
             let mut status = view::status(&self.spec, tracked, capture, self.wiring.incarnation, covered, &view);
+            if let Some(relay) = self.wiring.drivers.relay() {
+                view::hand_on(&mut status, relay.origin().as_ref(), wall_clock());
+            }
             status.details.sync = self.levels.status(*target);
             let bypassed = lock(&self.wiring.bypassed);
             (status.details.bypassing_writes, status.details.bypassed) = (bypassed.count, bypassed.last.clone());

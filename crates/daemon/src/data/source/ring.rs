@@ -73,7 +73,8 @@ fn drain(
             // More may be there; that nothing is has to be told at once, too.
             idle = Duration::ZERO;
         }
-        if !deliver(out, stopped, Captured { driver, records, captured, time: all.then_some(now) }) {
+        let time = capture.covered().or(all.then_some(now)).filter(|time| *time > 0);
+        if !deliver(out, stopped, Captured { driver, records, captured, time }) {
             return Ok(());
         }
     }

@@ -24,6 +24,7 @@ use super::pump::{Pump, Wiring};
 use super::queue::QueueDisk;
 use super::targets::Targets;
 use super::{LinkWiring, SourceSession, bypass, reads, ring, settings, synced};
+use crate::data::relay::Relay;
 use crate::data::threads::spawn;
 use crate::seam::{Context, Failure, SourceSpec};
 
@@ -32,8 +33,8 @@ const EVENTS_MAX: usize = 1024;
 /// Batches of captured records on their way: at most 1 MiB each.
 const CAPTURED_MAX: usize = 2;
 
-pub(super) fn start(spec: SourceSpec, context: &Context) -> Result<SourceSession, Failure> {
-    let mut drivers = Drivers::attach(&spec, &context.executable)?;
+pub(super) fn start(spec: SourceSpec, relay: Option<&Arc<Relay>>, context: &Context) -> Result<SourceSession, Failure> {
+    let mut drivers = Drivers::attach(&spec, relay, &context.executable)?;
     let started = wire(spec, context, &drivers);
     if started.is_err()
         && let Err(e) = drivers.detach(true)

@@ -5,6 +5,7 @@ use stead_model::status::{BrakeStatus, Cause, ConnectionStatus, Details, Positio
 use stead_replication::source::ConnectionView;
 
 use super::targets::Tracked;
+use crate::data::relay::Origin;
 use crate::data::{cause, wall_clock};
 use crate::seam::SourceSpec;
 
@@ -87,6 +88,34 @@ pub(super) fn status(
     }
 }
 
+/// What is handed on is no newer, and no more whole, than what is received of `origin`.
+pub(super) fn hand_on(status: &mut ConnectionStatus, origin: Option<&Origin>, now: Timestamp) {
+    if status.state != State::Replicating {
+        return;
+    }
+    let (state, reason) = match origin {
+        Some(origin) if origin.state == State::Replicating && status.consistent_at.is_some() => return,
+        Some(origin) if origin.state == State::Replicating => {
+            (State::Mirroring, format!("waiting for a consistent point from {}", origin.source))
+        }
+        Some(origin) if origin.state == State::Mirroring => {
+            (waiting(status), format!("waiting for the mirror from {}", origin.source))
+        }
+        Some(origin) => {
+            let why = origin.reason.as_deref().unwrap_or_default();
+            (State::Behind, format!("what comes from {} is {}: {why}", origin.source, origin.state))
+        }
+        None => (State::Behind, "the replica that is handed on is not open yet".into()),
+    };
+    (status.state, status.reason) = (state, Some(reason));
+    let age = |at: Timestamp| now.0.saturating_sub(at.0) as f64 / 1e9;
+    status.lag_seconds = status.consistent_at.map(age);
+}
+
+fn waiting(status: &ConnectionStatus) -> State {
+    if status.consistent_at.is_none() { State::Mirroring } else { State::Behind }
+}
+
 /// How old the oldest change is that the replica lacks, in seconds; where that is yet to be found, how old its image
 /// is. `None`: what it lacks is not known.
 fn lag(view: &ConnectionView, consistent_at: Option<Timestamp>, now: Timestamp) -> Option<f64> {
@@ -143,6 +172,48 @@ mod tests {
         assert_eq!(at(State::Mirroring, 40, 900), Some(40), "it was rolled back");
         assert_eq!(at(State::Mirroring, 0, 900), None, "it was spoiled");
         assert_eq!(at(State::Mirroring, 40, 900), Some(40));
+    }
+
+    #[test]
+    fn what_is_handed_on_is_as_old_as_what_is_received() {
+        let origin = |state, reason: &str| Origin {
+            source: "paris".parse().unwrap(),
+            state,
+            reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
+        };
+        let told = |origin: Option<Origin>, consistent_at: Option<u64>| {
+            let mut status = status_of(State::Replicating, consistent_at.map(Timestamp));
+            hand_on(&mut status, origin.as_ref(), Timestamp(9_000_000_000));
+            (status.state, status.reason.unwrap_or_default(), status.lag_seconds)
+        };
+        let at = Some(2_000_000_000);
+        assert_eq!(told(Some(origin(State::Replicating, "")), at), (State::Replicating, String::new(), Some(0.0)));
+        assert_eq!(told(Some(origin(State::Replicating, "")), None).0, State::Mirroring);
+        let waits = "waiting for the mirror from paris";
+        assert_eq!(told(Some(origin(State::Mirroring, "")), at), (State::Behind, waits.into(), Some(7.0)));
+        assert_eq!(told(Some(origin(State::Mirroring, "")), None), (State::Mirroring, waits.into(), None));
+        let (state, reason, lag) = told(Some(origin(State::Disconnected, "no route")), at);
+        assert_eq!((state, lag), (State::Behind, Some(7.0)));
+        assert!(reason.contains("paris") && reason.contains("no route"), "{reason}");
+    }
+
+    fn status_of(state: State, consistent_at: Option<Timestamp>) -> ConnectionStatus {
+        ConnectionStatus {
+            set: "notes".parse().unwrap(),
+            source: "lyon".parse().unwrap(),
+            target: "metz".parse().unwrap(),
+            state,
+            reason: None,
+            since: Timestamp(1),
+            mirror: MirrorStatus::default(),
+            queue: QueueStatus::default(),
+            lag_seconds: Some(0.0),
+            consistent_at,
+            capture: "relay".into(),
+            epoch: 1,
+            positions: Positions::default(),
+            details: Details::default(),
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use stead_model::SetName;
 use stead_model::status::ConnectionStatus;
 
 use super::lock;
+use super::relay::Relay;
 use crate::peer::PeerStream;
 use crate::seam::{Context, Failure, Stop, TargetSpec};
 
@@ -39,8 +40,8 @@ pub(super) struct TargetSession {
 
 impl TargetSession {
     /// Opens the replica, sets the guard and starts the threads.
-    pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession, Failure> {
-        start::start(spec, context)
+    pub(super) fn start(spec: TargetSpec, relay: Arc<Relay>, context: &Context) -> Result<TargetSession, Failure> {
+        start::start(spec, relay, context)
     }
 
     /// What it was started with.

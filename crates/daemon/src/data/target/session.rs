@@ -21,6 +21,7 @@ use super::receive::Wire;
 use super::saved::SavedFile;
 use super::{apply, policy, view};
 use crate::data::lock;
+use crate::data::relay::{Origin, Relay};
 use crate::peer::PeerStream;
 use crate::seam::{DataEvent, Events, Failure, Stop, TargetSpec};
 
@@ -45,6 +46,8 @@ pub(super) struct Wiring {
     pub(super) jobs: Sender<Job>,
     pub(super) loop_events: Events,
     pub(super) status: Arc<Mutex<ConnectionStatus>>,
+    /// Where what is applied is handed on.
+    pub(super) relay: Arc<Relay>,
 }
 
 const IDLE: Duration = Duration::from_secs(1);
@@ -113,6 +116,7 @@ impl Session {
 
     pub(super) fn run(mut self) -> Result<(), Failure> {
         self.replica.set_policy(self.policy);
+        self.wiring.relay.open();
         self.outputs();
         while self.stop.is_none() {
             self.show();
@@ -243,10 +247,12 @@ impl Session {
                 TargetOutput::DropPreImages => self.drop_images(),
                 TargetOutput::RollBack(_) => {
                     let rolled = self.replica.roll_back().map(drop).map_err(|e| e.to_string());
+                    self.wiring.relay.lose();
                     self.target.handle(TargetInput::RolledBack(rolled), Instant::now());
                 }
                 TargetOutput::PutBack => {
                     let put_back = self.put_back();
+                    self.wiring.relay.lose();
                     self.target.handle(TargetInput::RolledBack(put_back), Instant::now());
                 }
                 TargetOutput::Event(event) => self.happened(event),
@@ -285,7 +291,10 @@ impl Session {
 
     fn apply_one(&mut self, batch: &Batch) -> TargetInput {
         self.limit_removals(batch.removals_max);
-        match apply::apply(&mut self.replica, batch, &mut self.found) {
+        self.replica.set_tap(self.wiring.relay.begin());
+        let applied = apply::apply(&mut self.replica, batch, &mut self.found);
+        self.hand_on(batch, applied.is_ok());
+        match applied {
             Ok(()) => {
                 let Found { needs, differences } = std::mem::take(&mut self.found);
                 TargetInput::Applied { last: batch.position.sequence, needs, differences }
@@ -298,6 +307,16 @@ impl Session {
             }
             Err(Failed::Other(reason)) => TargetInput::ApplyFailed { reason },
         }
+    }
+
+    /// A batch that failed is applied again, one that repeats may be about what died: neither can be told as it is.
+    fn hand_on(&mut self, batch: &Batch, is_applied: bool) {
+        let relay = &self.wiring.relay;
+        if !is_applied || batch.replay != Replay::No {
+            relay.lose();
+        }
+        let point = batch.consistent.filter(|_| is_applied && batch.replay != Replay::Amid);
+        relay.end(self.replica.tapped(point.is_some()), point);
     }
 
     fn limit_removals(&mut self, removals_max: Option<u64>) {
@@ -421,7 +440,15 @@ impl Session {
 
     fn show(&self) {
         let level = self.level.as_ref().map(Level::is_level);
-        view::update(&mut lock(&self.wiring.status), &self.target.view(), self.lost.as_deref(), level);
+        let view = self.target.view();
+        let mut status = lock(&self.wiring.status);
+        view::update(&mut status, &view, self.lost.as_deref(), level);
+        let (source, state, reason) = (self.spec.source.clone(), status.state, status.reason.clone());
+        drop(status);
+        self.wiring.relay.say(Origin { source, state, reason });
+        if view.rests_at_point {
+            self.wiring.relay.rests(view.consistent_time);
+        }
     }
 
     /// Makes the replica the image of the last instant that is here whole, and leaves a plain tree without a guard.

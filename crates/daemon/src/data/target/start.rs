@@ -18,13 +18,14 @@ use super::journal::JournalDir;
 use super::saved::SavedFile;
 use super::session::{Session, Wiring};
 use super::{TargetSession, view};
+use crate::data::relay::Relay;
 use crate::data::threads::spawn;
 use crate::seam::{Context, Failure, TargetRoot, TargetSpec};
 
 const EVENTS_MAX: usize = 1024;
 const JOBS_MAX: usize = 64;
 
-pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession, Failure> {
+pub(super) fn start(spec: TargetSpec, relay: Arc<Relay>, context: &Context) -> Result<TargetSession, Failure> {
     let failed = |why: String, remedy: &str| {
         Failure::new(format!("the replica of set {} cannot be opened", spec.set), why, remedy)
     };
@@ -67,6 +68,7 @@ pub(super) fn start(spec: TargetSpec, context: &Context) -> Result<TargetSession
         jobs,
         loop_events: context.events.clone(),
         status: status.clone(),
+        relay,
     };
     let (set, own) = (spec.set.clone(), spec.clone());
     spawn(&format!("{set}-target"), move || {
