@@ -15,7 +15,7 @@ use crate::api_server::Responder;
 use crate::apply::Steps;
 use crate::event::Event;
 use crate::peer::listen::Caller;
-use crate::peer::messages::{ReplicaAsk, Tell};
+use crate::peer::messages::{ReplicaAsk, ReplicaChange, Tell};
 use crate::state::peers::Peer;
 
 /// What came out of a job that the loop has to act on.
@@ -49,7 +49,7 @@ pub(crate) enum JobDone {
     /// `unprotect`: those who work in the set were named; it ends nevertheless.
     Named { set: SetName, responder: Responder },
     /// A target was told how its set is run.
-    Told { set: SetName, target: NodeName },
+    Told(Box<ReplicaChange>),
     /// The alert command ended.
     AlertTold,
 }

@@ -18,6 +18,7 @@ use crate::data;
 use crate::event::Event;
 use crate::log;
 use crate::node::{Node, Pulse};
+use crate::peer::messages::Meant;
 use crate::peer::{Book, Dialer, Identity, Keyring, listen};
 use crate::seam::{Context, Events};
 use crate::state::invites::Invites;
@@ -85,6 +86,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         unstarted: BTreeMap::new(),
         retry_at: Instant::now(),
         untold: BTreeMap::new(),
+        meant: Meant::begin(),
+        heard: BTreeMap::new(),
         pulse: Pulse::begin(&state),
         state,
     };

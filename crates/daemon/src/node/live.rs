@@ -15,7 +15,7 @@ use crate::api_server::Responder;
 use crate::apply::{self, Steps};
 use crate::job::{self, JobDone, Then};
 use crate::peer::ask;
-use crate::peer::messages::{Ask, ReplicaChange, Tell};
+use crate::peer::messages::{Ask, Meant, ReplicaChange, Tell};
 use crate::protect;
 use crate::protect::source::Existing;
 use crate::seam::{BrakeAnswer, Stop};
@@ -202,13 +202,14 @@ impl Node {
     }
 
     /// What the targets of the changed sets are to be told.
-    fn changes(&self, steps: &Steps) -> Vec<ReplicaChange> {
+    fn changes(&mut self, steps: &Steps) -> Vec<ReplicaChange> {
+        let meant = Some(self.next_meant());
         let plan = &steps.going_on;
         let of = |set: &SetName| {
             let planned = plan.set(set).cloned();
             let each = plan.connections_of(set).map(|c| for_target(plan, c)).collect::<Vec<_>>();
             planned.into_iter().flat_map(move |set| {
-                each.clone().into_iter().map(move |connection| ReplicaChange { set: set.clone(), connection })
+                each.clone().into_iter().map(move |connection| ReplicaChange { set: set.clone(), connection, meant })
             })
         };
         steps.changed.iter().flat_map(of).collect()
@@ -318,7 +319,10 @@ impl Node {
 
     /// A source says how a replica here is run from now on.
     pub(super) fn change_replica(&mut self, change: ReplicaChange, source: &NodeName) -> Result<Tell, Failure> {
-        let ReplicaChange { set, connection } = change;
+        let ReplicaChange { set, connection, meant } = change;
+        if self.is_outdated(&set.name, meant) {
+            return Ok(Tell::Done);
+        }
         let what = format!("replica {} was not changed on {}", set.name, self.name);
         let refused = |why: &str| Failure::new(&what, why, "Look at: stead status, on both nodes");
         let now = self.plan.set(&set.name).ok_or_else(|| refused("no replica of it is kept here"))?;
@@ -370,16 +374,48 @@ impl Node {
             self.untold.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).take(1).collect();
         for (set, target) in due {
             self.untold.insert((set.clone(), target.clone()), now + TELL_AGAIN);
-            let planned = self.plan.set(&set).cloned();
-            let connection = self.plan.connections_of(&set).find(|c| c.target == target);
-            let (Some(planned), Some(connection)) = (planned, connection) else { continue };
-            let change = ReplicaChange { set: planned, connection: for_target(&self.plan, connection) };
+            let meant = Some(self.next_meant());
+            let Some(change) = self.change_for(&set, &target) else { continue };
+            let change = ReplicaChange { meant, ..change };
             let dialer = self.dialer.clone();
             job::spawn(&self.events, move || {
-                let told = ask_change(&dialer, change);
-                told.is_ok().then_some(JobDone::Told { set, target })
+                let told = ask_change(&dialer, change.clone());
+                told.is_ok().then(|| JobDone::Told(Box::new(change)))
             });
         }
+    }
+
+    /// A target was told how its set is run; if that is another way by now, it may have heard of the two in either order.
+    pub(super) fn change_told(&mut self, change: ReplicaChange) {
+        let key = (change.set.name.clone(), change.connection.target.clone());
+        let now = self.change_for(&key.0, &key.1);
+        if now.is_some_and(|now| (now.set, now.connection) != (change.set, change.connection)) {
+            self.untold.insert(key, Instant::now());
+        } else {
+            self.untold.remove(&key);
+        }
+    }
+
+    fn change_for(&self, set: &SetName, target: &NodeName) -> Option<ReplicaChange> {
+        let connection = self.plan.connections_of(set).find(|c| c.target == *target)?;
+        let (set, connection) = (self.plan.set(set)?.clone(), for_target(&self.plan, connection));
+        Some(ReplicaChange { set, connection, meant: None })
+    }
+
+    fn next_meant(&mut self) -> Meant {
+        self.meant.number += 1;
+        self.meant
+    }
+
+    /// Was something told already that is meant later? Two connections may bring changes in either order.
+    fn is_outdated(&mut self, set: &SetName, meant: Option<Meant>) -> bool {
+        let Some(meant) = meant else { return false };
+        let last = self.heard.entry(set.clone()).or_insert(meant);
+        let outdated = last.run == meant.run && last.number > meant.number;
+        if !outdated {
+            *last = meant;
+        }
+        outdated
     }
 
     /// Does everybody whose pause or going on was asked for stand so? Tells the client when that is so or time is up.

@@ -27,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::event::Event;
 use crate::job::JobDone;
+use crate::peer::messages::Meant;
 use crate::peer::{Book, Dialer, Keyring};
 use crate::seam::{DataEvent, DataPlane};
 use crate::state::StateDir;
@@ -69,6 +70,9 @@ pub(crate) struct Node {
     pub(crate) retry_at: Instant,
     /// Targets that do not know yet how their set is run.
     pub(crate) untold: Untold,
+    /// The change that was told last, and of each set the one that was heard last.
+    pub(crate) meant: Meant,
+    pub(crate) heard: BTreeMap<SetName, Meant>,
     /// What happens by the clock.
     pub(crate) pulse: Pulse,
 }
@@ -148,9 +152,7 @@ impl Node {
             JobDone::Changing { steps, wanted, untold, responder } => {
                 self.changing(*steps, &wanted, untold, responder);
             }
-            JobDone::Told { set, target } => {
-                self.untold.remove(&(set, target));
-            }
+            JobDone::Told(change) => self.change_told(*change),
             JobDone::Named { set, responder } => self.unprotect_open(&set, responder),
             JobDone::AlertTold => self.alert_told(),
             JobDone::Released { sets, responder, rest } => {

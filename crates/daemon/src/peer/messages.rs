@@ -89,10 +89,34 @@ pub(crate) struct ReplicaAsk {
 }
 
 /// How a replica is run from now on.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ReplicaChange {
     pub(crate) set: SetPlan,
     pub(crate) connection: ConnectionPlan,
+    /// Of the changes that one run of the source's daemon tells, what is meant later has the higher number; none in
+    /// earlier versions.
+    #[serde(default)]
+    pub(crate) meant: Option<Meant>,
+}
+
+/// The run of a daemon, and a number in it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Meant {
+    pub(crate) run: u64,
+    pub(crate) number: u64,
+}
+
+impl Meant {
+    /// Of a new run.
+    pub(crate) fn begin() -> Meant {
+        let mut run = [0; 8];
+        // Where there are no random numbers, the time is another than that of the run before.
+        if aws_lc_rs::rand::fill(&mut run).is_err() {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            run = (now.as_nanos() as u64).to_le_bytes();
+        }
+        Meant { run: u64::from_le_bytes(run), number: 0 }
+    }
 }
 
 /// What the target found.

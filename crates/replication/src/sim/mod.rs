@@ -143,7 +143,7 @@ mod tests {
         let reports: Vec<_> = (4..2_000).step_by(5).map(|seed| run(seed).unwrap()).collect();
         let (fetched, faults) =
             reports.iter().fold((0, 0), |sum, report| (sum.0 + report.fetched, sum.1 + report.disk_faults));
-        assert!(fetched > 150 && faults > 50, "{fetched} bodies came back, with {faults} faults");
+        assert!(fetched > 100 && faults > 50, "{fetched} bodies came back, with {faults} faults");
     }
 
     /// `STEAD_SEED` and `STEAD_SEEDS` choose others; `STEAD_TRACE=1` prints what is applied. More: `tools/sim`.

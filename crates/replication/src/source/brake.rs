@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use stead_model::{FileId, Kind, Record, Sequence};
 
-use super::connection::{Connection, Link, STREAM, bit};
+use super::connection::{Connection, Link, STREAM, Undo, bit};
 use super::dirty::Touched;
 use super::{Brake, RootConfig, Source, SourceEvent, TargetId};
 use crate::frame::{Frame, HaltCode};
@@ -71,7 +71,7 @@ impl Source {
             let result = Err("the target is not connected, or of a version that cannot".into());
             return self.event(SourceEvent::Undone { target, result });
         }
-        connection.undone = true;
+        connection.undo = Undo::Asked;
         connection.brake = Count::default();
         if connection.following && connection.behind.is_none() {
             self.go_behind(target, "its last changes were taken back".into());
@@ -82,10 +82,25 @@ impl Source {
         self.send(target, Frame::Undo.encode());
     }
 
+    /// The connection ended before the target said whether it took anything back.
+    pub(super) fn lose_undo(&mut self, target: TargetId) {
+        let Some(connection) = self.connections.get_mut(&target).filter(|c| c.undo == Undo::Asked) else { return };
+        connection.undo = Undo::Unknown;
+        let result = Err("the connection ended before the target answered".into());
+        self.event(SourceEvent::Undone { target, result });
+    }
+
     /// Why the brake holds a target, for people.
     pub(super) fn brake_reason(&self, connection: &Connection) -> Option<String> {
-        if connection.undone {
-            return Some("its last changes were taken back; resume it to compare it with the source".into());
+        let undo = match connection.undo {
+            Undo::No => None,
+            Undo::Asked => Some("it takes its last changes back"),
+            Undo::Answered(true) => Some("its last changes were taken back"),
+            Undo::Answered(false) => Some("its last changes could not be taken back"),
+            Undo::Unknown => Some("whether its last changes were taken back is not known"),
+        };
+        if let Some(undo) = undo {
+            return Some(format!("{undo}; resume it to compare it with the source"));
         }
         let many = connection.brake.halted?;
         let seconds = self.config.settings.brake.window.as_secs();

@@ -59,7 +59,7 @@ pub(super) struct Connection {
     pub(super) halt_code: HaltCode,
     pub(super) brake: Count,
     /// What the brake let pass was taken back: nothing is sent until it is resumed.
-    pub(super) undone: bool,
+    pub(super) undo: Undo,
     pub(super) sent: Sequence,
     pub(super) journaled: Sequence,
     pub(super) applied: Sequence,
@@ -82,6 +82,18 @@ pub(super) struct Connection {
     flight: Flight,
 }
 
+/// Was a target asked to take back what the brake had let pass?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undo {
+    No,
+    /// It has not answered yet.
+    Asked,
+    /// It did, or could not.
+    Answered(bool),
+    /// Its answer was lost.
+    Unknown,
+}
+
 impl Connection {
     pub(super) fn new(now: Instant) -> Connection {
         Connection {
@@ -95,7 +107,7 @@ impl Connection {
             halted: None,
             halt_code: HaltCode::Other,
             brake: Count::default(),
-            undone: false,
+            undo: Undo::No,
             sent: 0,
             journaled: 0,
             applied: 0,
@@ -125,7 +137,7 @@ impl Connection {
 
     /// Is nothing sent to it, although it could be?
     pub(super) fn is_held(&self) -> bool {
-        self.paused || self.undone || self.brake.halted.is_some()
+        self.paused || self.undo != Undo::No || self.brake.halted.is_some()
     }
 
     /// Continues (or begins) after that place, where nothing is in flight.

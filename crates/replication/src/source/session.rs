@@ -6,7 +6,7 @@ use std::time::Instant;
 use stead_model::status::{MirrorStatus, QueueStatus, State};
 use stead_model::{FileId, Kind, Position, Record, Sequence};
 
-use super::connection::{Connection, Link, TargetMask, bit};
+use super::connection::{Connection, Link, TargetMask, Undo, bit};
 use super::queue::{Batch, Seal};
 use super::{BehindView, ConnectionView, Source, SourceEvent, SourceOutput, TargetId};
 use crate::frame::{
@@ -53,6 +53,7 @@ impl Source {
         {
             connection.link = Link::Down { reason };
             self.lose_flight(target);
+            self.lose_undo(target);
         }
     }
 
@@ -79,7 +80,12 @@ impl Source {
             (Link::Up, Frame::Halted(halted)) => {
                 (connection.halted, connection.halt_code) = (halted.reason, halted.code)
             }
-            (Link::Up, Frame::Undone(undone)) => self.event(SourceEvent::Undone { target, result: undone.result }),
+            (Link::Up, Frame::Undone(undone)) => {
+                if connection.undo == Undo::Asked {
+                    connection.undo = Undo::Answered(undone.result.is_ok());
+                }
+                self.event(SourceEvent::Undone { target, result: undone.result });
+            }
             (_, _) => self.close(target, Goodbye::Damaged("a frame that a target does not send, or not now".into())),
         }
     }
@@ -98,7 +104,9 @@ impl Source {
     pub(super) fn set_paused(&mut self, target: TargetId, paused: bool) {
         if let Some(connection) = self.connections.get_mut(&target) {
             connection.paused = paused;
-            connection.undone &= paused;
+            if !paused {
+                connection.undo = Undo::No;
+            }
         }
     }
 
@@ -395,6 +403,7 @@ impl Source {
         let Some(connection) = self.connections.get_mut(&target) else { return };
         connection.link = Link::Down { reason: reason.to_string() };
         self.lose_flight(target);
+        self.lose_undo(target);
         self.send(target, Frame::Goodbye(reason.clone()).encode());
         self.outputs.push_back(SourceOutput::Close { target, reason });
     }

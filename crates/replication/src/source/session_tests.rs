@@ -9,7 +9,7 @@ use crate::frame::decode_header;
 use crate::read::{Piece, ReadResult};
 use crate::source::connection::STREAM;
 use crate::source::queue::Seal;
-use crate::source::{RootConfig, SourceConfig, SourceInput};
+use crate::source::{Command, RootConfig, SourceConfig, SourceInput};
 
 fn config(roots: Vec<RootConfig>) -> SourceConfig {
     let epoch = Epoch { number: 3, writer: [7; 16], random: 5 };
@@ -142,4 +142,20 @@ fn no_more_is_read_while_what_was_read_and_waits_fills_the_window() {
     let ticket = source.ticket;
     source.handle(SourceInput::Read { ticket, result, captured: 0 }, Instant::now());
     assert_eq!(source.roomy(), 0);
+}
+
+#[test]
+fn who_waits_for_an_undo_hears_that_the_connection_ended() {
+    let mut source = followed_source();
+    source.handle(SourceInput::Command(Command::Undo { target: 0 }), Instant::now());
+    let results = |source: &mut Source| -> Vec<_> {
+        let outputs = std::iter::from_fn(|| source.poll_output());
+        outputs.filter(|o| matches!(o, SourceOutput::Event(SourceEvent::Undone { result: Err(_), .. }))).collect()
+    };
+    assert!(results(&mut source).is_empty(), "the target is at work");
+    let reason = "cut".into();
+    source.handle(SourceInput::Disconnected { target: 0, reason }, Instant::now());
+    assert_eq!(results(&mut source).len(), 1);
+    let (state, why) = source.connections.get(&0).map(|c| (c.is_held(), source.brake_reason(c))).unwrap();
+    assert!(state && why.unwrap().contains("not known"));
 }

@@ -326,10 +326,13 @@ impl Pump {
             let failure = Failure::new("nothing was changed", why, remedy);
             return self.wiring.loop_events.send(DataEvent::CommandDone { id, result: Err(failure) });
         }
+        // It may end at once, where the target is not connected.
+        if answer == BrakeAnswer::Undo {
+            self.pending.add_undo(id, &meant);
+        }
         meant.iter().for_each(|target| self.tell(SourceInput::Command(command(*target))));
-        match answer {
-            BrakeAnswer::Undo => self.pending.add_undo(id, &meant),
-            _ => self.wiring.loop_events.send(DataEvent::CommandDone { id, result: Ok(Outcome::Done) }),
+        if answer != BrakeAnswer::Undo {
+            self.wiring.loop_events.send(DataEvent::CommandDone { id, result: Ok(Outcome::Done) });
         }
     }
 
