@@ -94,7 +94,7 @@ impl Source {
     pub(super) fn brake_reason(&self, connection: &Connection) -> Option<String> {
         let undo = match connection.undo {
             Undo::No => None,
-            Undo::Asked => Some("it takes its last changes back"),
+            Undo::Asked => Some("its last changes are being taken back"),
             Undo::Answered(true) => Some("its last changes were taken back"),
             Undo::Answered(false) => Some("its last changes could not be taken back"),
             Undo::Unknown => Some("whether its last changes were taken back is not known"),
