@@ -202,8 +202,9 @@ impl Node {
     }
 
     /// What the targets of the changed sets are to be told.
-    fn changes(&mut self, steps: &Steps) -> Vec<ReplicaChange> {
-        let meant = Some(self.next_meant());
+    fn changes(&self, steps: &Steps) -> Vec<ReplicaChange> {
+        // Later than what the plan says now, and earlier than whatever it says next.
+        let meant = Some(Meant { number: self.meant.number + 1, ..self.meant });
         let plan = &steps.going_on;
         let of = |set: &SetName| {
             let planned = plan.set(set).cloned();
@@ -225,6 +226,7 @@ impl Node {
     ) {
         let result = self.change(&steps, wanted, &untold);
         if let Err(failure) = result {
+            self.meant.number += 2;
             steps.changed.iter().for_each(|set| self.tell_all(set));
             return responder.failed(failure);
         }
@@ -374,9 +376,7 @@ impl Node {
             self.untold.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).take(1).collect();
         for (set, target) in due {
             self.untold.insert((set.clone(), target.clone()), now + TELL_AGAIN);
-            let meant = Some(self.next_meant());
             let Some(change) = self.change_for(&set, &target) else { continue };
-            let change = ReplicaChange { meant, ..change };
             let dialer = self.dialer.clone();
             job::spawn(&self.events, move || {
                 let told = ask_change(&dialer, change.clone());
@@ -399,12 +399,7 @@ impl Node {
     fn change_for(&self, set: &SetName, target: &NodeName) -> Option<ReplicaChange> {
         let connection = self.plan.connections_of(set).find(|c| c.target == *target)?;
         let (set, connection) = (self.plan.set(set)?.clone(), for_target(&self.plan, connection));
-        Some(ReplicaChange { set, connection, meant: None })
-    }
-
-    fn next_meant(&mut self) -> Meant {
-        self.meant.number += 1;
-        self.meant
+        Some(ReplicaChange { set, connection, meant: Some(self.meant) })
     }
 
     /// Was something told already that is meant later? Two connections may bring changes in either order.

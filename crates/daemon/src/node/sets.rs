@@ -353,6 +353,7 @@ impl Node {
     pub(super) fn adopt(&mut self, plan: Plan) -> Result<(), Failure> {
         files::write(&self.state.file("plan.toml"), plan.to_toml().as_bytes(), 0o600)?;
         self.plan = plan;
+        self.meant.number += 2;
         Ok(())
     }
 

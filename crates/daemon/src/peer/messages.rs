@@ -99,7 +99,7 @@ pub(crate) struct ReplicaChange {
     pub(crate) meant: Option<Meant>,
 }
 
-/// The run of a daemon, and a number in it.
+/// The run of a daemon, and a number in it: even for what its plan says, odd for what it is about to say.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Meant {
     pub(crate) run: u64,
