@@ -86,7 +86,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         unstarted: BTreeMap::new(),
         retry_at: Instant::now(),
         untold: BTreeMap::new(),
-        meant: Meant::begin(),
+        meant: Meant { run: stead_capture::new_incarnation(), number: 0 },
         heard: BTreeMap::new(),
         pulse: Pulse::begin(&state),
         state,

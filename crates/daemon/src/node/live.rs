@@ -405,12 +405,11 @@ impl Node {
     /// Was something told already that is meant later? Two connections may bring changes in either order.
     fn is_outdated(&mut self, set: &SetName, meant: Option<Meant>) -> bool {
         let Some(meant) = meant else { return false };
-        let last = self.heard.entry(set.clone()).or_insert(meant);
-        let outdated = last.run == meant.run && last.number > meant.number;
-        if !outdated {
-            *last = meant;
+        if self.heard.get(set).is_some_and(|heard| meant.is_outdated_by(*heard)) {
+            return true;
         }
-        outdated
+        self.heard.insert(set.clone(), meant);
+        false
     }
 
     /// Does everybody whose pause or going on was asked for stand so? Tells the client when that is so or time is up.

@@ -354,6 +354,7 @@ impl Node {
         files::write(&self.state.file("plan.toml"), plan.to_toml().as_bytes(), 0o600)?;
         self.plan = plan;
         self.meant.number += 2;
+        self.heard.retain(|set, _| self.plan.set(set).is_some());
         Ok(())
     }
 

@@ -107,15 +107,9 @@ pub(crate) struct Meant {
 }
 
 impl Meant {
-    /// Of a new run.
-    pub(crate) fn begin() -> Meant {
-        let mut run = [0; 8];
-        // Where there are no random numbers, the time is another than that of the run before.
-        if aws_lc_rs::rand::fill(&mut run).is_err() {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            run = (now.as_nanos() as u64).to_le_bytes();
-        }
-        Meant { run: u64::from_le_bytes(run), number: 0 }
+    /// Is what was heard last meant later?
+    pub(crate) fn is_outdated_by(self, heard: Meant) -> bool {
+        self.run == heard.run && self.number < heard.number
     }
 }
 
@@ -148,6 +142,14 @@ mod tests {
     use super::*;
 
     /// Questions and answers as nodes of version 1 write them, byte by byte.
+    #[test]
+    fn a_change_is_outdated_only_by_a_later_one_of_the_same_run() {
+        let meant = |run, number| Meant { run, number };
+        assert!(meant(1, 4).is_outdated_by(meant(1, 5)));
+        assert!(!meant(1, 5).is_outdated_by(meant(1, 5)), "told twice");
+        assert!(!meant(2, 0).is_outdated_by(meant(1, 5)), "the daemon began anew");
+    }
+
     #[test]
     fn messages_of_version_1_are_understood_and_still_written_so() {
         let writer = vec!["7"; 16].join(",");

@@ -68,8 +68,10 @@ pub(super) struct Files {
     /// What went where the targets hold it at most until the running scan ends; is it a directory that the scan has not
     /// come by since?
     away: HashMap<FileId, bool>,
-    /// Files that the targets held until a scan ended, and may have dropped then.
+    /// Files that the targets held until a scan ended, and may have dropped then, or that some lack still.
     dropped: HashSet<FileId>,
+    /// More are lacking than are remembered one by one.
+    crowded: bool,
     /// What changed and is not written down yet.
     pub(super) log: Log,
 }
@@ -93,6 +95,7 @@ impl Files {
             left: HashSet::new(),
             away: HashMap::new(),
             dropped: HashSet::new(),
+            crowded: false,
             log: Log::default(),
         }
     }
@@ -267,18 +270,6 @@ impl Files {
         self.left.clear();
     }
 
-    /// The running scan is given up: what it alone had come by is known no more.
-    pub(super) fn scan_given_up(&mut self) {
-        self.seen = None;
-        self.leave_unknown();
-    }
-
-    /// Changes of files that are not known are dropped: what is open of them would be brought up to some of them only.
-    fn leave_unknown(&mut self) {
-        let common = &self.common;
-        self.open.retain(|file, _| common.has(*file));
-    }
-
     /// A scan of the whole set ended: what it came by is what every target knows.
     pub(super) fn scan_ended(&mut self, whole: bool) {
         for (file, is_dir) in std::mem::take(&mut self.away) {
@@ -294,15 +285,10 @@ impl Files {
         let seen = self.seen.take();
         if whole {
             if let Some(seen) = seen.as_ref().filter(|_| !self.alone) {
-                let lacking: Vec<_> = seen.iter().filter(|file| !self.common.has(*file)).collect();
-                if lacking.len() > LOOSE_MAX {
-                    self.stale_since = true;
-                } else {
-                    lacking.into_iter().for_each(|file| self.lack(file));
-                }
+                let lacking: Vec<_> = seen.iter().filter(|file| !self.common.has(*file)).take(LOOSE_MAX + 1).collect();
+                lacking.into_iter().for_each(|file| self.lack(file));
             }
             self.common = seen.unwrap_or_default();
-            self.leave_unknown();
             self.set_stale(self.stale_since);
         }
         if whole && !self.stale {

@@ -235,14 +235,28 @@ impl Source {
     /// What the scan alone came by is announced no more: changes of it are let go until another scan comes by it. Whoever
     /// waits for that one was told of the files, too; nothing of them is proven there by what follows.
     fn forget_seen(&mut self) {
-        self.files.scan_given_up();
-        let common = &self.files.common;
-        self.jobs.give_up_where(|file| !common.has(file));
+        self.files.seen = None;
+        self.give_up_unknown();
         let waiting = self.requests.whole_for() & self.followers() & !self.withheld;
         if waiting != 0 {
             self.emit(&Record::new(Kind::Lost, FileId::NONE), waiting);
             self.lost_at = self.queue.last();
         }
+    }
+
+    /// Where these targets lack more than is remembered file by file, they have to be told of everything.
+    fn tell_lacking(&mut self, targets: TargetMask) {
+        if !self.files.take_crowded() {
+            return;
+        }
+        let lacking = self.connections.iter_mut().filter(|(id, _)| targets & bit(**id) != 0);
+        lacking.for_each(|(_, connection)| connection.dirty.add_all());
+    }
+
+    /// Changes of files that are not known are let go: the end of their content would prove too much.
+    fn give_up_unknown(&mut self) {
+        let common = &self.files.common;
+        self.jobs.give_up_where(|file| !common.has(file));
     }
 
     pub(super) fn scan_begins(&mut self, generation: u64) {
@@ -501,6 +515,10 @@ impl Source {
         }
         self.files.forget_untold(&scan.listed_from);
         self.files.scan_ended(scan.whole);
+        if scan.whole {
+            self.give_up_unknown();
+        }
+        self.tell_lacking(self.followers() & !scan.targets);
         self.requests.scan_ended(scan.lost, self.now);
         if scan.whole {
             self.requests.first_ended(scan.targets);

@@ -28,13 +28,18 @@ impl Files {
 
     /// Some target lacks it still: not even a name in the set tells that all have it.
     pub(in crate::source) fn lack(&mut self, file: FileId) {
+        if self.dropped.len() >= LOOSE_MAX {
+            self.crowded = true;
+            return;
+        }
         let (loose, dropped) = (self.loose.insert(file), self.dropped.insert(file));
         self.note(loose, Known::Loose(file));
         self.note(dropped, Known::Dropped(file));
-        if self.dropped.len() > LOOSE_MAX {
-            self.set_stale(true);
-            self.stale_since = true;
-        }
+    }
+
+    /// Do targets lack more than is remembered file by file? Asked once: then they have to be told of everything.
+    pub(in crate::source) fn take_crowded(&mut self) -> bool {
+        std::mem::take(&mut self.crowded)
     }
 
     /// A file leaves the set by a name, which may have been its `last` one anywhere.
