@@ -126,6 +126,12 @@ mod tests {
         run(44_869).unwrap();
     }
 
+    /// A file that one target lacked was taken away on all of them, and the source began again before it was brought.
+    #[test]
+    fn who_has_a_file_keeps_it_while_another_is_brought_it() {
+        run(13_201).unwrap();
+    }
+
     /// How a directory left the set was lost; a listing did not tell it, the target dropped it, and a file went out of it.
     #[test]
     fn a_directory_that_a_listing_did_not_tell_is_known_no_more() {

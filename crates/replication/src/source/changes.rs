@@ -154,7 +154,8 @@ fn rename(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
                 send(&mut actions, &victim_leaves(record));
             }
             if held && from == Place::Taken {
-                send(&mut actions, &departure(record, record.file, (record.parent, record.name)));
+                // Who has it keeps it.
+                send(&mut actions, &moved(record));
             }
             move_in(&mut actions, record.file, names.parent2, record.name2, true);
             stamps(files, &mut actions, record);
@@ -229,20 +230,18 @@ fn exchange(files: &mut Files, record: &Record<'_>, unlisted: bool) -> Plan {
         return swap(files, record, differently);
     }
     let mut actions = Vec::new();
-    for (file, from, to, name) in [(file, from, to, here), (victim, victim_from, victim_to, there)] {
-        let lacking = to == Place::Taken && files.lacks(file, from, name.0);
-        if from == Place::Taken && lacking {
-            send(&mut actions, &departure(record, file, name));
-        }
+    let held = files.holds(file);
+    let lacking = to == Place::Taken && files.lacks(file, from, here.0);
+    if victim_to == Place::Taken && files.lacks(victim, victim_from, there.0) && victim_from == Place::Taken {
+        send(&mut actions, &departure(record, victim, there));
     }
     let mut file_told = false;
-    if files.holds(file) && from == Place::Taken {
+    if held && from == Place::Taken {
         if to == Place::Taken {
-            let mut moved = Record { c: 0, ..*record };
-            moved.names.victim = FileId::NONE;
+            let moved = moved(record);
             files.follow(&moved);
             send(&mut actions, &moved);
-            file_told = true;
+            file_told = !lacking;
             note_name(files, file, record.attr.is_dir(), there.0, there.1);
         } else if to == Place::Elsewhere && unlisted {
             send(&mut actions, &departure(record, file, here));
@@ -310,6 +309,13 @@ fn departure<'a>(record: &Record<'_>, file: FileId, (parent, name): (FileId, &'a
     gone.attr.nlink = 1;
     gone.names.stamp = if parent == record.parent { record.names.stamp } else { record.names.stamp2 };
     gone
+}
+
+/// The file alone, without what becomes of who had its name.
+fn moved<'a>(record: &Record<'a>) -> Record<'a> {
+    let mut moved = Record { a: 0, c: 0, ..*record };
+    moved.names.victim = FileId::NONE;
+    moved
 }
 
 fn victim_leaves<'a>(record: &Record<'a>) -> Record<'a> {
