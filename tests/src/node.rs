@@ -19,6 +19,8 @@ use crate::run::{MARK, kill_marked, marked, signal};
 pub const PORT: u16 = 7130;
 /// Longest time that any one command of a test may take, in seconds.
 const COMMAND_SECONDS_MAX: &str = "120";
+/// As long for the one that returns when a mirror of a million files is done.
+const MIRROR_SECONDS_MAX: &str = "900";
 
 /// A daemon and its state directory.
 pub struct Node {
@@ -116,8 +118,16 @@ impl Node {
     /// # Errors
     /// Where the binary is missing.
     pub fn command<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<Command> {
+        self.command_within(COMMAND_SECONDS_MAX, args)
+    }
+
+    fn command_within<A: AsRef<std::ffi::OsStr>>(
+        &self,
+        seconds_max: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<Command> {
         let mut command = self.host.command("timeout");
-        command.args(["--kill-after=5", COMMAND_SECONDS_MAX]).arg(stead()?).args(args).env("STEAD_STATE", &self.state);
+        command.args(["--kill-after=5", seconds_max]).arg(stead()?).args(args).env("STEAD_STATE", &self.state);
         Ok(command)
     }
 
@@ -162,7 +172,9 @@ impl Node {
     /// # Errors
     /// Where it is refused.
     pub fn protect(&self, set: &str, on: &Node, paths: &[(&Path, &Path)], options: &[&str]) -> Result<String> {
-        self.cli(protect_args(set, on, paths, options)).with_context(|| format!("log of {}:\n{}", on.name, on.log()))
+        let mut command = self.command_within(MIRROR_SECONDS_MAX, protect_args(set, on, paths, options))?;
+        run(&mut command)
+            .with_context(|| format!("logs of {}:\n{}\nand {}:\n{}", self.name, self.log(), on.name, on.log()))
     }
 
     /// Waits until everything written before the call is applied on every target.

@@ -189,7 +189,7 @@ fn version_2_reads_back_and_version_1_reads_its_hello() {
                 assert_eq!(encoded.header[4], 1, "a peer of version 1 reads it");
             }
             Frame::Changes(changes) => {
-                assert_eq!(changes.captured(), 777);
+                assert_eq!(changes.captured(), Some(777));
                 assert_eq!(records_of(&changes.records().unwrap()), 1);
             }
             _ => {}

@@ -329,13 +329,12 @@ impl Changes {
         Ok(raw)
     }
 
-    /// Every change up to this number of capture is contained up to the end of the frame, with all that it brought about;
-    /// 0: nothing is said (always in version 1).
-    pub fn captured(&self) -> u64 {
-        if self.header.version < 2 || self.header.flags & flags::WHOLE == 0 {
-            return 0;
-        }
-        self.frame.last_chunk().map_or(0, |captured| u64::from_le_bytes(*captured))
+    /// Every change up to this number of capture is contained up to the end of the frame, with all that it brought about.
+    /// `None`: nothing is said (always in version 1).
+    pub fn captured(&self) -> Option<u64> {
+        let says_so = self.header.version >= 2 && self.header.flags & flags::WHOLE != 0;
+        let captured = self.frame.last_chunk().filter(|_| says_so)?;
+        Some(u64::from_le_bytes(*captured))
     }
 
     fn body_end(&self) -> usize {

@@ -238,8 +238,6 @@ pub struct Batch {
     pub replay: Replay,
     /// End no scan that would remove more objects than that: answer `Braked`.
     pub removals_max: Option<u64>,
-    /// Every change up to this number of capture is contained up to its end; 0: nothing is said.
-    pub captured: u64,
 }
 
 /// Does a batch repeat what the replica may have already? Then it may be about files that died later, and what loses its

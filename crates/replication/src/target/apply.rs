@@ -66,7 +66,6 @@ impl Target {
             unjournaled: item.unjournaled,
             replay: replay(item, replay_until),
             removals_max,
-            captured: item.captured,
         });
         if batches.is_empty() {
             return self.apply.rest();

@@ -27,8 +27,8 @@ pub(super) struct Item {
     pub(super) records: Arc<[u8]>,
     pub(super) consistent: Option<u64>,
     pub(super) unjournaled: bool,
-    /// Every change up to this number of capture is contained; 0: nothing is said.
-    pub(super) captured: u64,
+    /// Every change up to this number of capture is contained, where that is said.
+    pub(super) captured: Option<u64>,
     /// What it says of scans and losses.
     pub(super) signs: Signs,
     /// It may repeat what was received in the stream before.

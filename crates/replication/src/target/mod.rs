@@ -107,8 +107,8 @@ impl Captured {
     fn follow(&mut self, item: &Item, capture: u64) {
         if item.signs.lost || item.signs.begins.is_some() || item.unjournaled {
             *self = Captured::default();
-        } else if item.captured > 0 && capture > 0 {
-            *self = Captured { capture, number: item.captured };
+        } else if let Some(number) = item.captured.filter(|_| capture > 0) {
+            *self = Captured { capture, number };
         }
     }
 }

@@ -192,6 +192,15 @@ fn what_is_durable_of_a_stream_is_applied_before_the_next_one() {
 }
 
 #[test]
+fn a_source_to_which_nothing_was_written_yet_is_known_by_its_capture() {
+    let mut stage = Stage::with_replica(|_| {});
+    stage.greet(1, false);
+    stage.changes(frame(1, 11, Kind::Sync, Some(0)));
+    let welcome = stage.greet(2, false);
+    assert_eq!((welcome.capture, welcome.captured), (CAPTURE, 0));
+}
+
+#[test]
 fn a_journal_of_several_streams_is_applied_again_in_order() {
     let journal = vec![
         frame(1, 9, Kind::Sync, Some(90)),

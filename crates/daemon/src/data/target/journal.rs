@@ -102,7 +102,7 @@ fn head(frame: &Arc<[u8]>, capture: u64) -> EntryHead {
         last: changes.header.last,
         consistent: changes.header.is_consistent(),
         capture,
-        captured: changes.captured(),
+        captured: changes.captured().unwrap_or(0),
     }
 }
 
