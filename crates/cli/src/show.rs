@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use stead_model::status::{ConnectionStatus, State, Status, Timestamp};
+use stead_model::status::{ConnectionStatus, MirrorStatus, State, Status, Timestamp};
 
 /// Prints to standard output. Whoever closed it wants no more: the command ends in peace.
 pub fn say(text: impl std::fmt::Display) {
@@ -18,6 +18,7 @@ pub fn say(text: impl std::fmt::Display) {
 /// How often progress is told where there is no terminal.
 const PLAIN_EVERY: Duration = Duration::from_secs(3);
 const BAR_CELLS: u64 = 16;
+const FILE_BYTES: u64 = 4096;
 
 /// `3.1 GiB`
 pub fn size(bytes: u64) -> String {
@@ -76,12 +77,25 @@ pub fn now() -> Timestamp {
 /// How much of a mirror is done.
 pub fn percent(connection: &ConnectionStatus) -> u64 {
     let mirror = &connection.mirror;
-    let (done, total) = if mirror.bytes_total > 0 {
-        (mirror.bytes_done, mirror.bytes_total)
-    } else {
-        (mirror.files_done, mirror.files_total)
-    };
+    let (done, total) = (work(mirror.files_done, mirror.bytes_done), work(mirror.files_total, mirror.bytes_total));
     (u128::from(done) * 100 / u128::from(total.max(1))).min(100) as u64
+}
+
+/// `3.1 GiB of 7.5 GiB`; of small files: `41200 of 1000000 files`.
+pub fn portion(mirror: &MirrorStatus) -> String {
+    if is_of_small_files(mirror) {
+        return format!("{} of {} files", mirror.files_done, mirror.files_total);
+    }
+    format!("{} of {}", size(mirror.bytes_done), size(mirror.bytes_total))
+}
+
+/// What takes the time of a mirror, in bytes: a file without content takes as long as that much of it.
+fn work(files: u64, bytes: u64) -> u64 {
+    bytes.saturating_add(files.saturating_mul(FILE_BYTES))
+}
+
+fn is_of_small_files(mirror: &MirrorStatus) -> bool {
+    mirror.bytes_total < mirror.files_total.saturating_mul(FILE_BYTES)
 }
 
 /// Progress on standard error: drawn on a terminal, a line every few seconds elsewhere.
@@ -105,7 +119,8 @@ impl Progress {
 
     /// Shows where it stands.
     pub fn show(&mut self, status: &Status) {
-        let done = status.connections.iter().map(|c| c.mirror.bytes_done).sum();
+        let mirrors = status.connections.iter().map(|connection| &connection.mirror);
+        let done = mirrors.fold((0, 0), |(files, bytes), m| (files + m.files_done, bytes + m.bytes_done));
         self.rate.add(Instant::now(), done);
         let lines: Vec<_> = status.connections.iter().map(|c| self.line(c)).collect();
         if self.drawn {
@@ -131,36 +146,46 @@ impl Progress {
         let percent = percent(connection);
         let filled = percent * BAR_CELLS / 100;
         let bar = "▓".repeat(filled as usize) + &"░".repeat((BAR_CELLS - filled) as usize);
-        let mirror = &connection.mirror;
-        let left = mirror.bytes_total.saturating_sub(mirror.bytes_done);
-        let rate = self.rate.bytes_each_second().filter(|rate| *rate >= 1.0).map_or(String::new(), |rate| {
-            format!("  {}/s  {} left", size(rate as u64), seconds((left as f64 / rate).round().max(1.0)))
-        });
-        format!("{head}  {percent:2} % {bar}  {} of {}{rate}", size(mirror.bytes_done), size(mirror.bytes_total))
+        format!("{head}  {percent:2} % {bar}  {}{}", portion(&connection.mirror), self.pace(&connection.mirror))
+    }
+
+    fn pace(&self, mirror: &MirrorStatus) -> String {
+        let Some((files, bytes)) = self.rate.each_second() else { return String::new() };
+        let each_second = work(1, 0) as f64 * files + bytes;
+        if each_second < 1.0 {
+            return String::new();
+        }
+        let (done, total) = (work(mirror.files_done, mirror.bytes_done), work(mirror.files_total, mirror.bytes_total));
+        let left = seconds((total.saturating_sub(done) as f64 / each_second).round().max(1.0));
+        match is_of_small_files(mirror) {
+            true => format!("  {files:.0} files/s  {left} left"),
+            false => format!("  {}/s  {left} left", size(bytes as u64)),
+        }
     }
 }
 
-/// Bytes each second over the last few seconds.
+/// Files and bytes each second over the last few seconds.
 #[derive(Default)]
 struct Rate {
-    seen: std::collections::VecDeque<(Instant, u64)>,
+    seen: std::collections::VecDeque<(Instant, (u64, u64))>,
 }
 
 impl Rate {
-    fn add(&mut self, now: Instant, bytes: u64) {
-        if self.seen.back().is_some_and(|(_, last)| *last > bytes) {
+    fn add(&mut self, now: Instant, done: (u64, u64)) {
+        if self.seen.back().is_some_and(|(_, (files, bytes))| *files > done.0 || *bytes > done.1) {
             self.seen.clear();
         }
-        self.seen.push_back((now, bytes));
+        self.seen.push_back((now, done));
         while self.seen.len() > 2 && now - self.seen[0].0 > Duration::from_secs(5) {
             self.seen.pop_front();
         }
     }
 
-    fn bytes_each_second(&self) -> Option<f64> {
+    fn each_second(&self) -> Option<(f64, f64)> {
         let ((from, first), (to, last)) = (self.seen.front()?, self.seen.back()?);
         let seconds = (*to - *from).as_secs_f64();
-        (seconds > 0.2).then(|| (last - first) as f64 / seconds)
+        let each_second = |first: u64, last: u64| (last - first) as f64 / seconds;
+        (seconds > 0.2).then(|| (each_second(first.0, last.0), each_second(first.1, last.1)))
     }
 }
 
@@ -182,10 +207,30 @@ mod tests {
     fn progress_reads_like_this() {
         let mut progress = Progress::new("mirroring");
         let start = Instant::now();
-        progress.rate.add(start, 0);
-        progress.rate.add(start + Duration::from_secs(1), 222_298_112);
+        progress.rate.add(start, (0, 0));
+        progress.rate.add(start + Duration::from_secs(1), (0, 222_298_112));
         let line = progress.line(&connection("mirroring", None));
         assert_eq!(line, "mirroring notes → lyon  41 % ▓▓▓▓▓▓░░░░░░░░░░  3.1 GiB of 7.5 GiB  212.0 MiB/s  21 s left");
+    }
+
+    #[test]
+    fn progress_of_small_files_counts_files() {
+        let mut progress = Progress::new("mirroring");
+        let start = Instant::now();
+        progress.rate.add(start, (0, 0));
+        progress.rate.add(start + Duration::from_secs(2), (40_000, 400_000));
+        let mut small = connection("mirroring", None);
+        small.mirror = MirrorStatus {
+            files_done: 400_000,
+            files_total: 1_000_000,
+            bytes_done: 10_000_000,
+            bytes_total: 10_000_000,
+        };
+        let line = progress.line(&small);
+        assert_eq!(
+            line,
+            "mirroring notes → lyon  40 % ▓▓▓▓▓▓░░░░░░░░░░  400000 of 1000000 files  20000 files/s  30 s left"
+        );
     }
 
     #[test]

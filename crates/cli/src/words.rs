@@ -2,7 +2,7 @@
 
 use stead_model::status::{BrakeStatus, ConnectionStatus, Gone, State, Status, SyncState, Timestamp};
 
-use crate::show::{behind, columns, percent, seconds, size};
+use crate::show::{behind, columns, percent, portion, seconds, size};
 
 /// How long nothing may move until that is said.
 const STILL_SECONDS: f64 = 10.0;
@@ -36,7 +36,7 @@ fn detail(connection: &ConnectionStatus, now: Timestamp) -> String {
     let lasted = ago(connection.since, now);
     let mut parts = Vec::new();
     match connection.state {
-        State::Mirroring => parts.push(portion(connection)),
+        State::Mirroring => parts.push(progress(connection)),
         State::Replicating => parts.push(behind(connection)),
         _ => parts.extend(connection.reason.clone()),
     }
@@ -63,9 +63,8 @@ fn detail(connection: &ConnectionStatus, now: Timestamp) -> String {
     parts.join(", ")
 }
 
-fn portion(connection: &ConnectionStatus) -> String {
-    let mirror = &connection.mirror;
-    format!("{} %  {} of {}", percent(connection), size(mirror.bytes_done), size(mirror.bytes_total))
+fn progress(connection: &ConnectionStatus) -> String {
+    format!("{} %  {}", percent(connection), portion(&connection.mirror))
 }
 
 /// How fast it goes and how long it takes; where something is left and nothing moves, that.
