@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::clock::Clock;
 use crate::command::{output, run, shown, text, until};
 use crate::host::Host;
 use crate::run::{MARK, kill_marked, marked, signal};
@@ -29,6 +30,8 @@ pub struct Node {
     port: u16,
     state: PathBuf,
     child: Option<Child>,
+    /// More variables for all that it runs.
+    environment: Vec<(String, String)>,
 }
 
 impl Node {
@@ -45,8 +48,20 @@ impl Node {
     /// # Errors
     /// As [`Node::start`].
     pub fn start_as(host: &Host, name: &str, port: u16) -> Result<Node> {
+        Node::start_with(host, name, port, Vec::new())
+    }
+
+    /// Starts a daemon named like its host that runs by that wall clock, as does every command line against it.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub fn start_by(host: &Host, clock: &Clock) -> Result<Node> {
+        Node::start_with(host, host.name(), PORT, clock.environment())
+    }
+
+    fn start_with(host: &Host, name: &str, port: u16, environment: Vec<(String, String)>) -> Result<Node> {
         let state = host.store().join(format!("state-{name}"));
-        let mut node = Node { host: host.clone(), name: name.into(), port, state, child: None };
+        let mut node = Node { host: host.clone(), name: name.into(), port, state, child: None, environment };
         node.launch()?;
         Ok(node)
     }
@@ -59,7 +74,8 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = self.host.command(stead()?);
         command.args(["daemon", "--name", &self.name, "--listen", &self.listen(), "--state"]).arg(&self.state);
-        command.env(MARK, self.mark()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        command.env(MARK, self.mark()).envs(self.environment.clone());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         self.child = Some(command.spawn().with_context(|| format!("cannot start {}", shown(&command)))?);
         until("the daemon answers", Duration::from_secs(10), || {
             if let Some(status) = self.child.as_mut().expect("just started").try_wait()? {
@@ -128,6 +144,7 @@ impl Node {
     ) -> Result<Command> {
         let mut command = self.host.command("timeout");
         command.args(["--kill-after=5", seconds_max]).arg(stead()?).args(args).env("STEAD_STATE", &self.state);
+        command.envs(self.environment.clone());
         Ok(command)
     }
 
@@ -175,6 +192,17 @@ impl Node {
         let mut command = self.command_within(MIRROR_SECONDS_MAX, protect_args(set, on, paths, options))?;
         run(&mut command)
             .with_context(|| format!("logs of {}:\n{}\nand {}:\n{}", self.name, self.log(), on.name, on.log()))
+    }
+
+    /// Puts these lines into the plan's first connection, and applies it.
+    ///
+    /// # Errors
+    /// Where the plan is refused.
+    pub fn set_in_plan(&self, lines: &str) -> Result<()> {
+        let plan = self.cli(["plan", "show"])?;
+        let path = self.host.dir().join(format!("{}.toml", self.name));
+        fs::write(&path, plan.replacen("[[connection]]", &format!("[[connection]]\n{lines}"), 1))?;
+        self.cli(["plan".as_ref(), "apply".as_ref(), path.as_os_str()]).map(drop)
     }
 
     /// Waits until everything written before the call is applied on every target.

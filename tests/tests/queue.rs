@@ -35,11 +35,8 @@ impl Far {
 
     /// Lets the queue have 8 MiB of memory, and so much disk.
     fn limit(&self, disk: &str) {
-        let plan = self.site.paris.cli(["plan", "show"]).unwrap();
-        let limits = format!("[[connection]]\nqueue-limit = \"8MiB\"\nqueue-disk = \"{disk}\"");
-        let path = self.site.hosts.paris.dir().join("limited.toml");
-        fs::write(&path, plan.replacen("[[connection]]", &limits, 1)).unwrap();
-        self.site.paris.cli(["plan", "apply", path.to_str().unwrap()]).unwrap();
+        let limits = format!("queue-limit = \"8MiB\"\nqueue-disk = \"{disk}\"");
+        self.site.paris.set_in_plan(&limits).unwrap();
     }
 
     fn connection(&self) -> Value {

@@ -15,6 +15,7 @@ const PACKAGES: &[&str] = &[
     "btrfs-progs",
     "e2fsprogs",
     "iproute2",
+    "libfaketime",
     "postgresql",
     "procps",
     "psmisc",
