@@ -1,10 +1,14 @@
 //! What must not spread to the replica: a source that was emptied, unmounted, exchanged, or is being destroyed.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use stead_tests::command::{text, until};
+use stead_tests::command::{run, text, until};
 use stead_tests::compare::same;
+use stead_tests::rng::Rng;
 use stead_tests::site::{Pairing, Site};
 use stead_tests::tree;
 
@@ -26,7 +30,7 @@ fn halted(site: &Site) -> String {
     connection()["reason"].as_str().unwrap_or_default().to_string()
 }
 
-fn count(root: &std::path::Path) -> usize {
+fn count(root: &Path) -> usize {
     let entries = fs::read_dir(root).unwrap().flatten().filter(|entry| entry.file_name() != ".stead-holding");
     entries.map(|entry| 1 + if entry.path().is_dir() { count(&entry.path()) } else { 0 }).sum()
 }
@@ -72,6 +76,97 @@ fn mass_deletion_goes_on_when_it_was_meant() {
     halted(&site);
     site.paris.cli(["resume", "notes", "--accept-deletions"]).unwrap();
     site.replicates("notes").unwrap();
+    site.settle(&notes).unwrap();
+}
+
+/// Files that may be rewritten within a minute, of four times as many.
+const REWRITES: usize = 1_000;
+
+/// A set whose brake looks at rewrites, and its files.
+fn rewritable(rewrites: usize) -> (Site, Pairing, Vec<PathBuf>) {
+    let site = Site::new().unwrap();
+    let notes = site.pairing("notes").unwrap();
+    tree::even(&notes.source, 4 * REWRITES as u64, 2_000, 1).unwrap();
+    site.protect(&notes, &[]).unwrap();
+    site.paris.set_in_plan(&format!("brake.rewrites = {rewrites}")).unwrap();
+    let dirs = fs::read_dir(&notes.source).unwrap().flatten();
+    let files = dirs.flat_map(|dir| fs::read_dir(dir.path()).unwrap().flatten()).map(|entry| entry.path()).collect();
+    (site, notes, files)
+}
+
+/// Writes other bytes over a file, in place.
+fn encrypt(file: &Path) {
+    let key = Rng::new(7).bytes(2_000);
+    let plain = fs::read(file).unwrap();
+    let bytes: Vec<u8> = plain.iter().zip(key).map(|(byte, key)| byte ^ key).collect();
+    File::options().write(true).open(file).unwrap().write_all_at(&bytes, 0).unwrap();
+}
+
+/// Files of the replica that are not as they are in that copy.
+fn rewritten(before: &Path, notes: &Pairing, files: &[PathBuf]) -> usize {
+    let differs = |file: &&PathBuf| {
+        let inside = file.strip_prefix(&notes.source).unwrap();
+        fs::read(before.join(inside)).unwrap() != fs::read(notes.replica.join(inside)).unwrap()
+    };
+    files.iter().filter(differs).count()
+}
+
+/// Rewrites all files; the connection halts, and says of what.
+fn rewrites_halt(cipher: impl Fn(&Path)) -> (Site, Pairing, Vec<PathBuf>) {
+    let (site, notes, files) = rewritable(REWRITES);
+    let before = site.hosts.lyon.store().join("before");
+    run(Command::new("cp").arg("-a").arg(&notes.replica).arg(&before)).unwrap();
+    files.iter().for_each(|file| cipher(file));
+    let reason = halted(&site);
+    let (brake, applied) =
+        (site.paris.connection("notes").unwrap()["brake"].clone(), rewritten(&before, &notes, &files));
+    println!("{reason}; {applied} were applied; {brake}");
+    assert!(reason.contains("rewrit"), "{reason}");
+    assert!((1..=REWRITES).contains(&applied), "{applied} of {} were applied", files.len());
+    assert!(brake["rewrites"].as_u64() > Some(REWRITES as u64) && brake["deletions"] == 0, "{brake}");
+    let told = || Ok(site.paris.cli(["alerts"])?.contains("brake"));
+    until("an alert is told", Duration::from_secs(10), told).unwrap();
+    (site, notes, files)
+}
+
+#[test]
+fn mass_rewriting_halts_and_goes_on_when_it_was_meant() {
+    let (site, notes, _) = rewrites_halt(encrypt);
+    site.paris.cli(["resume", "notes", "--accept-deletions"]).unwrap();
+    site.replicates("notes").unwrap();
+    site.settle(&notes).unwrap();
+}
+
+/// By a program that cuts each file to nothing first. What was written over is not kept, so it cannot be taken back.
+#[test]
+fn mass_rewriting_is_not_said_to_be_undone_where_it_is_not() {
+    let (site, notes, files) = rewrites_halt(|file| fs::write(file, Rng::new(9).bytes(1_900)).unwrap());
+    let undo = site.paris.output(["resume", "notes", "--undo"]).unwrap();
+    let told = text(&undo.stderr);
+    println!("{told}");
+    assert!(!undo.status.success() && told.contains("written over"), "{told}{}", text(&undo.stdout));
+    assert!(halted(&site).contains("could not all be taken back"), "nothing more goes");
+    // The plain text comes back from elsewhere, and then it is a change like any other.
+    files.iter().for_each(|file| fs::write(file, Rng::new(1).bytes(2_000)).unwrap());
+    site.paris.cli(["resume", "notes"]).unwrap();
+    site.replicates("notes").unwrap();
+    site.settle(&notes).unwrap();
+}
+
+#[test]
+fn files_that_are_new_or_written_over_again_and_again_are_no_mass_change() {
+    let (site, notes, files) = rewritable(5);
+    for round in 0..20 {
+        let new = notes.source.join(format!("new-{round}"));
+        File::create(&new).unwrap();
+        encrypt(&files[0]);
+        site.paris.wait("notes").unwrap();
+        fs::write(&new, "written after it was made").unwrap();
+        encrypt(&files[1]);
+        site.paris.wait("notes").unwrap();
+    }
+    let connection = site.paris.connection("notes").unwrap();
+    assert_eq!(connection["state"], "replicating", "{connection}");
     site.settle(&notes).unwrap();
 }
 

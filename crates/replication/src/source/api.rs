@@ -475,8 +475,17 @@ pub struct ConnectionView {
     pub durable: u64,
     /// It is more than the queue behind.
     pub behind: Option<BehindView>,
-    /// The mass-change brake halted it, here or there: so many files and directories would go or be written over.
-    pub braked: Option<u64>,
+    /// The mass-change brake halted it, here or there.
+    pub braked: Option<Braked>,
+}
+
+/// So much would go or be written over within the window of the mass-change brake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Braked {
+    /// Files and directories that would go.
+    pub deletions: u64,
+    /// Files that would be written over.
+    pub rewrites: u64,
 }
 
 /// What is remembered for a target that is behind.

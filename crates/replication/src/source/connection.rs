@@ -87,7 +87,10 @@ pub(super) struct Connection {
 pub(super) enum Undo {
     No,
     /// It has not answered yet.
-    Asked,
+    Asked {
+        /// Files that were written over had halted it.
+        written_over: bool,
+    },
     /// It did, or could not.
     Answered(bool),
     /// Its answer was lost.

@@ -43,7 +43,8 @@ pub(super) struct Touched {
     pub(super) whole: bool,
     /// Names that went with their last file; in the queue without files that were young.
     pub(super) deletions: u64,
-    /// Files that were cut to nothing or written over from their begin.
+    /// Files that were cut to nothing or written over from their begin; in the queue each once within the window, and
+    /// without files that were young.
     pub(super) rewrites: u64,
     last: Option<(FileId, Marks)>,
 }

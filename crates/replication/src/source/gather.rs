@@ -12,7 +12,7 @@ impl Source {
     /// The batch that is next for a target, and small ones after it, as one; `None`: it goes alone. Those after it count
     /// for the brake, which may halt at one of them.
     pub(super) fn gathered(&mut self, target: TargetId) -> Option<Batch> {
-        let brake = self.config.settings.brake;
+        let (brake, now) = (self.config.settings.brake, self.now);
         let connection = self.connections.get_mut(&target)?;
         if connection.sent < connection.skip_until {
             return None;
@@ -23,7 +23,7 @@ impl Source {
         for next in following.take_while(|next| is_small(next, target)) {
             bytes += next.raw_len;
             let fits = bytes <= SEAL_BYTES && goes_with(end, next, target);
-            if !fits || !connection.brake.passes(&brake, next.first, next.time, &next.touched) {
+            if !fits || !connection.brake.passes(&brake, next.into(), now) {
                 break;
             }
             end = next;

@@ -101,8 +101,12 @@ struct Open {
 
 impl Open {
     fn touch(&mut self, record: &Record<'_>, young: &mut Young) {
+        let rewrites = self.touched.rewrites;
         self.touched.note(record);
         self.touched.deletions -= u64::from(young.loses(record));
+        if self.touched.rewrites > rewrites && young.writes_again(record) {
+            self.touched.rewrites = rewrites;
+        }
     }
 }
 
@@ -126,7 +130,7 @@ pub(super) struct Queue {
     open: Open,
     next: Sequence,
     packer: Option<Packer>,
-    /// Files that came within the brake's window.
+    /// Files that came, or were written over, within the brake's window.
     pub(super) young: Young,
     bytes: usize,
     pub(super) disk: DiskPart,

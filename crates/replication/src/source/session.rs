@@ -8,7 +8,7 @@ use stead_model::{FileId, Kind, Position, Record, Sequence};
 
 use super::connection::{Connection, Link, TargetMask, Undo, bit};
 use super::queue::{Batch, Seal};
-use super::{BehindView, ConnectionView, Source, SourceEvent, SourceOutput, TargetId};
+use super::{BehindView, Braked, ConnectionView, Source, SourceEvent, SourceOutput, TargetId};
 use crate::frame::{
     Encoded, Frame, FrameKind, Goodbye, HaltCode, Header, Hello, Holds, VERSION, VERSION_MIN, Welcome, flags,
     writer_check,
@@ -80,12 +80,7 @@ impl Source {
             (Link::Up, Frame::Halted(halted)) => {
                 (connection.halted, connection.halt_code) = (halted.reason, halted.code)
             }
-            (Link::Up, Frame::Undone(undone)) => {
-                if connection.undo == Undo::Asked {
-                    connection.undo = Undo::Answered(undone.result.is_ok());
-                }
-                self.event(SourceEvent::Undone { target, result: undone.result });
-            }
+            (Link::Up, Frame::Undone(undone)) => self.undone(target, undone.result),
             (_, _) => self.close(target, Goodbye::Damaged("a frame that a target does not send, or not now".into())),
         }
     }
@@ -271,7 +266,9 @@ impl Source {
                 .as_ref()
                 .map(|behind| BehindView { since: behind.since, dirty: connection.dirty.len() }),
             braked: connection.brake.halted.or(match connection.halt_code {
-                HaltCode::Brake { removals } if connection.halted.is_some() => Some(removals),
+                HaltCode::Brake { removals } if connection.halted.is_some() => {
+                    Some(Braked { deletions: removals, rewrites: 0 })
+                }
                 _ => None,
             }),
         })

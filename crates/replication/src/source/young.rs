@@ -1,5 +1,5 @@
-//! Files that came lately. What lived only for a moment is no loss: a journal that a database makes and removes with every
-//! transaction must not halt a connection.
+//! Files that came or were written over lately. What lived only for a moment is no loss, and what is written again and
+//! again is no mass change: a database and its journal must not halt a connection.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -11,18 +11,25 @@ use super::dirty::lost;
 /// Files that are remembered; beyond, the oldest count as old ones.
 const FILES_MAX: usize = 1 << 16;
 
-/// When each of them came.
+/// When each of them came, and was written over.
 #[derive(Debug)]
 pub(super) struct Young {
-    born: HashMap<FileId, u64>,
-    order: VecDeque<FileId>,
+    born: Lately,
+    over: Lately,
     /// How long a file is young, ns.
     life: u64,
 }
 
+/// When something happened last to each of some files.
+#[derive(Debug, Default)]
+struct Lately {
+    times: HashMap<FileId, u64>,
+    order: VecDeque<FileId>,
+}
+
 impl Young {
     pub(super) fn new(life: Duration) -> Young {
-        let mut young = Young { born: HashMap::new(), order: VecDeque::new(), life: 0 };
+        let mut young = Young { born: Lately::default(), over: Lately::default(), life: 0 };
         young.set_life(life);
         young
     }
@@ -34,19 +41,38 @@ impl Young {
     /// Takes note of who comes; is it a young file that goes?
     pub(super) fn loses(&mut self, record: &Record<'_>) -> bool {
         if record.kind == Kind::Create {
-            self.comes(record.file, record.time);
+            self.born.note(record.file, record.time);
         }
-        let born = lost(record).and_then(|file| self.born.remove(&file));
-        born.is_some_and(|born| record.time.saturating_sub(born) <= self.life)
+        let born = lost(record).and_then(|file| self.born.times.remove(&file));
+        self.is_lately(born, record.time)
     }
 
-    fn comes(&mut self, file: FileId, time: u64) {
-        self.born.insert(file, time);
-        self.order.push_back(file);
+    /// Takes note of a file that is written over; is it a young one, or was it written over lately already?
+    pub(super) fn writes_again(&mut self, record: &Record<'_>) -> bool {
+        let (file, now) = (record.file, record.time);
+        let [born, over] = [&self.born, &self.over].map(|lately| lately.times.get(&file).copied());
+        let again = self.is_lately(born, now) || self.is_lately(over, now);
+        if !again {
+            self.over.note(file, now);
+        }
+        again
+    }
+
+    /// Where the clock was set in between, it was not.
+    fn is_lately(&self, then: Option<u64>, now: u64) -> bool {
+        then.is_some_and(|then| now.abs_diff(then) <= self.life)
+    }
+}
+
+impl Lately {
+    fn note(&mut self, file: FileId, time: u64) {
+        if self.times.insert(file, time).is_none() {
+            self.order.push_back(file);
+        }
         if self.order.len() > FILES_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.born.remove(&oldest);
+            self.times.remove(&oldest);
         }
     }
 }
@@ -73,10 +99,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_written_over_once_within_the_window() {
+        let mut young = Young::new(Duration::from_nanos(10));
+        let mut again = |ino, time| young.writes_again(&record(Kind::Write, ino, time));
+        assert!(!again(1, 5) && again(1, 15) && !again(1, 16) && !again(2, 16));
+        young.loses(&record(Kind::Create, 3, 20));
+        assert!(young.writes_again(&record(Kind::Write, 3, 30)) && !young.writes_again(&record(Kind::Write, 3, 31)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nothing_young() {
+        let mut young = Young::new(Duration::from_nanos(10));
+        assert!(!young.loses(&record(Kind::Create, 1, 500)) && !young.loses(&record(Kind::Unlink, 1, 5)));
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let mut young = Young::new(Duration::from_secs(60));
         assert!((0..=FILES_MAX as u64).all(|ino| !young.loses(&record(Kind::Create, ino, 1))));
-        assert_eq!((young.born.len(), young.order.len()), (FILES_MAX, FILES_MAX));
+        assert_eq!((young.born.times.len(), young.born.order.len()), (FILES_MAX, FILES_MAX));
         assert!(!young.loses(&record(Kind::Unlink, 0, 2)) && young.loses(&record(Kind::Unlink, 1, 2)));
     }
 }

@@ -41,8 +41,7 @@ impl Pending {
             *left &= !(1 << target);
             *failed = failed.take().or_else(|| result.clone().err());
             if *left == 0 {
-                let failure =
-                    |why| Failure::new("what was deleted cannot be taken back", why, "Look at the target's log");
+                let failure = |why| Failure::new("not everything was taken back", why, "Look at the target's log");
                 let result = failed.take().map_or(Ok(Outcome::Done), |why| Err(failure(why)));
                 events.send(DataEvent::CommandDone { id: *id, result });
             }

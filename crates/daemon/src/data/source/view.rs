@@ -2,7 +2,7 @@
 
 use stead_model::Position;
 use stead_model::status::{BrakeStatus, Cause, ConnectionStatus, Details, Positions, State, Timestamp};
-use stead_replication::source::ConnectionView;
+use stead_replication::source::{Braked, ConnectionView};
 
 use super::targets::Tracked;
 use crate::data::relay::Origin;
@@ -132,7 +132,8 @@ fn lag(view: &ConnectionView, consistent_at: Option<Timestamp>, now: Timestamp) 
 fn details(view: &ConnectionView) -> Details {
     let halted = view.reason.as_deref().filter(|_| view.state == State::Halted);
     let cause = if view.braked.is_some() { Some(Cause::Brake) } else { halted.map(cause::of) };
-    let brake = view.braked.map(|deletions| BrakeStatus { halted: true, deletions, rewrites: 0 });
+    let status = |Braked { deletions, rewrites }| BrakeStatus { halted: true, deletions, rewrites };
+    let brake = view.braked.map(status);
     Details { cause, brake, ..Details::default() }
 }
 
