@@ -9,6 +9,8 @@ use stead_replication::target::{Checkpoint, Kept};
 use crate::seam::Failure;
 use crate::state::files;
 
+const SPARE_BYTES: usize = 64 << 10;
+
 /// The durable part of a target, besides journal and file-id map.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,7 +55,30 @@ impl SavedFile {
     }
 
     pub(super) fn save_kept(&mut self, kept: Option<Kept>) -> Result<(), Failure> {
-        if self.saved.kept == kept { Ok(()) } else { self.replace(Saved { kept, ..self.saved.clone() }) }
+        if self.saved.kept == kept {
+            return Ok(());
+        }
+        if kept.is_some() {
+            files::write(&self.spare(), &[0x55; SPARE_BYTES], 0o600)?;
+        }
+        self.replace(Saved { kept, ..self.saved.clone() })
+    }
+
+    /// The image that was kept is given up, also where the disk is full.
+    pub(super) fn spoil(&mut self, checkpoint: Checkpoint) -> Result<(), Failure> {
+        self.give_room();
+        self.replace(Saved { checkpoint: Some(checkpoint), kept: None, ..self.saved.clone() })
+    }
+
+    /// What comes next is needed for leaving the image that is kept, or for going back to it: it gets the room that was
+    /// held for that.
+    pub(super) fn give_room(&self) {
+        let _ = std::fs::remove_file(self.spare());
+    }
+
+    /// Room that is held while pre-images may fill the disk.
+    fn spare(&self) -> PathBuf {
+        self.path.with_extension("spare")
     }
 
     pub(super) fn save_epoch(&mut self, epoch: Epoch) -> Result<(), Failure> {

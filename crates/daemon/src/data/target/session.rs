@@ -76,6 +76,8 @@ pub(super) struct Session {
     found: Found,
     /// Pre-images are wanted and could not be begun.
     unkept: Option<Kept>,
+    /// The last good image is to be let go, and that could not be made durable.
+    unspoiled: Option<Checkpoint>,
     /// Removed objects wait to be destroyed.
     untidy: bool,
     /// What is applied may repeat what the replica has.
@@ -109,6 +111,7 @@ impl Session {
             policy,
             found: Found::default(),
             unkept: None,
+            unspoiled: None,
             untidy: true,
             replaying: false,
         }
@@ -238,14 +241,16 @@ impl Session {
                     self.target.handle(TargetInput::Disconnected, Instant::now());
                 }
                 TargetOutput::Spoil(checkpoint) => {
-                    if let Err(failure) = self.saved.save_checkpoint(checkpoint) {
-                        tracing::error!(set = %self.spec.set, %failure, "the checkpoint cannot be saved");
+                    if let Err(why) = self.spoil(checkpoint) {
+                        tracing::error!(set = %self.spec.set, why, "the last good image is not let go yet");
+                        self.unspoiled = Some(checkpoint);
                     }
                 }
                 TargetOutput::Doubt => self.doubt(),
                 TargetOutput::KeepPreImages(kept) => self.keep_images(kept),
                 TargetOutput::DropPreImages => self.drop_images(),
                 TargetOutput::RollBack(_) => {
+                    self.saved.give_room();
                     let rolled = self.replica.roll_back().map(drop).map_err(|e| e.to_string());
                     self.wiring.relay.lose();
                     self.target.handle(TargetInput::RolledBack(rolled), Instant::now());
@@ -270,7 +275,8 @@ impl Session {
         if let Err(failure) = self.saved.save_begun() {
             return self.target.handle(TargetInput::ApplyFailed { reason: failure.to_string() }, Instant::now());
         }
-        if let Some(reason) = self.unkept.and_then(|kept| self.try_to_keep(kept).err()) {
+        let unspoiled = self.unspoiled.and_then(|checkpoint| self.spoil(checkpoint).err());
+        if let Some(reason) = unspoiled.or_else(|| self.unkept.and_then(|kept| self.try_to_keep(kept).err())) {
             return self.target.handle(TargetInput::NoRoom { reason }, Instant::now());
         }
         for batch in batches {
@@ -376,6 +382,15 @@ impl Session {
         self.replica.keep_images(kept.position).map_err(|e| e.to_string())?;
         self.saved.save_kept(Some(kept)).map_err(|e| e.to_string())?;
         self.unkept = None;
+        Ok(())
+    }
+
+    /// There is no image of one instant any more: that is durable before the way back to it goes.
+    fn spoil(&mut self, checkpoint: Checkpoint) -> Result<(), String> {
+        self.unkept = None;
+        self.saved.spoil(checkpoint).map_err(|e| e.to_string())?;
+        self.unspoiled = None;
+        self.drop_images();
         Ok(())
     }
 
