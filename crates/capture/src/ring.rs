@@ -28,7 +28,7 @@ mod writer;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use stead_model::record::{FIXED_BYTES, limits};
 use stead_model::{Sequence, Time};
@@ -361,8 +361,7 @@ fn data_at(version: u32) -> usize {
 
 /// Nanoseconds since 1970.
 pub fn now() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 /// A file time as a record has it.

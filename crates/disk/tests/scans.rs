@@ -305,17 +305,39 @@ fn what_was_proven_just_before_something_was_lost_is_compared() {
     let mut asked = |lost: u64| {
         replica.apply(&Record { attr, time: later, ..Record::new(Kind::NodeEnd, file) }).unwrap();
         replica.hear(later);
-        replica.apply(&Record { time: lost, flags: flags::SUBTREE, ..Record::new(Kind::Lost, FileId::NONE) }).unwrap();
-        let mark = |kind| Record { c: Purpose::Difference as u32, ..Record::new(kind, FileId::NONE) };
-        replica.apply(&mark(Kind::ScanBegin)).unwrap();
-        let mut node = Record { attr, ..mark(Kind::Node) };
-        (node.file, node.parent, node.name) = (file, source.root.id(), b"a");
-        let needs = replica.apply(&node).unwrap().needs;
-        replica.apply(&mark(Kind::ScanEnd)).unwrap();
-        needs.len()
+        let lost = Record { time: lost, flags: flags::SUBTREE, ..Record::new(Kind::Lost, FileId::NONE) };
+        needs_after(&mut replica, &lost, file, attr, source.root.id())
     };
     let seconds = 1_000_000_000;
     assert_eq!(asked(1_000 * seconds + 5_000_000), 1, "within the tick");
     assert_eq!(asked(1_001 * seconds), 0, "a second later");
     assert_eq!(asked(0), 0, "when it was told");
+}
+
+/// A source whose clock was ahead for a while and was set right: its last word counts, not the latest.
+#[test]
+fn a_clock_that_was_set_back_proves_nothing_of_its_last_tick() {
+    let disk = Disk::plain();
+    let source = Source::new(&disk.path.join("source"));
+    fs::write(source.dir.join("a"), b"1").unwrap();
+    let mut replica = replica_of(&disk);
+    scan(&source, &mut replica, Purpose::Mirror);
+    let file = source.id(&source.dir.join("a"));
+    let (mut attr, now) = (source.attr(file), common::now());
+    attr.set_ctime(stead_model::Time { sec: (now / 1_000_000_000) as i64, nsec: (now % 1_000_000_000) as u32 });
+    replica.hear(now + 3_600_000_000_000);
+    replica.apply(&Record { attr, time: now, ..Record::new(Kind::NodeEnd, file) }).unwrap();
+    let lost = Record { time: now + 60_000_000_000, flags: flags::SUBTREE, ..Record::new(Kind::Lost, FileId::NONE) };
+    assert_eq!(needs_after(&mut replica, &lost, file, attr, source.root.id()), 1);
+}
+
+/// What a difference mirror of one file asks for after that.
+fn needs_after(replica: &mut Replica, lost: &Record<'_>, file: FileId, attr: stead_model::Attr, root: FileId) -> usize {
+    replica.apply(lost).unwrap();
+    let mark = |kind| Record { c: Purpose::Difference as u32, ..Record::new(kind, FileId::NONE) };
+    replica.apply(&mark(Kind::ScanBegin)).unwrap();
+    let node = Record { file, parent: root, name: b"a", attr, ..mark(Kind::Node) };
+    let needs = replica.apply(&node).unwrap().needs;
+    replica.apply(&mark(Kind::ScanEnd)).unwrap();
+    needs.len()
 }

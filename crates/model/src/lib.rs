@@ -5,6 +5,7 @@
 
 pub mod alert;
 mod attr;
+pub mod clock;
 pub mod handle;
 mod ids;
 pub mod plan;

@@ -4,7 +4,7 @@
 //! The file `alerts.json` holds the events from before the command runs; `alerts.told` the number of the last one for
 //! which it ended. Where the daemon is killed while the command runs, it runs again for that event.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use stead_api::Failure;
-use stead_model::NodeName;
 use stead_model::alert::{Alert, Edge, Patience, Raised};
-use stead_model::status::Timestamp;
+use stead_model::status::{ConnectionStatus, State, Timestamp};
+use stead_model::{NodeName, SetName};
 use tracing::warn;
 
 use super::Node;
@@ -36,7 +36,11 @@ pub(crate) struct Alerts {
     running: bool,
     /// As `running`, until the thread has written down that the command ended.
     busy: Arc<AtomicBool>,
+    seen: BTreeMap<(SetName, NodeName), Seen>,
 }
+
+/// A state of a connection, since when it says that it lasts, and when it was seen first.
+type Seen = (State, Timestamp, Instant);
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Kept {
@@ -70,7 +74,7 @@ impl Alerts {
         };
         let told = std::fs::read_to_string(state.file("alerts.told")).ok().and_then(|text| text.trim().parse().ok());
         kept.pending.retain(|event| told.is_none_or(|told: u64| event.number > told));
-        Alerts { file, kept, running: false, busy: Arc::default() }
+        Alerts { file, kept, running: false, busy: Arc::default(), seen: BTreeMap::new() }
     }
 
     /// The daemon ends: waits for a command that runs, but not for long.
@@ -84,6 +88,18 @@ impl Alerts {
     /// What is wrong now.
     pub(super) fn list(&self) -> &[Alert] {
         self.kept.raised.list()
+    }
+
+    /// Has states begin so long before `now` as they have really lasted, also where the wall clock was set.
+    fn date(&mut self, connections: &mut [ConnectionStatus], now: Timestamp, at: Instant) {
+        let mut before = std::mem::take(&mut self.seen);
+        for connection in connections {
+            let key = (connection.set.clone(), connection.target.clone());
+            let same = |seen: &Seen| (seen.0, seen.1) == (connection.state, connection.since);
+            let seen = before.remove(&key).filter(same).unwrap_or((connection.state, connection.since, at));
+            connection.since = Timestamp(now.0.saturating_sub((at - seen.2).as_nanos() as u64));
+            self.seen.insert(key, seen);
+        }
     }
 
     fn save(&self) {
@@ -127,7 +143,8 @@ impl Alerts {
 impl Node {
     /// Looks for what began and what ended to be wrong, and has it told.
     pub(super) fn look_for_alerts(&mut self, now: Timestamp) {
-        let connections = self.local_status().connections;
+        let mut connections = self.local_status().connections;
+        self.pulse.alerts.date(&mut connections, now, Instant::now());
         let settings = &self.plan.alerts;
         let patience = Patience { behind: settings.behind(), disconnected: settings.disconnected() };
         let plan = &self.plan;
@@ -271,6 +288,26 @@ mod tests {
             (&"raise".into(), &"halted".into(), &"disk \"full\"\n$(reboot)".into())
         );
         assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn states_last_as_long_as_they_do_whatever_the_clock_shows() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut alerts = Alerts::load(&StateDir::open(dir.path()).unwrap());
+        let begin = Instant::now();
+        let mut lasts = |state, clock, passed| {
+            let mut status = [ConnectionStatus {
+                state,
+                since: Timestamp(5),
+                ..crate::test_values::connection("notes", "paris", "lyon")
+            }];
+            alerts.date(&mut status, Timestamp(clock), begin + Duration::from_nanos(passed));
+            clock - status[0].since.0
+        };
+        assert_eq!(lasts(State::Disconnected, 1_000, 0), 0);
+        assert_eq!(lasts(State::Disconnected, 900_000, 7), 7);
+        assert_eq!(lasts(State::Disconnected, 10, 9), 9);
+        assert_eq!(lasts(State::Replicating, 20, 30), 0);
     }
 
     #[test]

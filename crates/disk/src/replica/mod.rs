@@ -41,6 +41,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
+use stead_model::clock::later;
 use stead_model::record::Purpose;
 use stead_model::{FileId, Position, Record, Time};
 
@@ -229,9 +230,10 @@ impl Replica {
     /// Takes note of the source's time (nanoseconds since 1970) at a place of the stream; 0 is taken as now. A ctime
     /// that is hardly older than the last time before a gap proves nothing.
     pub fn hear(&mut self, time: u64) {
-        self.told = self.told.max(time);
-        let time = if time > 0 { time } else { now() };
-        self.heard = self.heard.max(time);
+        match time {
+            0 => self.heard = self.heard.max(now()),
+            time => (self.told, self.heard) = (later(self.told, time), later(self.heard, time)),
+        }
     }
 
     /// Does what was put off since the last call (times, flags), and a part of what was put off for longer (removals

@@ -193,7 +193,8 @@ impl Trash {
     fn expired(&mut self, now: u64) -> Option<Removed> {
         let oldest = self.entries.front()?;
         let limits = self.limits;
-        let too_old = oldest.time.saturating_add(limits.seconds_max.saturating_mul(1_000_000_000)) < now;
+        // What was removed in the future was so before the clock was set back.
+        let too_old = now.abs_diff(oldest.time) > limits.seconds_max.saturating_mul(1_000_000_000);
         let too_many = self.entries.len() as u64 > limits.objects_max || self.bytes > limits.bytes_max;
         if !too_old && !too_many && self.is_on() {
             return None;

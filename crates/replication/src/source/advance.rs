@@ -1,5 +1,6 @@
 //! The front of the stream: slots whose turn has come become numbered records.
 
+use stead_model::clock::later;
 use stead_model::record::{Purpose, flags, records};
 use stead_model::{Attr, FileId, Kind, Record};
 
@@ -123,7 +124,7 @@ impl Source {
         self.captured_done = self.captured_done.max(captured.captured);
         self.queue.captured = self.captured_done;
         self.places.note(self.captured_done, self.queue.last(), self.now);
-        self.queue.time = self.queue.time.max(captured.time);
+        self.queue.time = later(self.queue.time, captured.time);
     }
 
     fn pass(&mut self, records: &mut [u8]) {

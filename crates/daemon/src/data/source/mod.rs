@@ -6,6 +6,7 @@ mod bypass;
 mod commands;
 mod drivers;
 mod joint;
+mod lag;
 mod level;
 mod link;
 mod memory;

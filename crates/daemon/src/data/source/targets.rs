@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use stead_model::NodeName;
 use stead_replication::source::TargetId;
 
+use super::lag::Lag;
 use super::view::{LastLevel, Since};
 use crate::seam::TargetLink;
 
@@ -16,6 +17,7 @@ pub(super) struct Tracked {
     pub(super) link: TargetLink,
     pub(super) since: Since,
     pub(super) level: LastLevel,
+    pub(super) lag: Lag,
 }
 
 /// All targets of a source.
@@ -71,7 +73,10 @@ impl Targets {
 
     fn add(&mut self, link: &TargetLink) -> Vec<Turn> {
         let Some(id) = IDS.clone().find(|id| !self.0.contains_key(id)) else { return Vec::new() };
-        self.0.insert(id, Tracked { link: link.clone(), since: Since::new(), level: LastLevel::default() });
+        self.0.insert(
+            id,
+            Tracked { link: link.clone(), since: Since::new(), level: LastLevel::default(), lag: Lag::default() },
+        );
         let paused = link.paused.then_some(Turn::Paused(id, true));
         [Turn::Added(id)].into_iter().chain(paused).collect()
     }

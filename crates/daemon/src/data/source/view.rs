@@ -1,6 +1,9 @@
 //! A connection as `status` shows it.
 
+use std::time::Instant;
+
 use stead_model::Position;
+use stead_model::clock::later;
 use stead_model::status::{BrakeStatus, Cause, ConnectionStatus, Details, Positions, State, Timestamp};
 use stead_replication::source::{Braked, ConnectionView};
 
@@ -46,11 +49,13 @@ impl LastLevel {
         if point < self.point {
             *self = LastLevel::default();
         }
+        let mut at = if point == self.point { self.at } else { point.max(self.at) };
         let is_level = view.state == State::Replicating && view.oldest_time.is_none() && view.applied == view.captured;
         if is_level {
-            *self = LastLevel { at: self.at.max(covered), point };
+            at = later(at, covered);
+            *self = LastLevel { at, point };
         }
-        (point > 0).then_some(Timestamp(point.max(self.at)))
+        (point > 0).then_some(Timestamp(at))
     }
 }
 
@@ -74,7 +79,7 @@ pub(super) fn status(
         since: tracked.since.of(view),
         mirror: view.mirror,
         queue: view.queue,
-        lag_seconds: lag(view, consistent_at, wall_clock()),
+        lag_seconds: lag(view, consistent_at).map(|oldest| tracked.lag.seconds(oldest, wall_clock().0, Instant::now())),
         consistent_at,
         capture: capture.into(),
         epoch: spec.epoch.number,
@@ -116,17 +121,15 @@ fn waiting(status: &ConnectionStatus) -> State {
     if status.consistent_at.is_none() { State::Mirroring } else { State::Behind }
 }
 
-/// How old the oldest change is that the replica lacks, in seconds; where that is yet to be found, how old its image
-/// is. `None`: what it lacks is not known.
-fn lag(view: &ConnectionView, consistent_at: Option<Timestamp>, now: Timestamp) -> Option<f64> {
+/// When the oldest change was made that the replica lacks, or `None` in it: it lacks none; where that is yet to be found,
+/// when its image was. `None`: what it lacks is not known.
+fn lag(view: &ConnectionView, consistent_at: Option<Timestamp>) -> Option<Option<u64>> {
     let dirty = view.behind.as_ref().is_some_and(|behind| behind.dirty != Some(0));
-    let oldest = match view.oldest_time {
-        _ if !view.following => return None,
-        _ if dirty || view.awaits_scan => consistent_at?.0,
-        Some(oldest) => oldest,
-        None => return Some(0.0),
-    };
-    Some(now.0.saturating_sub(oldest) as f64 / 1e9)
+    match view.oldest_time {
+        _ if !view.following => None,
+        _ if dirty || view.awaits_scan => Some(Some(consistent_at?.0)),
+        oldest => Some(oldest),
+    }
 }
 
 fn details(view: &ConnectionView) -> Details {
@@ -173,6 +176,11 @@ mod tests {
         assert_eq!(at(State::Mirroring, 40, 900), Some(40), "it was rolled back");
         assert_eq!(at(State::Mirroring, 0, 900), None, "it was spoiled");
         assert_eq!(at(State::Mirroring, 40, 900), Some(40));
+        let day = 86_400_000_000_000;
+        assert_eq!(at(State::Replicating, day, 2 * day), Some(2 * day));
+        assert_eq!(at(State::Replicating, day, 7), Some(7), "the clock was set back");
+        assert_eq!(at(State::Paused, day, 9), Some(7));
+        assert_eq!(at(State::Replicating, 8, 9), Some(9));
     }
 
     #[test]
@@ -219,19 +227,18 @@ mod tests {
 
     #[test]
     fn what_is_behind_lags_as_much_as_its_image_is_old() {
-        let now = Timestamp(9_000_000_000);
         let image = Some(Timestamp(2_000_000_000));
         let mut view = view(State::Paused, 1);
-        assert_eq!(lag(&view, image, now), Some(0.0));
+        assert_eq!(lag(&view, image), Some(None));
         let since = std::time::Instant::now();
         view.behind = Some(stead_replication::source::BehindView { since, dirty: Some(0) });
-        assert_eq!(lag(&view, image, now), Some(0.0), "nothing was changed since it was paused");
+        assert_eq!(lag(&view, image), Some(None), "nothing was changed since it was paused");
         view.behind = Some(stead_replication::source::BehindView { since, dirty: Some(3) });
-        assert_eq!(lag(&view, image, now), Some(7.0));
-        assert_eq!(lag(&view, None, now), None);
+        assert_eq!(lag(&view, image), Some(Some(2_000_000_000)));
+        assert_eq!(lag(&view, None), None);
         (view.behind, view.awaits_scan) = (None, true);
-        assert_eq!(lag(&view, image, now), Some(7.0), "it is paused or halted amid a mirror");
+        assert_eq!(lag(&view, image), Some(Some(2_000_000_000)), "it is paused or halted amid a mirror");
         view.following = false;
-        assert_eq!(lag(&view, image, now), None);
+        assert_eq!(lag(&view, image), None);
     }
 }
