@@ -141,7 +141,6 @@ mod tests {
 
     use super::*;
 
-    /// Questions and answers as nodes of version 1 write them, byte by byte.
     #[test]
     fn a_change_is_outdated_only_by_a_later_one_of_the_same_run() {
         let meant = |run, number| Meant { run, number };
@@ -150,6 +149,7 @@ mod tests {
         assert!(!meant(2, 0).is_outdated_by(meant(1, 5)), "the daemon began anew");
     }
 
+    /// Questions and answers as nodes of version 1 write them, byte by byte.
     #[test]
     fn messages_of_version_1_are_understood_and_still_written_so() {
         let writer = vec!["7"; 16].join(",");
