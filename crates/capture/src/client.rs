@@ -45,6 +45,8 @@ pub struct MountCapture {
     reader: Reader,
     /// When there was last something to drain.
     ready_at: Instant,
+    /// Up to which number somebody was known to wait when it was last called.
+    wanted: Sequence,
 }
 
 /// A stream that brought something so lately is busy.
@@ -77,6 +79,7 @@ impl MountCapture {
             roots: roots.ok_or_else(gone)?,
             reader: Reader::new(ring),
             ready_at: Instant::now(),
+            wanted: 0,
         })
     }
 
@@ -147,11 +150,17 @@ impl Capture for MountCapture {
     }
 
     fn wait(&mut self, timeout: Duration) -> bool {
-        let ready = self.reader.wait(timeout, self.ready_at.elapsed() < BUSY);
+        let (ring, wanted) = (self.reader.ring(), self.wanted);
+        let is_called = || ring.sync().is_some_and(|sync| sync.wanted() > wanted);
+        let ready = self.reader.wait(timeout, self.ready_at.elapsed() < BUSY, is_called);
+        let called = is_called();
+        if called {
+            self.wanted = ring.sync().map_or(0, SyncBlock::wanted);
+        }
         if ready {
             self.ready_at = Instant::now();
         }
-        ready
+        ready || called
     }
 
     fn flush(&mut self) -> Result<(), CaptureError> {

@@ -86,6 +86,7 @@ pub struct SyncBlock {
     waiting_since: AtomicU64,
     held: AtomicU64,
     longest_wait_ns: AtomicU64,
+    wanted: AtomicU64,
 }
 
 // SAFETY: atomics only.
@@ -147,7 +148,17 @@ impl SyncBlock {
         }
     }
 
+    /// Up to which number somebody is going to wait.
+    pub fn wanted(&self) -> Sequence {
+        self.wanted.load(SeqCst)
+    }
+
     // --- the server
+
+    /// An fsync begins, and is going to wait for everything up to that number. False: that was said before, or it is not.
+    pub fn want(&self, number: Sequence) -> bool {
+        self.state() == SyncState::InSync && self.wanted.fetch_max(number, SeqCst) < number
+    }
 
     /// Whether an fsync waits. Falls back where the deadline is over and the policy says so.
     pub fn state_at(&self, now: BootNs) -> SyncState {
@@ -262,6 +273,11 @@ impl MountCapture {
         }
     }
 
+    /// Number up to which an fsync that has begun is going to wait.
+    pub fn wanted(&self) -> Sequence {
+        self.sync_block().map_or(0, SyncBlock::wanted)
+    }
+
     /// Moves the deadline of the answer, where it is in sync. Where it is not any more, because the deadline was over
     /// before this call, the state says so: calls were answered unconfirmed.
     pub fn extend(&self, answer_by: BootNs) -> SyncState {
@@ -337,6 +353,17 @@ mod tests {
                 assert_eq!(seen, moved, "round {round}");
             });
         }
+    }
+
+    #[test]
+    fn who_is_going_to_wait_says_so_once_and_only_in_sync() {
+        let memory = memory();
+        let sync: &SyncBlock = memory.atomics(0);
+        sync.set(Some(SyncPolicy::Async));
+        assert!(!sync.want(5));
+        sync.change(SyncState::InSync, 100);
+        assert!(sync.want(5) && !sync.want(5) && !sync.want(4) && sync.want(6));
+        assert_eq!(sync.wanted(), 6);
     }
 
     #[test]

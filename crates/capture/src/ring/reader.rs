@@ -104,13 +104,13 @@ impl Reader {
         self.ring.settle_if_owing();
     }
 
-    /// Blocks until there is something to drain, at most `timeout`.
+    /// Blocks until there is something to drain, at most `timeout`, or until it is called ([`Ring::call`]).
     ///
     /// `busy`: records came until just now. Then it lets some gather first, so that a stream of changes does not pay a
     /// wake-up for each.
-    pub fn wait(&self, timeout: Duration, busy: bool) -> bool {
+    pub fn wait(&self, timeout: Duration, busy: bool, is_called: impl Fn() -> bool) -> bool {
         let deadline = Instant::now() + timeout;
-        if busy && !self.is_ready() {
+        if busy && !self.is_ready() && !is_called() {
             self.ring.gather(GATHER.min(timeout));
         }
         let waiting = &self.ring.header().waiting.0;
@@ -120,7 +120,7 @@ impl Reader {
             fence(SeqCst);
             let left = deadline.saturating_duration_since(Instant::now());
             let ready = self.is_ready();
-            if ready || left.is_zero() {
+            if ready || left.is_zero() || is_called() {
                 waiting.store(0, Relaxed);
                 return ready;
             }

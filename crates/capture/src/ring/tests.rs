@@ -2,7 +2,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use stead_model::record::records;
 use stead_model::{FileId, Kind, Record};
@@ -103,7 +103,7 @@ fn the_reader_gets_the_lost_even_if_nothing_is_written_any_more() {
     let promised = reader.ring().captured();
     let mut out = Vec::new();
     let mut number = 0;
-    while reader.wait(Duration::ZERO, false) {
+    while reader.wait(Duration::ZERO, false, || false) {
         number = reader.drain(&mut out, 8192).unwrap();
     }
     assert_eq!(number, promised);
@@ -123,7 +123,7 @@ fn names_lost_dirty_their_directories() {
     rename.names.victim = file(13);
     put(&writer, &rename);
     let mut out = Vec::new();
-    while reader.wait(Duration::ZERO, false) {
+    while reader.wait(Duration::ZERO, false, || false) {
         reader.drain(&mut out, usize::MAX).unwrap();
     }
     let lost: Vec<_> = records(&out).map(|r| r.unwrap()).filter(|r| r.kind == Kind::Lost).map(|r| r.file.ino).collect();
@@ -161,7 +161,7 @@ fn writers_and_a_waiting_reader_never_miss_each_other() {
     let mut out = Vec::new();
     let mut seen = 0;
     while seen < WRITERS * EACH {
-        assert!(reader.wait(Duration::from_secs(20), seen % 3 == 0), "no wake-up after {seen} records");
+        assert!(reader.wait(Duration::from_secs(20), seen % 3 == 0, || false), "no wake-up after {seen} records");
         out.clear();
         reader.drain(&mut out, 1 << 16).unwrap();
         for record in records(&out) {
@@ -175,6 +175,20 @@ fn writers_and_a_waiting_reader_never_miss_each_other() {
     }
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert_eq!(reader.ring().state().dropped_records, 0);
+}
+
+#[test]
+fn a_reader_that_is_called_returns_with_nothing_to_drain() {
+    let (writer, reader) = ring(1 << 16);
+    let called = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let begin = std::time::Instant::now();
+        let waits = scope.spawn(|| reader.wait(Duration::from_secs(20), false, || called.load(Ordering::SeqCst)));
+        called.store(true, Ordering::SeqCst);
+        writer.call();
+        assert!(!waits.join().unwrap());
+        assert!(begin.elapsed() < Duration::from_secs(15));
+    });
 }
 
 /// With a reader that is too slow, every file is in the stream with its last number, or named as lost after that.
@@ -206,7 +220,7 @@ fn overflow_under_load_forgets_no_file() {
                 last.insert(record.file.ino, record.a);
             }
         }
-        if finished && !reader.wait(Duration::ZERO, false) {
+        if finished && !reader.wait(Duration::ZERO, false, || false) {
             break;
         }
         if threads.iter().all(|thread| thread.is_finished()) {
@@ -393,7 +407,7 @@ fn nothing_is_forgotten(seed: u64) {
         Unconfirmed::WholeSet => target.all_doubted = true,
         Unconfirmed::Files(files) => target.doubted.extend(files.iter().map(|file| file.ino)),
     }
-    while end.wait(Duration::ZERO, false) {
+    while end.wait(Duration::ZERO, false, || false) {
         end.drain(&mut rest, usize::MAX).unwrap();
     }
     for record in records(&rest).map(Result::unwrap) {

@@ -116,7 +116,7 @@ impl<'s> Worker<'s, '_> {
         let data_only = asked.fsync_flags & abi::FSYNC_FDATASYNC != 0;
         let pin = self.server.nodes.pin(&node, Access::Read)?;
         let fd = sys::fd(pin.fd);
-        let covers = self.server.ring.promised();
+        let covers = self.begin_sync();
         self.slowly(|_| if data_only { rustix::fs::fdatasync(fd) } else { rustix::fs::fsync(fd) })?;
         if node.is_silent() {
             return Ok(Answer::Reply);
@@ -128,9 +128,19 @@ impl<'s> Worker<'s, '_> {
 
     pub(super) fn syncfs(&mut self) -> Result<Answer> {
         let beneath = sys::fd(self.root.beneath);
-        let covers = self.server.ring.promised();
+        let covers = self.begin_sync();
         self.slowly(|_| rustix::fs::syncfs(beneath))?;
         Ok(self.synced(covers, &Record { c: 2, ..Record::new(Kind::Sync, FileId::NONE) }))
+    }
+
+    /// What came before a sync that begins; in synchronous operation the target is to have it while this machine syncs.
+    fn begin_sync(&self) -> Sequence {
+        let ring = &self.server.ring;
+        let covers = ring.promised();
+        if ring.sync().is_some_and(|sync| sync.want(covers)) {
+            ring.call();
+        }
+        covers
     }
 
     /// Says in the stream that a sync was carried out; in synchronous operation its answer waits for all that came before

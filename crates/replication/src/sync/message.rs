@@ -32,6 +32,12 @@ pub enum SyncMessage {
         /// The revocation's.
         number: u64,
     },
+    /// Source to target, after all that it asks for: an fsync waits until everything up to this number of capture is
+    /// durable. A source that says so does not wait otherwise: the rest may gather.
+    Want {
+        /// Number of capture.
+        captured: u64,
+    },
 }
 
 impl SyncMessage {
@@ -59,12 +65,13 @@ mod tests {
             (SyncMessage::Grant { number: 5, lease_ms: 4900 }, &[1, 1, 5, 0xa4, 0x26]),
             (SyncMessage::Revoke { number: 5 }, &[1, 2, 5]),
             (SyncMessage::Revoked { number: 5 }, &[1, 3, 5]),
+            (SyncMessage::Want { captured: 300 }, &[1, 4, 0xac, 2]),
         ];
         for (message, bytes) in messages {
             assert_eq!(message.encode(), bytes);
             assert_eq!(SyncMessage::decode(bytes), Some(message));
         }
-        for damaged in [&[][..], &[1], &[2, 2, 5], &[1, 4, 5], &[1, 2, 5, 0], &[1, 0, 0xac]] {
+        for damaged in [&[][..], &[1], &[2, 2, 5], &[1, 5, 5], &[1, 2, 5, 0], &[1, 0, 0xac]] {
             assert_eq!(SyncMessage::decode(damaged), None);
         }
     }

@@ -172,6 +172,12 @@ pub enum TargetInput {
     EpochSaved(Epoch),
     /// Send a daemon's message.
     Control(Vec<u8>),
+    /// The source waits until everything up to that number of capture is durable. Once it says so it does not wait for
+    /// the rest, which may gather for a moment.
+    Wanted {
+        /// Number of capture.
+        captured: u64,
+    },
 }
 
 /// What comes out.
@@ -310,6 +316,8 @@ pub struct TargetView {
 pub enum TargetTimer {
     /// To try again what failed.
     Retry,
+    /// To write the journal, after some gathered for it.
+    Journal,
     /// To make a checkpoint.
     Checkpoint,
     /// To find that the source is silent.

@@ -92,6 +92,10 @@ impl Item {
         self.at - (self.last - sequence)
     }
 
+    fn is_for_journal(&self) -> bool {
+        self.durable == Durable::No && !self.unjournaled
+    }
+
     fn bytes(&self) -> usize {
         self.records.len() + self.frame.as_ref().map_or(0, |frame| frame.len())
     }
@@ -129,10 +133,15 @@ impl Backlog {
         }
     }
 
+    /// Is there something for the journal that it was not handed yet?
+    pub(super) fn has_for_journal(&self) -> bool {
+        self.items.iter().any(Item::is_for_journal)
+    }
+
     /// Frames for the journal, at least one if there is one, and the last sequence of the last. All are of one run.
     pub(super) fn take_for_journal(&mut self, bytes_max: usize) -> (Vec<Arc<[u8]>>, Sequence) {
         let (mut frames, mut bytes, mut last) = (Vec::new(), 0, 0);
-        for item in self.items.iter_mut().filter(|item| item.durable == Durable::No && !item.unjournaled) {
+        for item in self.items.iter_mut().filter(|item| item.is_for_journal()) {
             let frame = item.frame.clone().expect("what is not durable has its frame");
             if !frames.is_empty() && bytes + frame.len() > bytes_max {
                 break;

@@ -1,5 +1,7 @@
 //! Making what was received durable, and finding it again.
 
+use std::time::Duration;
+
 use super::backlog::Item;
 use super::checkpoint::Checkpoints;
 use super::images::Images;
@@ -9,15 +11,20 @@ use super::{Books, Captured, Checkpoint, Kept, Target, TargetOutput, Turn};
 use crate::frame::Changes;
 use crate::planted::{Planted, is_planted};
 
+/// How long changes gather for one sync, where the source says what it waits for.
+const GATHER: Duration = Duration::from_millis(2);
+
 impl Target {
     pub(super) fn start_journal(&mut self) {
         let waits = self.journal_waits || self.books.is_some() || self.images.is_rewinding();
         if waits {
+            self.gathers_until = None;
             return self.journal.rest();
         }
-        if !self.journal.is_due(self.now) {
+        if !self.journal.is_due(self.now) || self.gathers() {
             return;
         }
+        self.gathers_until = None;
         let (frames, last) = self.backlog.take_for_journal(self.config.group_bytes_max);
         if frames.is_empty() {
             return self.journal.rest();
@@ -25,6 +32,15 @@ impl Target {
         self.journal.begin();
         let capture = self.runs.last().map_or(0, |run| run.capture);
         self.outputs.push_back(TargetOutput::Journal { frames, last, capture });
+    }
+
+    /// Is it worth while to wait for more?
+    fn gathers(&mut self) -> bool {
+        let wanted = self.wanted.is_none_or(|wanted| wanted > self.captured_journaled.number);
+        if wanted || !self.backlog.has_for_journal() {
+            return false;
+        }
+        self.now < *self.gathers_until.get_or_insert(self.now + GATHER)
     }
 
     pub(super) fn journaled(&mut self, last: u64) {

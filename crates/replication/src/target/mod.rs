@@ -159,6 +159,10 @@ pub struct Target {
     books: Option<Books>,
     /// The journal is not written before the next checkpoint.
     journal_waits: bool,
+    /// Up to which number of capture the source waits. `None`: it never says so, and everything is in a hurry.
+    wanted: Option<u64>,
+    /// Until when more may gather for one sync of the journal.
+    gathers_until: Option<Instant>,
     apply: Turn,
     halted: Option<String>,
     /// So many removals wait to be accepted.
@@ -218,6 +222,8 @@ impl Target {
             journal: Turn::default(),
             books: None,
             journal_waits: false,
+            wanted: None,
+            gathers_until: None,
             apply: Turn::default(),
             halted: None,
             braked: None,
@@ -251,6 +257,7 @@ impl Target {
             TargetInput::RolledBack(result) => self.rolled_back(result),
             TargetInput::EpochSaved(epoch) => self.epoch_saved(epoch),
             TargetInput::Control(bytes) => self.send(&Frame::Control(bytes)),
+            TargetInput::Wanted { captured } => self.wanted = self.wanted.max(Some(captured)),
         }
         self.turn();
     }
@@ -271,7 +278,8 @@ impl Target {
     pub fn poll_timeout(&self) -> Option<(Instant, TargetTimer)> {
         let retries = [self.journal, self.apply, self.checkpoints.turn].into_iter();
         let retry = retries.filter_map(|turn| Some((turn.retry_at?, TargetTimer::Retry)));
-        let others = [self.checkpoints.due(), self.link_due()];
+        let gathered = self.gathers_until.map(|at| (at, TargetTimer::Journal));
+        let others = [self.checkpoints.due(), self.link_due(), gathered];
         retry.chain(others.into_iter().flatten()).min_by_key(|(at, _)| *at)
     }
 

@@ -100,7 +100,7 @@ impl Target {
         }
         let Captured { capture, number: captured } =
             if self.mirrored { self.captured_journaled } else { Captured::default() };
-        self.capture = hello.capture;
+        (self.capture, self.wanted) = (hello.capture, None);
         self.writer = writer_check(&hello.epoch);
         self.link = Link::Up;
         let (version, node) = (self.version, self.config.node.clone());

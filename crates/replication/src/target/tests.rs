@@ -119,6 +119,12 @@ impl Stage {
     }
 
     /// What was asked for, in short words.
+    /// Up to where the journal was written by each sync.
+    fn journaled(&mut self) -> Vec<u64> {
+        let last = |output| if let TargetOutput::Journal { last, .. } = output { Some(last) } else { None };
+        self.seen.drain(..).filter_map(last).collect()
+    }
+
     fn words(&mut self) -> Vec<String> {
         let word = |output: TargetOutput| match output {
             TargetOutput::Apply(batches) => {
@@ -198,6 +204,25 @@ fn a_source_to_which_nothing_was_written_yet_is_known_by_its_capture() {
     stage.changes(frame(1, 11, Kind::Sync, Some(0)));
     let welcome = stage.greet(2, false);
     assert_eq!((welcome.capture, welcome.captured), (CAPTURE, 0));
+}
+
+#[test]
+fn what_the_source_does_not_wait_for_gathers_for_one_sync() {
+    let mut stage = Stage::with_replica(|_| {});
+    stage.greet(2, false);
+    stage.changes(frame(2, 1, Kind::Sync, Some(100)));
+    assert_eq!(stage.journaled(), [1], "it never said what it waits for");
+    stage.tell(TargetInput::Wanted { captured: 100 });
+    stage.changes(frame(2, 2, Kind::Sync, Some(200)));
+    stage.changes(frame(2, 3, Kind::Sync, Some(300)));
+    assert!(stage.journaled().is_empty());
+    stage.tell(TargetInput::Wanted { captured: 300 });
+    assert_eq!(stage.journaled(), [3]);
+    stage.changes(frame(2, 4, Kind::Sync, Some(400)));
+    assert!(stage.journaled().is_empty());
+    let (at, _) = stage.target.poll_timeout().unwrap();
+    stage.wait(at - stage.now);
+    assert_eq!(stage.journaled(), [4], "not for long");
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(super) struct Levels {
     timeout: Duration,
     looked: Option<Instant>,
     confirmed: u64,
+    /// Up to which number of capture the targets were asked to hurry.
+    wanted: u64,
 }
 
 struct Level {
@@ -61,8 +63,13 @@ impl Levels {
     }
 
     /// Lets go of the fsyncs whose changes all level targets have, looks at where each of them stands, and returns what
-    /// is to be told to them.
-    pub(super) fn turn(&mut self, source: &Source, mount: &MountCapture) -> Vec<(TargetId, SyncMessage)> {
+    /// is to be told to them. `captured`: what the source has been handed.
+    pub(super) fn turn(
+        &mut self,
+        source: &Source,
+        mount: &MountCapture,
+        captured: u64,
+    ) -> Vec<(TargetId, SyncMessage)> {
         if self.each.is_empty() {
             return Vec::new();
         }
@@ -73,7 +80,9 @@ impl Levels {
             self.look(source, mount, now);
         }
         self.each.values_mut().for_each(|level| level.source.handle_timeout(now));
-        self.outputs(mount, now)
+        let mut messages = self.outputs(mount, now);
+        messages.extend(self.want(mount, captured));
+        messages
     }
 
     /// A target says something.
@@ -82,7 +91,7 @@ impl Levels {
         let input = match message {
             SyncMessage::Ask { number, held } => SyncInput::Asked { number, held },
             SyncMessage::Revoked { number } => SyncInput::Revoked(number),
-            SyncMessage::Grant { .. } | SyncMessage::Revoke { .. } => return,
+            SyncMessage::Grant { .. } | SyncMessage::Revoke { .. } | SyncMessage::Want { .. } => return,
         };
         level.source.handle(input, Instant::now());
     }
@@ -90,6 +99,17 @@ impl Levels {
     /// As `status` shows it; `None`: the target is not synchronous.
     pub(super) fn status(&self, target: TargetId) -> Option<SyncStatus> {
         self.each.get(&target).map(|level| level.status)
+    }
+
+    /// An fsync began to wait for what the source has sent by now.
+    fn want(&mut self, mount: &MountCapture, captured: u64) -> Vec<(TargetId, SyncMessage)> {
+        let wanted = mount.wanted();
+        if wanted <= self.wanted || captured < wanted {
+            return Vec::new();
+        }
+        self.wanted = wanted;
+        let level = self.each.iter().filter(|(_, level)| level.source.holds_back());
+        level.map(|(target, _)| (*target, SyncMessage::Want { captured: wanted })).collect()
     }
 
     fn confirm(&mut self, source: &Source, mount: &MountCapture) {

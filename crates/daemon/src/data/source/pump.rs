@@ -178,7 +178,7 @@ impl Pump {
 
     fn turn_levels(&mut self) {
         let Some(mount) = self.wiring.drivers.mount() else { return };
-        for (target, message) in self.levels.turn(&self.source, mount) {
+        for (target, message) in self.levels.turn(&self.source, mount, self.drains.reached) {
             self.tell(SourceInput::Control { target, bytes: message.encode() });
         }
     }

@@ -66,7 +66,7 @@ impl Level {
                 self.save(Duration::ZERO)?;
                 Ok(Some(SyncMessage::Revoked { number }.encode()))
             }
-            SyncMessage::Ask { .. } | SyncMessage::Revoked { .. } => Ok(None),
+            SyncMessage::Ask { .. } | SyncMessage::Revoked { .. } | SyncMessage::Want { .. } => Ok(None),
         }
     }
 

@@ -198,6 +198,9 @@ impl Session {
     /// The source says something about a synchronous connection.
     fn control(&mut self, bytes: &[u8]) {
         let (Some(level), Some(message)) = (&mut self.level, SyncMessage::decode(bytes)) else { return };
+        if let SyncMessage::Want { captured } = message {
+            return self.target.handle(TargetInput::Wanted { captured }, Instant::now());
+        }
         match level.received(message) {
             Ok(Some(answer)) => self.target.handle(TargetInput::Control(answer), Instant::now()),
             Ok(None) => {}

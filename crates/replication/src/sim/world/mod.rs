@@ -186,6 +186,8 @@ struct World {
     /// The machine of the source went down without a sync.
     unclean: bool,
     disk: disk::QueueDisk,
+    /// The source says what it waits for.
+    waits: bool,
     trace: bool,
     report: Report,
 }
@@ -250,6 +252,7 @@ impl World {
             corrupted: false,
             unclean: false,
             disk: disk::QueueDisk::new(seed),
+            waits: seed % 6 == 1,
             trace: std::env::var_os("STEAD_TRACE").is_some(),
             report: Report::default(),
             rng,

@@ -39,10 +39,15 @@ impl World {
         let bytes = node.to_target.bytes.pop_front().expect("one event for each piece");
         node.decoder.push(&bytes);
         while let Some(frame) = node.decoder.next().expect("the source encodes frames") {
+            let mut wanted = None;
             if let Frame::Changes(changes) = &frame {
                 node.followed = changes.header.incarnation;
+                wanted = changes.captured().filter(|captured| self.waits && captured % 3 == 0);
             }
             node.target.handle(TargetInput::Received(frame), now);
+            if let Some(captured) = wanted {
+                node.target.handle(TargetInput::Wanted { captured }, now);
+            }
         }
     }
 
