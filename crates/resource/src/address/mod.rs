@@ -1,0 +1,241 @@
+//! A server's address, on the interface of the node that stands in for it.
+//!
+//! ```text
+//!   find the interface → probe for a holder → save the table (durable) → add → announce     start
+//!   watch for other claims, announce again                                                  Watch, for as long as it serves
+//!   bring back what the table was → remove what was saved                                   stop, restore
+//! ```
+//! What was saved is a file. Another process finishes or undoes from it what this one did not live to.
+
+mod announce;
+mod find;
+mod probe;
+mod saved;
+mod settle;
+mod watch;
+
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::net::link::Link;
+use crate::net::netlink::Netlink;
+use crate::net::table::{Entry, Route};
+use crate::{Cidr, Done, Failure, Outcome, Resource, State};
+use saved::Saved;
+
+pub use probe::Probe;
+pub use watch::{Answer, Conflict, Lease, Seen, Watch};
+
+/// Where an address goes among the host's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Beside them: one node can stand in for several. The host goes on sending from its own.
+    Beside,
+    /// In the place of one: that one is removed, and routes that named it name the new one.
+    Replacing {
+        /// Which; none: the first of the interface in the network of the new one.
+        own: Option<IpAddr>,
+    },
+}
+
+/// Whether another holder is possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Possible: ask before the address is taken.
+    Possible(Probe),
+    /// Fenced, by evidence: take it.
+    Fenced,
+}
+
+/// An address to be taken.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// The address, and the network that it is in.
+    pub cidr: Cidr,
+    /// Name of the interface; none: the one with an address in whose network it is.
+    pub interface: Option<String>,
+    /// Beside the host's own or in the place of one.
+    pub mode: Mode,
+    /// Whether somebody else may hold it.
+    pub holder: Holder,
+    /// Where the table of the interface is kept while the address is taken: a file of this address alone, in a directory
+    /// that is there.
+    pub saved: PathBuf,
+}
+
+impl Resource for Address {
+    /// Takes the address and announces it once; [`Watch`] announces it again. Where it fails, all is as before.
+    fn start(&self, limit: Duration) -> Outcome<Result<Done, Failure>> {
+        Outcome::of(|| self.take(limit))
+    }
+
+    /// Gives the address up and brings back what the interface had before.
+    fn stop(&self, _: Duration) -> Outcome<Result<Done, Failure>> {
+        Outcome::of(|| self.give_up())
+    }
+
+    /// Is it on an interface of this host?
+    fn status(&self, _: Duration) -> Outcome<State> {
+        Outcome::of(|| self.look().unwrap_or_else(|e| State::Unknown(e.to_string())))
+    }
+}
+
+/// Brings back what an interface had before an address was taken, from the file that [`Address::saved`] named: also after a
+/// crash, and from another process. After a boot only the address itself is removed: the rest was lost and configured anew.
+///
+/// Already done where there is no such file.
+///
+/// # Errors
+/// Where the file is damaged, the interface is gone, or the kernel refuses; the file stays.
+pub fn restore(saved: &Path) -> Outcome<Result<Done, Failure>> {
+    Outcome::of(|| {
+        let Some(found) = Saved::read(saved)? else { return Ok(Done::Already) };
+        let netlink = open()?;
+        found.bring_back(&netlink)?;
+        Saved::remove(saved)?;
+        Ok(Done::Changed)
+    })
+}
+
+impl Address {
+    fn take(&self, limit: Duration) -> Result<Done, Failure> {
+        if let Holder::Possible(probe) = self.holder
+            && probe.takes() > limit
+        {
+            return Err(Failure::Unusable(format!(
+                "the limit of {limit:?} leaves no time to probe ({:?})",
+                probe.takes()
+            )));
+        }
+        let netlink = open()?;
+        if self.is_taken(&netlink)? {
+            self.announce(&netlink)?;
+            return Ok(Done::Already);
+        }
+        // A start that did not end left this; it is begun anew.
+        restore(&self.saved).value?;
+        let link = find::interface(&netlink, self.cidr, self.interface.as_deref())?;
+        let own = self.replaced(&netlink, &link)?;
+        self.ask_for_holders(&netlink, &link)?;
+        self.put(&netlink, &link, own).inspect_err(|_| {
+            let _ = restore(&self.saved);
+        })?;
+        self.announce(&netlink)?;
+        Ok(Done::Changed)
+    }
+
+    /// Is it on its interface, and a start of it complete?
+    fn is_taken(&self, netlink: &Netlink) -> Result<bool, Failure> {
+        let Some(there) = self.entry(netlink)? else { return Ok(false) };
+        let link = find::by_index(netlink, there.index)?;
+        if self.interface.as_ref().is_some_and(|name| *name != link.name) {
+            return Err(Failure::Unusable(format!("{} is already on {}, another interface", self.cidr, link.name)));
+        }
+        let Some(saved) = Saved::read(&self.saved)? else { return Ok(true) };
+        let table = entries(netlink)?;
+        Ok(saved.is_of_this_boot() && !saved.replaced.is_some_and(|own| table.iter().any(|entry| entry.is(own))))
+    }
+
+    /// The host's own address in whose place this one goes.
+    fn replaced(&self, netlink: &Netlink, link: &Link) -> Result<Option<Cidr>, Failure> {
+        let Mode::Replacing { own } = self.mode else { return Ok(None) };
+        let table = entries(netlink)?;
+        let mut candidates = table.iter().filter(|entry| entry.index == link.index).map(|entry| entry.cidr);
+        let found = match own {
+            Some(own) => candidates.find(|cidr| cidr.address() == own),
+            None => candidates.find(|cidr| cidr.contains(self.cidr.address())),
+        };
+        found.map(Some).ok_or_else(|| {
+            let which = own.map_or_else(|| format!("address in the network of {}", self.cidr), |own| own.to_string());
+            Failure::Unusable(format!("{} has no {which} to be replaced", link.name))
+        })
+    }
+
+    fn ask_for_holders(&self, netlink: &Netlink, link: &Link) -> Result<(), Failure> {
+        let Holder::Possible(probe) = self.holder else { return Ok(()) };
+        if !link.is_running() {
+            return Err(Failure::Failed(format!("{} is down or has no carrier: nobody can be asked", link.name)));
+        }
+        let address = self.cidr.address();
+        let found = probe.run(netlink, link, address).map_err(Failure::at(format!("probe for {address}")))?;
+        found.map_or(Ok(()), |holder| Err(Failure::AddressHeld { address, holder }))
+    }
+
+    /// Saves the table durably, then changes it.
+    fn put(&self, netlink: &Netlink, link: &Link, own: Option<Cidr>) -> Result<(), Failure> {
+        let saved = Saved::of(netlink, link, self.cidr, own)?;
+        saved.write(&self.saved)?;
+        let mut wanted = saved.entries.clone();
+        let is_source = own.is_some();
+        let new = Entry::new(link.index, self.cidr, is_source);
+        let at = own.and_then(|own| wanted.iter().position(|entry| entry.is(own)));
+        match at {
+            Some(at) => wanted[at] = new,
+            None => wanted.push(new),
+        }
+        let routes = match own {
+            Some(own) => saved.routes.iter().map(|it| it.with_source(own.address(), self.cidr.address())).collect(),
+            None => saved.routes,
+        };
+        settle::settle(netlink, link.index, &wanted, &routes)
+    }
+
+    fn announce(&self, netlink: &Netlink) -> Result<(), Failure> {
+        let Some(there) = self.entry(netlink)? else { return Ok(()) };
+        let link = find::by_index(netlink, there.index)?;
+        announce::once(&link, self.cidr.address()).map_err(Failure::at(format!("announce {}", self.cidr)))
+    }
+
+    fn give_up(&self) -> Result<Done, Failure> {
+        let restored = restore(&self.saved).value?;
+        let netlink = open()?;
+        // Without a file it was there before, or the file is lost: it goes all the same, for this node does not serve.
+        match self.entry(&netlink)? {
+            Some(there) if restored == Done::Already => remove(&netlink, &there).map(|()| Done::Changed),
+            _ => Ok(restored),
+        }
+    }
+
+    fn look(&self) -> Result<State, Failure> {
+        let netlink = open()?;
+        let Some(there) = self.entry(&netlink)? else { return Ok(State::Stopped) };
+        let link = find::by_index(&netlink, there.index)?;
+        Ok(match () {
+            () if there.is_in_doubt() => {
+                State::Unknown(format!("{} on {} is not yet proven free", self.cidr, link.name))
+            }
+            () if !link.is_running() => State::Unknown(format!("{} is down or has no carrier", link.name)),
+            () => State::Started,
+        })
+    }
+
+    fn entry(&self, netlink: &Netlink) -> Result<Option<Entry>, Failure> {
+        let mut table = entries(netlink)?.into_iter();
+        Ok(table.find(|entry| entry.cidr.address() == self.cidr.address()))
+    }
+}
+
+fn open() -> Result<Netlink, Failure> {
+    Netlink::open().map_err(Failure::at("open a netlink socket"))
+}
+
+fn entries(netlink: &Netlink) -> Result<Vec<Entry>, Failure> {
+    told("addresses", Entry::all(netlink))
+}
+
+fn routes(netlink: &Netlink, index: u32) -> Result<Vec<Route>, Failure> {
+    told("routes", Route::through(netlink, index))
+}
+
+fn told<T>(what: &str, told: io::Result<T>) -> Result<T, Failure> {
+    told.map_err(|e| Failure::Unknown(format!("the kernel does not tell its {what}: {e}")))
+}
+
+/// Removes an address of an interface, and brings back what the kernel removes with it.
+fn remove(netlink: &Netlink, there: &Entry) -> Result<(), Failure> {
+    let table = entries(netlink)?;
+    let wanted: Vec<_> = table.into_iter().filter(|it| it.index == there.index && !it.is(there.cidr)).collect();
+    settle::settle(netlink, there.index, &wanted, &routes(netlink, there.index)?)
+}

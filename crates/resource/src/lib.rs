@@ -1,0 +1,18 @@
+//! The hand that gives a node what makes it serve, and takes it away again.
+//!
+//! * [`address`]: addresses on an interface: probed, taken, announced, watched, put back.
+//! * [`reference`]: is this node cut off?
+//!
+//! Everything here blocks, for no longer than it is told: call it from a thread that may wait. Nothing here decides; each
+//! call says what was asked, what came of it, how long that took, and what a program wrote meanwhile. What is not known
+//! is said to be unknown, never to be stopped.
+
+pub mod address;
+mod files;
+mod net;
+mod outcome;
+pub mod reference;
+mod sys;
+
+pub use net::{Cidr, Mac};
+pub use outcome::{Done, Failure, Outcome, Output, Resource, State};

@@ -1,0 +1,16 @@
+//! The kernel's network: interfaces, addresses and routes by netlink, frames by packet sockets.
+
+pub mod arp;
+mod cidr;
+pub mod icmp;
+pub mod link;
+mod mac;
+pub mod nd;
+pub mod netlink;
+pub mod packet;
+pub mod table;
+mod wait;
+
+pub use cidr::Cidr;
+pub use mac::Mac;
+pub use wait::{readable, until};
