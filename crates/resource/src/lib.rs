@@ -1,6 +1,8 @@
 //! The hand that gives a node what makes it serve, and takes it away again.
 //!
 //! * [`address`]: addresses on an interface: probed, taken, announced, watched, put back.
+//! * [`command`]: programs that others wrote, bounded and ended whole.
+//! * [`script`]: hooks before and after a service moves.
 //! * [`reference`]: is this node cut off?
 //!
 //! Everything here blocks, for no longer than it is told: call it from a thread that may wait. Nothing here decides; each
@@ -8,10 +10,12 @@
 //! is said to be unknown, never to be stopped.
 
 pub mod address;
+pub mod command;
 mod files;
 mod net;
 mod outcome;
 pub mod reference;
+pub mod script;
 mod sys;
 
 pub use net::{Cidr, Mac};

@@ -1,0 +1,108 @@
+//! A control group (cgroup v2) that keeps together whatever one program starts, for as long as it runs.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const PREFIX: &str = "stead-run-";
+/// Rounds of moving out what goes on, against what it starts meanwhile.
+const ROUNDS_MAX: usize = 10;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// One group; its directory goes when it is dropped, where nothing is in it.
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Beneath this process's own, which is where its limits are set; none where that is not permitted, or the kernel
+    /// cannot end a group at once (before 5.14).
+    pub fn make() -> Option<Cgroup> {
+        static SWEPT: Once = Once::new();
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let own = own_dir()?;
+        SWEPT.call_once(|| sweep(&own));
+        let dir = own.join(format!("{PREFIX}{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir(&dir).ok()?;
+        let made = Cgroup(dir);
+        made.0.join("cgroup.kill").exists().then_some(made)
+    }
+
+    /// What a process writes "0" to in order to enter.
+    pub fn door(&self) -> io::Result<File> {
+        OpenOptions::new().write(true).open(self.0.join("cgroup.procs"))
+    }
+
+    /// Ends everything in it at once.
+    pub fn kill(&self) -> io::Result<()> {
+        fs::write(self.0.join("cgroup.kill"), "1")
+    }
+
+    /// Processes in it.
+    pub fn count(&self) -> usize {
+        self.pids().len()
+    }
+
+    /// Waits until nothing is in it.
+    pub fn wait_until_empty(&self, moment: Instant) -> bool {
+        while self.count() > 0 {
+            if Instant::now() >= moment {
+                return false;
+            }
+            thread::sleep(PAUSE);
+        }
+        true
+    }
+
+    /// Moves what goes on to this process's own group; returns how many that were.
+    pub fn release(&self) -> usize {
+        let mut moved = 0;
+        for _ in 0..ROUNDS_MAX {
+            let pids = self.pids();
+            let Some(own) = self.0.parent().filter(|_| !pids.is_empty()) else { break };
+            moved += pids.iter().filter(|pid| fs::write(own.join("cgroup.procs"), pid).is_ok()).count();
+        }
+        moved
+    }
+
+    fn pids(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// Directory of this process's own group.
+fn own_dir() -> Option<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mount = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let place = fields.next()?;
+        (fields.next()? == "cgroup2").then_some(place)
+    })?;
+    Some(Path::new(mount).join(own))
+}
+
+/// Removes the empty groups that a crashed process left.
+fn sweep(own: &Path) {
+    for entry in fs::read_dir(own).into_iter().flatten().flatten() {
+        if is_of_the_dead(&entry.file_name().to_string_lossy()) {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+fn is_of_the_dead(name: &str) -> bool {
+    let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+    pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+}

@@ -1,0 +1,134 @@
+//! A program and everything that it started.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, pidfd_send_signal};
+
+use super::cgroup::Cgroup;
+
+/// How long an end by SIGKILL is waited for.
+const KILL_WAIT: Duration = Duration::from_secs(1);
+/// Rounds of ending what was found, against what it starts meanwhile.
+const ROUNDS_MAX: usize = 100;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// A program that leads a session, and what it started.
+pub struct Family {
+    leader: Pid,
+    cgroup: Option<Cgroup>,
+    /// Without a cgroup: what was seen to descend from it. It stays known when its parent has ended.
+    seen: Vec<(Pid, OwnedFd)>,
+}
+
+impl Family {
+    /// Of a child that has not been waited for. Without a cgroup it must have made itself the parent of orphans among its
+    /// descendants (`PR_SET_CHILD_SUBREAPER`), so that while it lives they all descend from it.
+    pub fn new(leader: Pid, cgroup: Option<Cgroup>) -> Family {
+        Family { leader, cgroup, seen: Vec::new() }
+    }
+
+    /// Tells its session's first process group to end.
+    pub fn ask_to_end(&mut self) {
+        self.look();
+        let _ = kill_process_group(self.leader, Signal::TERM);
+        // Who is stopped could not heed it.
+        let _ = kill_process_group(self.leader, Signal::CONT);
+    }
+
+    /// Notes who descends from it; to be called from time to time while it is given time to end.
+    pub fn look(&mut self) {
+        if self.cgroup.is_none() {
+            for pid in descendants(self.leader) {
+                self.note(pid);
+            }
+        }
+    }
+
+    /// Ends all of it; returns how many could not be ended.
+    pub fn kill(&mut self) -> usize {
+        let moment = Instant::now() + KILL_WAIT;
+        let unkillable = match &self.cgroup {
+            Some(cgroup) => {
+                let _ = cgroup.kill();
+                if cgroup.wait_until_empty(moment) { 0 } else { cgroup.count() }
+            }
+            None => self.kill_seen(moment),
+        };
+        let _ = kill_process_group(self.leader, Signal::KILL);
+        let _ = kill_process(self.leader, Signal::KILL);
+        unkillable
+    }
+
+    /// How many go on when it has ended by itself, as far as a cgroup kept them together. They leave it.
+    pub fn release(&self) -> usize {
+        self.cgroup.as_ref().map_or(0, Cgroup::release)
+    }
+
+    fn note(&mut self, pid: Pid) {
+        if self.seen.iter().all(|(known, _)| *known != pid)
+            && let Ok(fd) = pidfd_open(pid, PidfdFlags::empty())
+        {
+            self.seen.push((pid, fd));
+        }
+    }
+
+    /// The leader comes last: stopped, it starts nothing more and still adopts the orphans among its descendants.
+    fn kill_seen(&mut self, moment: Instant) -> usize {
+        let _ = kill_process(self.leader, Signal::STOP);
+        for _ in 0..ROUNDS_MAX {
+            self.look();
+            for child in self.alive().flat_map(descendants).collect::<Vec<_>>() {
+                self.note(child);
+            }
+            if self.alive().next().is_none() || Instant::now() >= moment {
+                break;
+            }
+            for (_, fd) in &self.seen {
+                let _ = pidfd_send_signal(fd, Signal::KILL);
+            }
+            thread::sleep(PAUSE);
+        }
+        self.alive().count()
+    }
+
+    fn alive(&self) -> impl Iterator<Item = Pid> {
+        self.seen.iter().map(|(pid, _)| *pid).filter(|pid| is_alive(*pid))
+    }
+}
+
+/// All living processes that descend from one, by the parents that the kernel tells.
+fn descendants(of: Pid) -> Vec<Pid> {
+    let all: Vec<(Pid, Pid)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+        .filter_map(|pid| Some((pid, parent(pid)?)))
+        .collect();
+    let mut found = vec![of];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(all.iter().filter(|(_, its)| *its == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+fn parent(pid: Pid) -> Option<Pid> {
+    let (state, parent) = stat(pid)?;
+    Pid::from_raw(parent).filter(|_| state != "Z")
+}
+
+fn is_alive(pid: Pid) -> bool {
+    stat(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
+}
+
+/// State and parent of a process. Its name, in brackets before them, may hold anything.
+fn stat(pid: Pid) -> Option<(String, i32)> {
+    let text = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}

@@ -1,0 +1,141 @@
+//! One run, from the start to the end.
+
+use std::fs::File;
+use std::io::{self, PipeReader, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{self, Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::cgroup::Cgroup;
+use super::family::Family;
+use super::{Command, End, Ran};
+use crate::net::readable;
+use crate::{Output, sys};
+
+/// How often it is looked who descends from a program that was told to end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Most that is read after the end: more than a pipe holds, and no more, for somebody may go on writing.
+const LAST_BYTES_MAX: usize = 1 << 20;
+
+pub fn run(command: &Command, limit: Duration) -> Ran {
+    let began = Instant::now();
+    let mut output = Output::default();
+    let (end, left) = match start(command) {
+        Ok(running) => running.wait(command.grace, limit, &mut output),
+        Err(why) => (End::NotStarted(why.to_string()), 0),
+    };
+    Ran { end, took: began.elapsed(), output, left }
+}
+
+struct Running {
+    child: Child,
+    /// Readable when the child has ended.
+    ended: OwnedFd,
+    pipe: PipeReader,
+    family: Family,
+    /// The pipe has come to its end: nobody can write any more.
+    is_silent: bool,
+}
+
+fn start(command: &Command) -> io::Result<Running> {
+    let (program, arguments) = command.argv.split_first().ok_or_else(|| io::Error::other("no program is named"))?;
+    let (pipe, writer) = io::pipe()?;
+    fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
+    let cgroup = command.use_cgroup.then(Cgroup::make).flatten();
+    let mut process = process::Command::new(program);
+    process.args(arguments).envs(command.env.iter().map(|(name, value)| (name, value)));
+    process.stdin(input(&command.input.0)?).stdout(writer.try_clone()?).stderr(writer);
+    sys::lead_a_session(&mut process, cgroup.as_ref().map(Cgroup::door).transpose()?);
+    let child = process.spawn()?;
+    drop(process);
+    let pid = Pid::from_child(&child);
+    let ended = pidfd_open(pid, PidfdFlags::empty())?;
+    Ok(Running { child, ended, pipe, family: Family::new(pid, cgroup), is_silent: false })
+}
+
+/// A file in memory: it needs nobody to write while the program reads.
+fn input(bytes: &[u8]) -> io::Result<Stdio> {
+    if bytes.is_empty() {
+        return Ok(Stdio::null());
+    }
+    let mut file = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+impl Running {
+    fn wait(mut self, grace: Duration, limit: Duration, output: &mut Output) -> (End, usize) {
+        let moment = Instant::now() + limit;
+        if self.wait_until(moment, output) {
+            let left = self.family.release();
+            return (self.status(), left);
+        }
+        self.family.ask_to_end();
+        let last = Instant::now() + grace;
+        while !self.wait_until(last.min(Instant::now() + LOOK_INTERVAL), output) && Instant::now() < last {
+            self.family.look();
+        }
+        let unkillable = self.family.kill();
+        let has_ended = self.wait_until(Instant::now() + Duration::from_secs(1), output);
+        if has_ended {
+            let _ = self.child.wait();
+        } else {
+            // Somebody has to wait for it, or it stays when it ends at last.
+            let mut child = self.child;
+            thread::spawn(move || child.wait());
+        }
+        (End::TimedOut { limit, unkillable: unkillable.max(usize::from(!has_ended)) }, 0)
+    }
+
+    fn status(&mut self) -> End {
+        self.child.wait().map_or_else(|e| End::NotStarted(e.to_string()), End::of)
+    }
+
+    /// Reads what it writes until it ends or the time has come; has it ended? What it wrote before its end is read then.
+    fn wait_until(&mut self, moment: Instant, output: &mut Output) -> bool {
+        loop {
+            let (has_ended, can_be_read) = self.poll(moment);
+            if has_ended {
+                for _ in 0..LAST_BYTES_MAX / BUFFER_BYTES {
+                    if !self.read(output) {
+                        break;
+                    }
+                }
+                return true;
+            }
+            if can_be_read {
+                self.read(output);
+            }
+            if Instant::now() >= moment {
+                return false;
+            }
+        }
+    }
+
+    fn poll(&self, moment: Instant) -> (bool, bool) {
+        let polled = if self.is_silent {
+            readable([self.ended.as_fd()], moment).map(|[ended]| (ended, false))
+        } else {
+            readable([self.ended.as_fd(), self.pipe.as_fd()], moment).map(|[ended, pipe]| (ended, pipe))
+        };
+        polled.unwrap_or_default()
+    }
+
+    /// Reads once; was there anything?
+    fn read(&mut self, output: &mut Output) -> bool {
+        let mut buffer = [0; BUFFER_BYTES];
+        match self.pipe.read(&mut buffer) {
+            Ok(0) => self.is_silent = true,
+            Ok(len) => output.add(&buffer[..len]),
+            Err(_) => return false,
+        }
+        !self.is_silent
+    }
+}
+
+const BUFFER_BYTES: usize = 16 << 10;
