@@ -3,6 +3,7 @@
 //! * [`address`]: addresses on an interface: probed, taken, announced, watched, put back.
 //! * [`command`]: programs that others wrote, bounded and ended whole.
 //! * [`script`]: hooks before and after a service moves.
+//! * [`fence`]: a node is turned off, by evidence.
 //! * [`reference`]: is this node cut off?
 //!
 //! Everything here blocks, for no longer than it is told: call it from a thread that may wait. Nothing here decides; each
@@ -11,6 +12,7 @@
 
 pub mod address;
 pub mod command;
+pub mod fence;
 mod files;
 mod net;
 mod outcome;
