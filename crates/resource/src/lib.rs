@@ -4,6 +4,7 @@
 //! * [`command`]: programs that others wrote, bounded and ended whole.
 //! * [`script`]: hooks before and after a service moves.
 //! * [`fence`]: a node is turned off, by evidence.
+//! * [`service`]: units of systemd, and plain commands.
 //! * [`reference`]: is this node cut off?
 //!
 //! Everything here blocks, for no longer than it is told: call it from a thread that may wait. Nothing here decides; each
@@ -18,6 +19,7 @@ mod net;
 mod outcome;
 pub mod reference;
 pub mod script;
+pub mod service;
 mod sys;
 
 pub use net::{Cidr, Mac};

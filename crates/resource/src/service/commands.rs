@@ -1,0 +1,65 @@
+//! A service by three commands.
+
+use std::time::Duration;
+
+use super::procedure::{Switch, To, switch};
+use crate::command::{Command, End};
+use crate::{Done, Failure, Outcome, Output, Resource, State};
+
+/// A service that is started, stopped and looked at by commands. The code of the status command decides, as LSB's init
+/// scripts have it: 0 running, 3 stopped; everything else, also 1 and 2 ("dead, but something is left"), is not known.
+///
+/// The start command ends when the service is on its way; what it leaves running goes on. Its output it has to turn
+/// elsewhere (see [`Command`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commands {
+    /// Starts it; started already, it does nothing.
+    pub start: Command,
+    /// Stops it; stopped already, it does nothing.
+    pub stop: Command,
+    /// Tells by its code what it is.
+    pub status: Command,
+}
+
+impl Resource for Commands {
+    fn start(&self, limit: Duration) -> Outcome<Result<Done, Failure>> {
+        Outcome::with_output(|output| switch(self, To::Start, limit, output))
+    }
+
+    fn stop(&self, limit: Duration) -> Outcome<Result<Done, Failure>> {
+        Outcome::with_output(|output| switch(self, To::Stop, limit, output))
+    }
+
+    fn status(&self, limit: Duration) -> Outcome<State> {
+        Outcome::with_output(|output| self.look(limit, output))
+    }
+}
+
+impl Switch for Commands {
+    fn look(&self, limit: Duration, output: &mut Output) -> State {
+        let ran = self.status.run(limit);
+        output.append(ran.output);
+        match ran.end {
+            End::Exited(0) => State::Started,
+            End::Exited(3) => State::Stopped,
+            end => State::Unknown(format!("the status command {end}")),
+        }
+    }
+
+    fn tell(&self, to: To, limit: Duration, output: &mut Output) -> Result<(), Failure> {
+        let (word, command) = if to == To::Start { ("start", &self.start) } else { ("stop", &self.stop) };
+        let ran = command.run(limit);
+        output.append(ran.output);
+        match ran.end {
+            End::Exited(0) => Ok(()),
+            End::TimedOut { limit, .. } => Err(Failure::TimedOut(limit)),
+            end @ End::NotStarted(_) => Err(Failure::Unusable(format!("the {word} command {end}"))),
+            end => Err(Failure::Failed(format!("the {word} command {end}"))),
+        }
+    }
+
+    /// A start command may end before its service answers.
+    fn may_change(&self, _: &State) -> bool {
+        true
+    }
+}

@@ -1,0 +1,77 @@
+//! Look, act, look again.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::{Done, Failure, Output, State};
+
+/// Between two looks at what is on its way.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What can be looked at and told to change.
+pub trait Switch {
+    /// Looks what it is.
+    fn look(&self, limit: Duration, output: &mut Output) -> State;
+
+    /// Tells it to be so.
+    fn tell(&self, to: To, limit: Duration, output: &mut Output) -> Result<(), Failure>;
+
+    /// Once it was told, can it still come from that state to another by itself?
+    fn may_change(&self, state: &State) -> bool;
+}
+
+/// What it shall be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    Start,
+    Stop,
+}
+
+impl To {
+    fn is(self, state: &State) -> bool {
+        *state == if self == To::Start { State::Started } else { State::Stopped }
+    }
+
+    fn word(self) -> &'static str {
+        if self == To::Start { "started" } else { "stopped" }
+    }
+}
+
+/// Has it so. What is not known is told all the same: to be what it shall be changes nothing.
+pub fn switch(it: &impl Switch, to: To, limit: Duration, output: &mut Output) -> Result<Done, Failure> {
+    let moment = Instant::now() + limit;
+    if to.is(&it.look(left(moment), output)) {
+        return Ok(Done::Already);
+    }
+    let told = it.tell(to, left(moment), output);
+    // What failed may be so all the same, and a look after the time is over still tells the truth.
+    let pause = if told.is_ok() { moment } else { Instant::now() };
+    match (look_until(it, to, pause, output), told) {
+        (None, _) => Ok(Done::Changed),
+        (Some(_), Err(Failure::TimedOut(_))) => Err(Failure::TimedOut(limit)),
+        (Some(_), Err(why)) => Err(why),
+        (Some(State::Unknown(why)), _) => Err(Failure::Unknown(why)),
+        (Some(_), _) => Err(Failure::Failed(format!("it was told, but is not {}", to.word()))),
+    }
+}
+
+/// None where it is so in the end; else what it is.
+fn look_until(it: &impl Switch, to: To, moment: Instant, output: &mut Output) -> Option<State> {
+    loop {
+        let state = it.look(left(moment).max(LAST_LOOK), output);
+        if to.is(&state) {
+            return None;
+        }
+        if Instant::now() >= moment || !it.may_change(&state) {
+            return Some(state);
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+}
+
+/// A look takes that long at most when the time is over.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+fn left(moment: Instant) -> Duration {
+    moment.saturating_duration_since(Instant::now())
+}

@@ -1,0 +1,71 @@
+//! What stands for systemd, which does not run where the tests do: a directory with the state of each unit, as files.
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+/// The units of one test.
+pub struct Units(pub tempfile::TempDir);
+
+/// Prints and changes the files as `systemctl` would print and change systemd's state. `UNIT.will` says what comes of a start:
+/// its first word is the state, `hang` never ends.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+dir=$(dirname "$0")
+while [ "${1#--no-}" != "$1" ] || [ "$1" = --system ]; do shift; done
+verb=$1
+for last; do unit=$last; done
+get() { cat "$dir/$unit.$1" 2>/dev/null || echo "$2"; }
+echo "$verb" >> "$dir/$unit.asked"
+case $verb in
+show)
+    echo "Warning: something that is of no interest" >&2
+    echo "LoadState=$(get load not-found)"
+    echo "ActiveState=$(get active inactive)"
+    echo "UnitFileState=$(get file '')" ;;
+start)
+    will=$(get will active)
+    [ "$will" = hang ] && exec sleep 1000
+    echo "$will" > "$dir/$unit.active"
+    [ "$will" = failed ] && { echo "Job for $unit failed." >&2; exit 1; }
+    exit 0 ;;
+stop) echo inactive > "$dir/$unit.active" ;;
+disable) [ "$(get file '')" != enabled ] || echo disabled > "$dir/$unit.file" ;;
+reset-failed) [ "$(get active inactive)" != failed ] || echo inactive > "$dir/$unit.active" ;;
+*) exit 1 ;;
+esac
+"#;
+
+impl Units {
+    pub fn new() -> Units {
+        let units = Units(tempfile::tempdir().unwrap());
+        fs::write(units.systemctl(), SYSTEMCTL).unwrap();
+        fs::set_permissions(units.systemctl(), PermissionsExt::from_mode(0o755)).unwrap();
+        units
+    }
+
+    /// The program that tells of them.
+    pub fn systemctl(&self) -> PathBuf {
+        self.0.path().join("systemctl")
+    }
+
+    /// A unit in that state: `active`, and `file` for whether it starts at boot.
+    pub fn add(&self, unit: &str, active: &str, file: &str) {
+        for (what, value) in [("load", "loaded"), ("active", active), ("file", file)] {
+            self.set(unit, what, value);
+        }
+    }
+
+    pub fn set(&self, unit: &str, what: &str, value: &str) {
+        let _ = fs::remove_file(self.path(unit, "asked"));
+        fs::write(self.path(unit, what), format!("{value}\n")).unwrap();
+    }
+
+    pub fn get(&self, unit: &str, what: &str) -> Option<String> {
+        fs::read_to_string(self.path(unit, what)).ok().map(|text| text.trim().to_owned())
+    }
+
+    fn path(&self, unit: &str, what: &str) -> PathBuf {
+        self.0.path().join(format!("{unit}.{what}"))
+    }
+}
