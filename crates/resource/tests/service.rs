@@ -5,62 +5,18 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::systemd::Units;
+use common::systemd::{Units, conforms};
 use stead_resource::command::Command;
-use stead_resource::service::{Commands, Manager, Systemctl, Unit};
+use stead_resource::service::{Commands, Systemctl, Unit};
 use stead_resource::{Done, Failure, Resource, State};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(500);
 
-/// What every manager has to do, over units that stand for systemd's.
-fn conforms<M: Manager>(make: impl Fn(&Units) -> M) {
-    let units = Units::new();
-    let unit = Unit { name: "notes".parse().unwrap(), manager: make(&units) };
-    let name = "notes.service";
-
-    assert!(
-        matches!(unit.status(LIMIT).value, State::Unknown(_)),
-        "a unit that is not there is not known to be stopped"
-    );
-    assert!(matches!(unit.keep_from_boot(LIMIT).value, Err(Failure::Unusable(_))));
-
-    units.add(name, "inactive", "enabled");
-    assert_eq!(unit.status(LIMIT).value, State::Stopped);
-    assert_eq!(unit.stop(LIMIT).value, Ok(Done::Already));
-    assert_eq!(unit.start(LIMIT).value, Ok(Done::Changed));
-    assert_eq!(unit.status(LIMIT).value, State::Started);
-    assert_eq!(unit.start(LIMIT).value, Ok(Done::Already));
-    assert_eq!(unit.stop(LIMIT).value, Ok(Done::Changed));
-    assert_eq!(unit.status(LIMIT).value, State::Stopped);
-
-    assert_eq!(unit.keep_from_boot(LIMIT).value, Ok(Done::Changed));
-    assert_eq!(units.get(name, "file").as_deref(), Some("disabled"));
-    assert_eq!(unit.keep_from_boot(LIMIT).value, Ok(Done::Already));
-    units.set(name, "file", "static");
-    assert!(matches!(unit.keep_from_boot(LIMIT).value, Err(Failure::Unusable(why)) if why.contains("static")));
-
-    units.set(name, "will", "failed");
-    let started = unit.start(LIMIT);
-    assert!(matches!(started.value, Err(Failure::Failed(_))), "{started:?}");
-    assert!(started.took < Duration::from_secs(3), "{started:?}");
-    assert_eq!(unit.status(LIMIT).value, State::Stopped);
-
-    for word in ["activating", "deactivating", "maintenance"] {
-        units.set(name, "active", word);
-        assert!(matches!(unit.status(LIMIT).value, State::Unknown(why) if why.contains(word)));
-    }
-
-    units.add(name, "inactive", "disabled");
-    units.set(name, "will", "hang");
-    let started = unit.start(SHORT);
-    assert_eq!(started.value, Err(Failure::TimedOut(SHORT)));
-    assert!(started.took < SHORT + Duration::from_secs(4), "{started:?}");
-}
-
 #[test]
 fn systemctl_conforms() {
-    conforms(|units| Systemctl { program: units.systemctl() });
+    let units = Units::new();
+    conforms(&units, Systemctl { program: units.systemctl() });
 }
 
 #[test]

@@ -67,6 +67,24 @@ pub trait Manager: Send + Sync {
     fn disable(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure>;
 }
 
+impl Manager for Box<dyn Manager> {
+    fn look(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<Standing, Failure> {
+        (**self).look(unit, limit, output)
+    }
+
+    fn start(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure> {
+        (**self).start(unit, limit, output)
+    }
+
+    fn stop(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure> {
+        (**self).stop(unit, limit, output)
+    }
+
+    fn disable(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure> {
+        (**self).disable(unit, limit, output)
+    }
+}
+
 /// What systemd tells of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
