@@ -1,13 +1,14 @@
 //! A program and everything that it started.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, pidfd_send_signal};
 
 use super::cgroup::Cgroup;
+use crate::net::readable;
 
 /// How long an end by SIGKILL is waited for.
 const KILL_WAIT: Duration = Duration::from_secs(1);
@@ -95,40 +96,34 @@ impl Family {
     }
 
     fn alive(&self) -> impl Iterator<Item = Pid> {
-        self.seen.iter().map(|(pid, _)| *pid).filter(|pid| is_alive(*pid))
+        self.seen.iter().filter(|(_, fd)| !has_ended(fd)).map(|(pid, _)| *pid)
     }
 }
 
-/// All living processes that descend from one, by the parents that the kernel tells.
+/// All processes that descend from one, ended ones too, by the lists of children that the kernel keeps. Nobody else's
+/// processes are looked at: in /proc that can take as long as one of them waits for a device.
 fn descendants(of: Pid) -> Vec<Pid> {
-    let all: Vec<(Pid, Pid)> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-        .filter_map(|pid| Some((pid, parent(pid)?)))
-        .collect();
     let mut found = vec![of];
     let mut next = 0;
     while let Some(parent) = found.get(next).copied() {
-        found.extend(all.iter().filter(|(_, its)| *its == parent).map(|(pid, _)| *pid));
+        found.extend(children(parent));
         next += 1;
     }
     found.split_off(1)
 }
 
-fn parent(pid: Pid) -> Option<Pid> {
-    let (state, parent) = stat(pid)?;
-    Pid::from_raw(parent).filter(|_| state != "Z")
+fn children(of: Pid) -> Vec<Pid> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", of.as_raw_nonzero()));
+    let lists = tasks.into_iter().flatten().flatten();
+    let texts = lists.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    texts.flat_map(|text| text.split_whitespace().filter_map(pid).collect::<Vec<_>>()).collect()
 }
 
-fn is_alive(pid: Pid) -> bool {
-    stat(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
+fn pid(text: &str) -> Option<Pid> {
+    Pid::from_raw(text.parse().ok()?)
 }
 
-/// State and parent of a process. Its name, in brackets before them, may hold anything.
-fn stat(pid: Pid) -> Option<(String, i32)> {
-    let text = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
-    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+/// A descriptor of a process can be read when it has ended.
+fn has_ended(process: &OwnedFd) -> bool {
+    readable([process.as_fd()], Instant::now()).is_ok_and(|[has_ended]| has_ended)
 }
