@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{Host, LONG, Net};
 use stead_resource::address::{Address, Holder, Mode, Probe, restore};
 use stead_resource::{Done, Failure, Resource, State};
 
+const SIGABRT: i32 = 6;
 const BOTH: [&str; 2] = ["10.9.0.100/24", "fd09::100/64"];
 
 fn address(cidr: &str, dir: &Path) -> Address {
@@ -170,10 +173,16 @@ fn another_process_puts_right_what_a_crash_left() {
             let (net, dir) = (Net::new(), tempfile::tempdir().unwrap());
             furnish(&net.lyon, "1");
             let before = net.lyon.tables();
-            let taken = Address { mode, ..address(cidr, dir.path()) };
-            assert_eq!(start(&net.lyon, &taken), Ok(Done::Changed));
-            let saved = taken.saved.clone();
-            drop(taken);
+            let mut process = Command::new(std::env::current_exe().unwrap());
+            process
+                .args(["--exact", "a_process_that_dies", "--ignored"])
+                .env("STEAD_TAKE", cidr)
+                .env("STEAD_DIR", dir.path());
+            process.env("STEAD_REPLACING", (mode != Mode::Beside).to_string());
+            let died = net.lyon.inside(|| process.output().unwrap());
+            assert_eq!(died.status.signal(), Some(SIGABRT), "{died:?}");
+            assert_ne!(sorted(&net.lyon.tables()), sorted(&before));
+            let saved = dir.path().join("saved");
 
             let again = net.lyon.inside(|| restore(&saved)).value;
             assert_eq!(again, Ok(Done::Changed));
@@ -182,6 +191,16 @@ fn another_process_puts_right_what_a_crash_left() {
             assert_eq!(net.lyon.inside(|| restore(&saved)).value, Ok(Done::Already));
         }
     }
+}
+
+#[test]
+#[ignore = "the process that another test starts and that dies after it took an address"]
+fn a_process_that_dies() {
+    let var = |name: &str| std::env::var(name).unwrap();
+    let mode = if var("STEAD_REPLACING") == "true" { Mode::Replacing { own: None } } else { Mode::Beside };
+    let taken = Address { mode, ..address(&var("STEAD_TAKE"), Path::new(&var("STEAD_DIR"))) };
+    assert_eq!(taken.start(LONG).value, Ok(Done::Changed));
+    std::process::abort();
 }
 
 #[test]
