@@ -19,5 +19,6 @@ pub mod relay;
 pub mod rng;
 pub mod run;
 pub mod site;
+pub mod synchronous;
 mod sys;
 pub mod tree;

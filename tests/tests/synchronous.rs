@@ -9,69 +9,39 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 use stead_tests::command::{run, until};
-use stead_tests::load::{Journal, Load, Options, examine_copy};
+use stead_tests::load::{Journal, examine_copy};
 use stead_tests::relay::{Flow, Relay};
 use stead_tests::rng::Rng;
 use stead_tests::site::{Pairing, Site};
+use stead_tests::synchronous::{Cuts, Synchronous, becomes};
 
 const LOAD: &str = env!("CARGO_BIN_EXE_stead-load");
 
-fn synchronous() -> (Site, Pairing) {
-    let site = Site::new().unwrap();
-    let notes = site.pairing("notes").unwrap();
-    site.protect(&notes, &["--mode", "sync"]).unwrap();
-    becomes(&site, "in-sync");
-    (site, notes)
-}
-
-fn becomes(site: &Site, state: &str) {
-    let connection = || site.paris.connection("notes").unwrap();
-    let told = until(state, Duration::from_secs(60), || Ok(connection()["sync"]["state"] == state));
-    told.unwrap_or_else(|e| panic!("{e:#}: {}\n{}", connection(), site.paris.log()));
-}
-
-fn load(site: &Site, notes: &Pairing, journal: Journal) -> (Load, Options) {
-    let options = Options {
-        database: notes.source.join("db"),
-        acknowledgements: site.hosts.paris.dir().join("acknowledged"),
-        journal,
-        rate: 0,
-        seconds: 0,
-    };
-    (Load::start(Path::new(LOAD), &site.hosts.paris, &options).unwrap(), options)
+fn no_commit_is_lost(with_targets: bool) {
+    let sources = if std::env::var_os("STEAD_SOAK").is_some() { 50 } else { 4 };
+    let outcome = Cuts { sources, with_targets, seed: Rng::seed(), program: Path::new(LOAD) }.run().unwrap();
+    println!("{sources} sources died: {outcome:?}");
+    assert_eq!(outcome.lost, 0, "{outcome:?}");
 }
 
 #[test]
 fn no_confirmed_commit_is_missing_when_the_source_dies() {
-    let rounds = if std::env::var_os("STEAD_SOAK").is_some() { 50 } else { 4 };
-    let seed = Rng::seed();
-    println!("seed {seed}");
-    let mut rng = Rng::new(seed);
-    let mut confirmed = 0;
-    for round in 0..rounds {
-        let (mut site, notes) = synchronous();
-        let journal = if round % 2 == 0 { Journal::Wal } else { Journal::Rollback };
-        let (load, _) = load(&site, &notes, journal);
-        until("20 commits", Duration::from_secs(30), || Ok(load.acknowledged()?.transactions > 20)).unwrap();
-        std::thread::sleep(Duration::from_micros(rng.below(1_000_000)));
-        site.paris.kill_host();
-        let told = load.acknowledged().unwrap().transactions;
-        site.lyon.cli(["unprotect", "notes", "--force"]).unwrap();
-        let found = examine_copy(&notes.replica.join("db"), &site.hosts.lyon.dir().join("copy")).unwrap();
-        assert!(found.transactions >= told, "round {round}, seed {seed}: {found:?}, and {told} were confirmed");
-        confirmed += told;
-    }
-    println!("{rounds} sources died, {confirmed} commits were confirmed, none is missing");
+    no_commit_is_lost(false);
+}
+
+#[test]
+fn no_confirmed_commit_is_missing_when_both_lose_power() {
+    no_commit_is_lost(true);
 }
 
 #[test]
 fn a_target_that_does_not_answer_makes_it_fall_back_and_level_again_by_itself() {
-    let (site, notes) = synchronous();
-    let (load, options) = load(&site, &notes, Journal::Wal);
-    until("20 commits", Duration::from_secs(30), || Ok(load.acknowledged()?.transactions > 20)).unwrap();
+    let machines = Synchronous::new().unwrap();
+    let (load, options) = machines.load(Path::new(LOAD), Journal::Wal).unwrap();
+    let Synchronous { site, set } = &machines;
     site.lyon.host().signal(Signal::STOP);
     let begin = Instant::now();
-    becomes(&site, "fallen-back");
+    machines.becomes("fallen-back").unwrap();
     let held = begin.elapsed();
     println!("the application was held up for {held:?} at most");
     assert!(held < Duration::from_secs(15), "{held:?}, and the time-out is ten seconds");
@@ -79,11 +49,11 @@ fn a_target_that_does_not_answer_makes_it_fall_back_and_level_again_by_itself() 
     let goes_on = || Ok(load.acknowledged()?.transactions > told + 20);
     until("commits go on without the target", Duration::from_secs(10), goes_on).unwrap();
     site.lyon.host().signal(Signal::CONT);
-    becomes(&site, "in-sync");
+    machines.becomes("in-sync").unwrap();
     load.kill();
-    site.settle(&notes).unwrap();
+    site.settle(set).unwrap();
     let told = stead_tests::load::acknowledged(&options.acknowledgements).unwrap();
-    let found = examine_copy(&notes.replica.join("db"), &site.hosts.lyon.dir().join("copy")).unwrap();
+    let found = examine_copy(&set.replica.join("db"), &site.hosts.lyon.dir().join("copy")).unwrap();
     assert!(found.transactions >= told.transactions, "{found:?} of {told:?}");
 }
 
@@ -104,7 +74,7 @@ impl Blocking {
         site.protect(&notes, &["--mode", "sync", "--route", &relay.address()]).unwrap();
         let patience = PATIENCE.as_secs();
         site.paris.set_in_plan(&format!("sync-fallback = \"block\"\nsync-timeout = \"{patience}s\"")).unwrap();
-        becomes(&site, "in-sync");
+        becomes(&site, "in-sync").unwrap();
         Blocking { site, notes, relay }
     }
 
@@ -173,7 +143,7 @@ fn where_the_plan_says_block_an_fsync_waits_for_the_line_and_nothing_is_lost() {
     assert!(blocking.writes("before").is_confirmed());
     blocking.relay.flow(Flow::Cut);
     let mut waiting = blocking.writes("waiting");
-    becomes(&blocking.site, "blocked");
+    becomes(&blocking.site, "blocked").unwrap();
     let since = blocking.sync()["since"].clone();
     blocking.waits_on(&mut waiting);
     assert_eq!(blocking.sync()["since"], since, "since it began to block");
@@ -186,7 +156,7 @@ fn where_the_plan_says_block_an_fsync_waits_for_the_line_and_nothing_is_lost() {
 
     blocking.relay.flow(Flow::Through);
     assert!(waiting.is_confirmed(), "the line is back");
-    becomes(&blocking.site, "in-sync");
+    becomes(&blocking.site, "in-sync").unwrap();
     // What was confirmed is there whatever becomes of the source.
     let Blocking { mut site, .. } = blocking;
     site.paris.kill_host();
@@ -199,7 +169,7 @@ fn a_program_that_waits_for_the_line_can_be_killed() {
     let blocking = Blocking::new();
     blocking.relay.flow(Flow::Cut);
     let (mut killed, mut waiting) = (blocking.writes("killed"), blocking.writes("waiting"));
-    becomes(&blocking.site, "blocked");
+    becomes(&blocking.site, "blocked").unwrap();
     killed.child.kill().unwrap();
     assert!(!killed.is_confirmed());
     blocking.waits_on(&mut waiting);

@@ -1,4 +1,4 @@
-//! What a commit costs that returns when the target has it.
+//! What a commit costs that returns when the target has it, and whether the target has it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use stead_tests::host::Hosts;
+use stead_tests::rng::Rng;
+use stead_tests::synchronous::Cuts;
 
 use super::Size;
 use super::micro::{commit, flush};
@@ -16,9 +18,15 @@ use super::table::{Line, NotAvailable, median, short};
 const SET: &str = "bench";
 const TURNS: usize = 5;
 const ROUND_TRIPS: u32 = 500;
+const CUTS: u64 = 50;
+
+/// What commits cost, and how many are lost.
+pub fn run(_: Size) -> Result<Vec<Line>> {
+    Ok(vec![cost()?, lost()?])
+}
 
 /// SQLite commits, FULL, in turns on the bare disk and in a synchronous set.
-pub fn run(_: Size) -> Result<Vec<Line>> {
+fn cost() -> Result<Line> {
     let hosts = hosts()?;
     let (source, bare) = (hosts.paris.disk().join("source"), hosts.paris.disk().join("bare"));
     let (target, other) = (hosts.lyon.disk().join("target"), hosts.lyon.disk().join("flushed"));
@@ -46,7 +54,7 @@ pub fn run(_: Size) -> Result<Vec<Line>> {
         }
     }
     let (local, replicated, flushes) = (median(&local), median(&replicated), median(&flushes));
-    Ok(vec![Line {
+    Ok(Line {
         work: "synchronous mode: SQLite commit (WAL, FULL)".into(),
         stead: format!("{} µs", short(replicated)),
         others: format!(
@@ -58,7 +66,22 @@ pub fn run(_: Size) -> Result<Vec<Line>> {
         figure: replicated / (local + trip + flushes),
         unit: "×",
         aim: Some(1.1),
-    }])
+    })
+}
+
+/// Commits that a program was told of, and that the target lacks after the source's power went.
+fn lost() -> Result<Line> {
+    let program = std::env::current_exe()?;
+    let cuts = Cuts { sources: CUTS, with_targets: false, seed: Rng::seed(), program: &program };
+    let outcome = cuts.run()?;
+    Ok(Line {
+        work: format!("synchronous mode: confirmed commits lost after {CUTS} power cuts of the source"),
+        stead: format!("{} commits confirmed", outcome.confirmed),
+        others: String::new(),
+        figure: outcome.lost as f64,
+        unit: "commits",
+        aim: Some(0.0),
+    })
 }
 
 /// Microseconds for a byte to the target and back over TCP.
