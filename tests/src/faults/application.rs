@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::probe::{Probe, Waits};
 use crate::command::run;
-use crate::load::{Journal, Load, Options, examine_copy};
+use crate::load::{Journal, Load, Options, acknowledged, examine_copy};
 use crate::postgres::Cluster;
 use crate::run::marked;
 use crate::site::{Pairing, Site};
@@ -19,17 +19,28 @@ const RATE: u64 = 60;
 
 /// The loads.
 pub struct Application {
+    program: PathBuf,
     databases: Vec<Database>,
-    cluster: Option<(Cluster, Child)>,
-    probe: Probe,
+    cluster: Option<Cluster>,
+    running: Option<Running>,
+    /// What probes saw that have ended.
+    waits: Waits,
+    /// Bytes that processes wrote that have ended.
+    written: u64,
 }
 
 struct Database {
     name: &'static str,
     options: Options,
-    load: Load,
     /// Commits that the last sample held.
     seen: u64,
+}
+
+/// What ends with the machine.
+struct Running {
+    loads: Vec<Load>,
+    clients: Option<Child>,
+    probe: Option<Probe>,
 }
 
 impl Application {
@@ -45,24 +56,63 @@ impl Application {
     ///
     /// # Errors
     /// Where something does not start.
-    pub fn start(site: &Site, set: &Pairing, program: &Path, cluster: Option<Cluster>) -> Result<Application> {
-        let mut databases = Vec::new();
-        for (name, journal) in [("wal", Journal::Wal), ("second", Journal::Wal), ("rollback", Journal::Rollback)] {
-            let dir = set.source.join(name);
-            fs::create_dir(&dir)?;
-            let options = Options {
-                database: dir.join("db"),
-                acknowledgements: site.hosts.paris.dir().join(format!("acknowledged-{name}")),
-                journal,
-                rate: RATE,
-                seconds: 0,
-            };
-            let load = Load::start(program, &site.hosts.paris, &options)?;
-            databases.push(Database { name, options, load, seen: 0 });
+    pub fn start(site: &Site, set: &Pairing, program: &Path, mut cluster: Option<Cluster>) -> Result<Application> {
+        let kinds = [("wal", Journal::Wal), ("second", Journal::Wal), ("rollback", Journal::Rollback)];
+        let databases = kinds.map(|(name, journal)| Database::new(site, set, name, journal));
+        for database in &databases {
+            fs::create_dir(set.source.join(database.name))?;
         }
-        let cluster = cluster.map(serve).transpose()?;
+        if let Some(cluster) = &mut cluster {
+            cluster.start()?;
+            cluster.fill(1)?;
+        }
+        let (program, waits) = (program.into(), Waits::default());
+        let mut application =
+            Application { program, databases: databases.into(), cluster, running: None, waits, written: 0 };
+        application.run(site, set)?;
+        Ok(application)
+    }
+
+    fn run(&mut self, site: &Site, set: &Pairing) -> Result<()> {
+        let start = |database: &Database| Load::start(&self.program, &site.hosts.paris, &database.options);
+        let loads = self.databases.iter().map(start).collect::<Result<_>>()?;
+        let clients = self.cluster.as_ref().map(|cluster| cluster.load_at(RATE, 100_000)).transpose()?;
         let probe = Probe::start(&set.source.join("probe"), &site.hosts.paris.disk().join("elsewhere"))?;
-        Ok(Application { databases, cluster, probe })
+        self.running = Some(Running { loads, clients, probe: Some(probe) });
+        Ok(())
+    }
+
+    /// Ends the probe before its machine loses power, without which it would see errors.
+    pub fn end_probe(&mut self, site: &Site, since: Instant) {
+        let probe = self.running.as_mut().and_then(|running| running.probe.take());
+        if let Some(probe) = probe {
+            self.waits.add(&probe.finish(since));
+        }
+        self.written = self.written(site);
+    }
+
+    /// Its machine has lost its power.
+    pub fn has_died(&mut self) {
+        self.running = None;
+        if let Some(cluster) = &mut self.cluster {
+            cluster.kill();
+        }
+    }
+
+    /// Its machine is up again: nothing that was confirmed may be missing there, and everything starts anew.
+    ///
+    /// # Errors
+    /// Names what is missing, or does not start.
+    pub fn start_again(&mut self, site: &Site, set: &Pairing) -> Result<()> {
+        for database in &mut self.databases {
+            database.outlived(&site.hosts.paris.dir().join("outlived"))?;
+        }
+        if let Some(cluster) = &mut self.cluster {
+            // Its process id may be another's by now.
+            let _ = fs::remove_file(set.source.join("pg/postmaster.pid"));
+            cluster.start()?;
+        }
+        self.run(site, set)
     }
 
     /// Has nothing ended, and did nothing fail?
@@ -70,16 +120,15 @@ impl Application {
     /// # Errors
     /// Names what did.
     pub fn check(&mut self) -> Result<()> {
-        self.probe.check()?;
-        for database in &mut self.databases {
-            database.load.check().with_context(|| format!("database {}", database.name))?;
+        let Some(Running { loads, clients, probe }) = &mut self.running else { return Ok(()) };
+        probe.as_ref().map_or(Ok(()), Probe::check)?;
+        for (database, load) in self.databases.iter().zip(loads) {
+            load.check().with_context(|| format!("database {}", database.name))?;
         }
-        if let Some((_, clients)) = &mut self.cluster
-            && let Some(status) = clients.try_wait()?
-        {
-            bail!("pgbench ended with {status}");
+        match clients.as_mut().map(Child::try_wait).transpose()?.flatten() {
+            Some(status) => bail!("pgbench ended with {status}"),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Copies the databases out of the replica, opens them, and compares with what was confirmed.
@@ -88,7 +137,7 @@ impl Application {
     /// Names what is broken, went back, or was never committed.
     pub fn examine(&mut self, replica: &Path, scratch: &Path) -> Result<()> {
         for database in &mut self.databases {
-            let told = database.load.acknowledged()?.transactions;
+            let told = database.told()?;
             let found = examine_copy(&replica.join(database.name).join("db"), scratch);
             let found = found.with_context(|| format!("database {}", database.name))?.transactions;
             ensure!(found >= database.seen, "{} went back from {} to {found}", database.name, database.seen);
@@ -116,6 +165,9 @@ impl Application {
 
     /// Bytes that the processes of the loads wrote so far, the probe's apart.
     pub fn written(&self, site: &Site) -> u64 {
+        if self.running.is_none() {
+            return self.written;
+        }
         let pids = marked(site.hosts.paris.dir());
         let written = |pid: &i32| -> Option<u64> {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
@@ -123,33 +175,50 @@ impl Application {
             let count = counts.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok())?;
             (!name.starts_with("stead\n")).then_some(count)
         };
-        pids.iter().filter_map(written).sum()
+        self.written + pids.iter().filter_map(written).sum::<u64>()
     }
 
-    /// Ends everything; returns the waits.
-    pub fn finish(self, since: Instant) -> (Waits, Vec<(PathBuf, u64)>) {
-        let waits = self.probe.finish(since);
-        let mut told = Vec::new();
-        for database in self.databases {
-            database.load.kill();
-            let count =
-                crate::load::acknowledged(&database.options.acknowledgements).map_or(0, |found| found.transactions);
-            told.push((database.options.database, count));
-        }
-        if let Some((mut cluster, mut clients)) = self.cluster {
-            let _ = clients.kill();
-            let _ = clients.wait();
-            cluster.kill();
-        }
-        (waits, told)
+    /// Ends everything; returns the waits, and the databases with the commits that were confirmed.
+    ///
+    /// # Errors
+    /// Where what was confirmed cannot be read.
+    pub fn finish(mut self, site: &Site, since: Instant) -> Result<(Waits, Vec<(PathBuf, u64)>)> {
+        self.end_probe(site, since);
+        self.has_died();
+        let told = |database: &Database| Ok((database.options.database.clone(), database.told()?));
+        Ok((self.waits, self.databases.iter().map(told).collect::<Result<_>>()?))
     }
 }
 
-fn serve(mut cluster: Cluster) -> Result<(Cluster, Child)> {
-    cluster.start()?;
-    cluster.fill(1)?;
-    let clients = cluster.load_at(RATE, 100_000)?;
-    Ok((cluster, clients))
+impl Database {
+    fn new(site: &Site, set: &Pairing, name: &'static str, journal: Journal) -> Database {
+        let acknowledgements = site.hosts.paris.dir().join(format!("acknowledged-{name}"));
+        let database = set.source.join(name).join("db");
+        Database { name, options: Options { database, acknowledgements, journal, rate: RATE, seconds: 0 }, seen: 0 }
+    }
+
+    /// Commits that were confirmed.
+    fn told(&self) -> Result<u64> {
+        Ok(acknowledged(&self.options.acknowledgements)?.transactions)
+    }
+
+    /// The machine comes up: what was confirmed is there. A replica may have had one more.
+    fn outlived(&mut self, scratch: &Path) -> Result<()> {
+        let found = examine_copy(&self.options.database, scratch).with_context(|| format!("{} here", self.name))?;
+        let (found, told) = (found.transactions, self.told()?);
+        ensure!(found >= told, "{}: {found} of {told} confirmed commits outlived the source's power", self.name);
+        self.seen = self.seen.min(found);
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(clients) = &mut self.clients {
+            let _ = clients.kill();
+            let _ = clients.wait();
+        }
+    }
 }
 
 /// Copies a whole directory as it is.

@@ -26,20 +26,22 @@ pub(super) struct World {
     pub(super) relay: Relay,
     pub(super) program: PathBuf,
     pub(super) is_strict: bool,
-    stranger: Node,
+    pub(super) stranger: Node,
 }
 
 /// Files that nothing but a fault changes.
 const STILL: &str = "still";
 /// A recovery that takes longer is explained in what is printed.
 const SLOW_RECOVERY: Duration = Duration::from_secs(5);
+/// Takes what room there is on a disk.
+const BALLAST: &str = "ballast";
 /// Files that are deleted at once.
 const DELETED: u64 = 400;
 
 impl World {
     pub(super) fn new(program: &Path) -> Result<World> {
-        let lyon_disk = Disk { image_mib: 1024, can_lose_power: true, ..Disk::default() };
-        let hosts = Hosts::with_disks(Disk::default(), lyon_disk)?;
+        let disk = |image_mib| Disk { image_mib, can_lose_power: true, ..Disk::default() };
+        let hosts = Hosts::with_disks(disk(2048), disk(1024))?;
         for shortcoming in &hosts.shortcomings {
             println!("not everything can be tested here: {shortcoming}");
         }
@@ -57,7 +59,8 @@ impl World {
         self.is_strict = !rng.one_in(4);
         let order = if self.is_strict { "strict" } else { "flush" };
         println!("order {order}");
-        self.site.protect(&self.set, &["--order", order, "--route", &self.relay.address()])
+        self.site.protect(&self.set, &["--order", order, "--route", &self.relay.address()])?;
+        self.limit_queue(rng)
     }
 
     /// Begins a fault; one that is over at once ends here.
@@ -66,10 +69,12 @@ impl World {
             Kind::SourceKilled => self.site.paris.kill(),
             Kind::SourceRestarted => self.site.paris.stop()?,
             Kind::CaptureServerKilled => self.kill_servers()?,
+            Kind::SourcePowerCut => self.cut_source(rng.next_u64())?,
+            Kind::SourceQueueFull => fill(&self.queue().join(BALLAST))?,
             Kind::TargetKilled => self.site.lyon.kill(),
             Kind::TargetRestarted => self.site.lyon.stop()?,
-            Kind::TargetPowerCut => self.cut_power(rng.next_u64())?,
-            Kind::TargetFull => self.fill()?,
+            Kind::TargetPowerCut => self.cut_target(rng.next_u64())?,
+            Kind::TargetFull => fill(&self.ballast())?,
             Kind::TargetReadOnly => self.site.hosts.lyon.break_disk()?,
             Kind::LineReset => self.relay.flow(Flow::Cut),
             Kind::LineFlapping => self.flap(rng),
@@ -90,6 +95,8 @@ impl World {
     pub(super) fn end(&mut self, kind: Kind) -> Result<()> {
         match kind {
             Kind::SourceKilled | Kind::SourceRestarted => self.site.paris.launch()?,
+            Kind::SourcePowerCut => self.boot_source()?,
+            Kind::SourceQueueFull => fs::remove_file(self.queue().join(BALLAST))?,
             Kind::TargetKilled | Kind::TargetRestarted | Kind::TargetPowerCut => self.site.lyon.launch()?,
             Kind::TargetFull => self.make_room()?,
             Kind::TargetReadOnly => {
@@ -116,7 +123,7 @@ impl World {
         Ok(())
     }
 
-    fn cut_power(&mut self, seed: u64) -> Result<()> {
+    fn cut_target(&mut self, seed: u64) -> Result<()> {
         self.site.lyon.kill_host();
         let cut = self.site.hosts.lyon.lose_power(seed)?;
         println!("           {cut:?}");
@@ -124,19 +131,7 @@ impl World {
     }
 
     fn ballast(&self) -> PathBuf {
-        self.site.hosts.lyon.store().join("ballast")
-    }
-
-    fn fill(&self) -> Result<()> {
-        let file = File::create(self.ballast())?;
-        let (mut len, mut piece) = (0, 1u64 << 30);
-        while piece >= 4096 {
-            match rustix::fs::fallocate(&file, FallocateFlags::empty(), len, piece) {
-                Ok(()) => len += piece,
-                Err(_) => piece /= 2,
-            }
-        }
-        Ok(())
+        self.site.hosts.lyon.store().join(BALLAST)
     }
 
     /// A power cut must not bring the ballast back: nobody would remove it again.
@@ -218,4 +213,17 @@ impl World {
         until("everything is applied", limit, || Ok(paris.wait(&self.set.set).is_ok()))
             .with_context(|| paris.connection(&self.set.set).map(|value| value.to_string()).unwrap_or_default())
     }
+}
+
+/// Takes all the room that is left on a disk.
+fn fill(ballast: &Path) -> Result<()> {
+    let file = File::create(ballast)?;
+    let (mut len, mut piece) = (0, 1u64 << 30);
+    while piece >= 4096 {
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), len, piece) {
+            Ok(()) => len += piece,
+            Err(_) => piece /= 2,
+        }
+    }
+    Ok(())
 }

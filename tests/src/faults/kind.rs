@@ -13,6 +13,8 @@ pub enum Kind {
     SourceKilled,
     SourceRestarted,
     CaptureServerKilled,
+    SourcePowerCut,
+    SourceQueueFull,
     TargetKilled,
     TargetRestarted,
     TargetPowerCut,
@@ -34,8 +36,10 @@ pub enum Kind {
 /// What a fault happens to: one at a time for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The source's processes.
+    /// The source's processes and power.
     Source,
+    /// The disk of the source's queue.
+    Queue,
     /// The target's processes and disk.
     Target,
     /// What is between them.
@@ -47,10 +51,12 @@ pub enum Place {
 }
 
 /// All of them, in the order of the table that is printed.
-pub const ALL: [Kind; 19] = [
+pub const ALL: [Kind; 21] = [
     Kind::SourceKilled,
     Kind::SourceRestarted,
     Kind::CaptureServerKilled,
+    Kind::SourcePowerCut,
+    Kind::SourceQueueFull,
     Kind::TargetKilled,
     Kind::TargetRestarted,
     Kind::TargetPowerCut,
@@ -83,7 +89,10 @@ impl Kind {
     /// What it happens to.
     pub fn place(self) -> Place {
         match self {
-            Kind::SourceKilled | Kind::SourceRestarted | Kind::CaptureServerKilled => Place::Source,
+            Kind::SourceKilled | Kind::SourceRestarted | Kind::CaptureServerKilled | Kind::SourcePowerCut => {
+                Place::Source
+            }
+            Kind::SourceQueueFull => Place::Queue,
             Kind::TargetKilled | Kind::TargetRestarted | Kind::TargetPowerCut | Kind::TargetFull => Place::Target,
             Kind::TargetReadOnly => Place::Target,
             Kind::LineReset | Kind::LineFlapping | Kind::LineHalfOpen | Kind::LineOneWay => Place::Line,
@@ -98,7 +107,7 @@ impl Kind {
         let milliseconds = match self {
             Kind::CaptureServerKilled | Kind::ReplicaTampered | Kind::Deletion | Kind::Storm => 0,
             Kind::LineReset | Kind::LineFlapping => 50 + rng.below(1_500),
-            Kind::LineSlow => 2_000 + rng.below(4_000),
+            Kind::LineSlow | Kind::SourceQueueFull => 2_000 + rng.below(4_000),
             _ => 100 + rng.below(3_000),
         };
         Duration::from_millis(milliseconds)
@@ -107,5 +116,15 @@ impl Kind {
     /// Does it need both sides to be well, because it asks them something?
     pub fn needs_calm(self) -> bool {
         self == Kind::ReplicaTampered
+    }
+
+    /// May both not be at once?
+    pub fn excludes(self, other: Kind) -> bool {
+        let both = [self, other];
+        let places = both.map(Kind::place);
+        // Asking the source to pause needs it; its death in between is a fault of another test.
+        let needs_source = places.contains(&Place::Source) && places.contains(&Place::Plan);
+        let needs_power = places.iter().any(|place| matches!(place, Place::Queue | Place::Tree));
+        places[0] == places[1] || needs_source || (needs_power && both.contains(&Kind::SourcePowerCut))
     }
 }

@@ -4,6 +4,7 @@
 mod application;
 mod inject;
 mod kind;
+mod machine;
 mod probe;
 mod report;
 
@@ -84,6 +85,8 @@ impl Driver {
         world.protect(&mut rng)?;
         let application = Application::start(&world.site, &world.set, &options.program, cluster)?;
         world.recover(RECOVERY_MAX)?;
+        // What was made without a sync is not what a power cut is about.
+        run(Command::new("sync").arg("-f").arg(world.site.hosts.paris.store()))?;
         Ok(Driver {
             traffic: world.site.hosts.paris.traffic()?,
             written: application.written(&world.site),
@@ -104,7 +107,7 @@ impl Driver {
             if kind.needs_calm() || self.rng.one_in(6) {
                 self.calm()?;
             }
-            if self.active.iter().all(|(other, _)| !excludes(*other, kind)) {
+            if self.active.iter().all(|(other, _)| !other.excludes(kind)) {
                 self.begin_fault(kind)?;
             }
             std::thread::sleep(Duration::from_millis(self.rng.below(600)));
@@ -119,7 +122,13 @@ impl Driver {
     fn begin_fault(&mut self, kind: Kind) -> Result<()> {
         let lasts = kind.lasts(&mut self.rng);
         println!("  {:7.2} s  {kind:?} for {lasts:?}", self.begin.elapsed().as_secs_f64());
+        if kind == Kind::SourcePowerCut {
+            self.application.end_probe(&self.world.site, self.begin);
+        }
         self.world.begin(kind, &mut self.rng).with_context(|| format!("{kind:?} begins"))?;
+        if kind == Kind::SourcePowerCut {
+            self.application.has_died();
+        }
         self.is_restoring |= kind.place() == Place::Target;
         *self.report.injected.entry(kind).or_default() += 1;
         if lasts > Duration::ZERO {
@@ -132,7 +141,15 @@ impl Driver {
         let now = Instant::now();
         while let Some(at) = self.active.iter().position(|(_, until)| *until <= now) {
             let (kind, _) = self.active.remove(at);
-            self.world.end(kind).with_context(|| format!("{kind:?} ends"))?;
+            self.end_fault(kind).with_context(|| format!("{kind:?} ends"))?;
+        }
+        Ok(())
+    }
+
+    fn end_fault(&mut self, kind: Kind) -> Result<()> {
+        self.world.end(kind)?;
+        if kind == Kind::SourcePowerCut {
+            self.application.start_again(&self.world.site, &self.world.set)?;
         }
         Ok(())
     }
@@ -142,13 +159,14 @@ impl Driver {
         // The disk before what runs on it.
         self.active.sort_by_key(|(kind, _)| *kind != Kind::TargetFull);
         for (kind, _) in std::mem::take(&mut self.active) {
-            self.world.end(kind).with_context(|| format!("{kind:?} ends"))?;
+            self.end_fault(kind).with_context(|| format!("{kind:?} ends"))?;
         }
         let begin = Instant::now();
         self.world.recover(RECOVERY_MAX)?;
         self.is_restoring = false;
         println!("  {:7.2} s  calm after {:.2?}", self.begin.elapsed().as_secs_f64(), begin.elapsed());
         self.report.recoveries.push(begin.elapsed());
+        self.world.source_has_won()?;
         self.check()?;
         self.sample(true)
     }
@@ -230,7 +248,7 @@ impl Driver {
     fn conclude(mut self) -> Result<Report> {
         self.report.written = self.application.written(&self.world.site).saturating_sub(self.written);
         self.report.sent = self.world.site.hosts.paris.traffic()?.since(self.traffic).sent;
-        let (waits, told) = self.application.finish(self.begin);
+        let (waits, told) = self.application.finish(&self.world.site, self.begin)?;
         self.report.waits = waits;
         let World { site, set, is_strict, .. } = &self.world;
         site.paris.wait(&set.set)?;
@@ -258,12 +276,4 @@ impl Driver {
         self.report.duration = self.begin.elapsed();
         Ok(self.report)
     }
-}
-
-/// May both not be at once?
-fn excludes(active: Kind, next: Kind) -> bool {
-    let both = [active.place(), next.place()];
-    // Asking the source to pause needs it; its death in between is a fault of another test.
-    let needs_source = both.contains(&Place::Source) && both.contains(&Place::Plan);
-    active.place() == next.place() || needs_source
 }

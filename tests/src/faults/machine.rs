@@ -1,0 +1,91 @@
+//! The source as a machine: its power, and the disk of its queue.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::inject::World;
+use crate::command::{run, until};
+use crate::compare::Compare;
+use crate::rng::Rng;
+use crate::run::mounts_beneath;
+
+/// Files that nobody syncs, written just before the source loses its power.
+const FORGOTTEN: &str = "forgotten";
+/// How long the replica may take to have the last of them; without a line it never has.
+const ARRIVAL_MAX: Duration = Duration::from_millis(300);
+const BOOT_MAX: Duration = Duration::from_secs(20);
+
+impl World {
+    /// Lets the queue have a disk of its own, and as much memory as the seed says: from too little to plenty.
+    pub(super) fn limit_queue(&self, rng: &mut Rng) -> Result<()> {
+        let memory = *rng.pick(&["1MiB", "8MiB", "256MiB"]);
+        println!("queue-limit {memory}");
+        self.mount_queue()?;
+        let plan = self.site.paris.cli(["plan", "show"])?;
+        let limits = format!("[[connection]]\nqueue-limit = \"{memory}\"\nqueue-disk = \"64MiB\"");
+        let path = self.site.hosts.paris.dir().join("limited.toml");
+        fs::write(&path, plan.replacen("[[connection]]", &limits, 1))?;
+        let path = path.to_str().context("a path in Unicode")?;
+        self.site.paris.cli(["plan", "apply", path]).map(drop)
+    }
+
+    fn mount_queue(&self) -> Result<()> {
+        let dir = self.queue();
+        fs::create_dir_all(&dir)?;
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=200m", "tmpfs"]).arg(dir)).map(drop)
+    }
+
+    pub(super) fn queue(&self) -> PathBuf {
+        self.site.paris.state().join("sets").join(&self.set.set).join("source/queue")
+    }
+
+    /// Everything on the source ends at once, and what was not synced is lost there as far as the seed says.
+    pub(super) fn cut_source(&mut self, seed: u64) -> Result<()> {
+        self.write_forgotten(seed)?;
+        self.site.paris.kill_host();
+        self.stranger.kill_host();
+        println!("           {:?}", self.site.hosts.paris.lose_power(seed)?);
+        Ok(())
+    }
+
+    /// The replica may have what the source forgets.
+    fn write_forgotten(&self, seed: u64) -> Result<()> {
+        let name = Path::new(FORGOTTEN).join(seed.to_string());
+        fs::create_dir_all(self.set.source.join(FORGOTTEN))?;
+        fs::write(self.set.source.join(&name), Rng::new(seed).bytes(9_000))?;
+        let replica = self.set.replica.join(name);
+        let _ = until("the replica has it", ARRIVAL_MAX, || Ok(replica.exists()));
+        Ok(())
+    }
+
+    /// The source comes up: its daemon before anything else, and with it the mount.
+    pub(super) fn boot_source(&mut self) -> Result<()> {
+        let lost = self.forgotten(&self.set.replica) - self.forgotten(&self.set.source);
+        println!("           files that the source lost, and the replica has: {lost}");
+        self.mount_queue()?;
+        self.site.paris.reboot()?;
+        self.site.paris.launch()?;
+        self.stranger.launch()?;
+        let source = &self.set.source;
+        until("the set is mounted", BOOT_MAX, || Ok(mounts_beneath(source).contains(source)))
+            .with_context(|| self.site.paris.log())
+    }
+
+    fn forgotten(&self, tree: &Path) -> i64 {
+        fs::read_dir(tree.join(FORGOTTEN)).map_or(0, |files| files.count() as i64)
+    }
+
+    /// The source wins over a replica that has what it lost.
+    pub(super) fn source_has_won(&self) -> Result<()> {
+        let [source, replica] = [&self.set.beneath, &self.set.replica].map(|tree| tree.join(FORGOTTEN));
+        if !source.exists() && !replica.exists() {
+            return Ok(());
+        }
+        let compare = Compare { holes: false, ..Compare::default() };
+        compare.same(&source, &replica).context("what was not synced when the source lost its power")
+    }
+}
