@@ -1,5 +1,6 @@
 //! The source as a machine: its power, and the disk of its queue.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -54,18 +55,17 @@ impl World {
 
     /// The replica may have what the source forgets.
     fn write_forgotten(&self, seed: u64) -> Result<()> {
-        let name = Path::new(FORGOTTEN).join(seed.to_string());
+        let name = seed.to_string();
         fs::create_dir_all(self.set.source.join(FORGOTTEN))?;
-        fs::write(self.set.source.join(&name), Rng::new(seed).bytes(9_000))?;
-        let replica = self.set.replica.join(name);
+        fs::write(self.source_of(name.as_ref()), Rng::new(seed).bytes(9_000))?;
+        let replica = self.set.replica.join(FORGOTTEN).join(name);
         let _ = until("the replica has it", ARRIVAL_MAX, || Ok(replica.exists()));
         Ok(())
     }
 
     /// The source comes up: its daemon before anything else, and with it the mount.
     pub(super) fn boot_source(&mut self) -> Result<()> {
-        let lost = self.forgotten(&self.set.replica) - self.forgotten(&self.set.source);
-        println!("           files that the source lost, and the replica has: {lost}");
+        println!("           files of which the source lost what the replica has: {}", self.lost());
         self.mount_queue()?;
         self.site.paris.reboot()?;
         self.site.paris.launch()?;
@@ -75,8 +75,14 @@ impl World {
             .with_context(|| self.site.paris.log())
     }
 
-    fn forgotten(&self, tree: &Path) -> i64 {
-        fs::read_dir(tree.join(FORGOTTEN)).map_or(0, |files| files.count() as i64)
+    fn lost(&self) -> usize {
+        let files = fs::read_dir(self.set.replica.join(FORGOTTEN)).into_iter().flatten().flatten();
+        let here = |path: &Path| path.file_name().and_then(|name| fs::read(self.source_of(name)).ok());
+        files.map(|file| file.path()).filter(|path| here(path) != fs::read(path).ok()).count()
+    }
+
+    fn source_of(&self, name: &OsStr) -> PathBuf {
+        self.set.source.join(FORGOTTEN).join(name)
     }
 
     /// The source wins over a replica that has what it lost.
