@@ -34,7 +34,7 @@ const STILL: &str = "still";
 /// A recovery that takes longer is explained in what is printed.
 const SLOW_RECOVERY: Duration = Duration::from_secs(5);
 /// Takes what room there is on a disk.
-const BALLAST: &str = "ballast";
+pub(super) const BALLAST: &str = "ballast";
 /// Files that are deleted at once.
 const DELETED: u64 = 400;
 
@@ -70,7 +70,7 @@ impl World {
             Kind::SourceRestarted => self.site.paris.stop()?,
             Kind::CaptureServerKilled => self.kill_servers()?,
             Kind::SourcePowerCut => self.cut_source(rng.next_u64())?,
-            Kind::SourceQueueFull => fill(&self.queue().join(BALLAST))?,
+            Kind::SourceQueueFull => self.fill_queue(rng.next_u64())?,
             Kind::TargetKilled => self.site.lyon.kill(),
             Kind::TargetRestarted => self.site.lyon.stop()?,
             Kind::TargetPowerCut => self.cut_target(rng.next_u64())?,
@@ -96,7 +96,7 @@ impl World {
         match kind {
             Kind::SourceKilled | Kind::SourceRestarted => self.site.paris.launch()?,
             Kind::SourcePowerCut => self.boot_source()?,
-            Kind::SourceQueueFull => fs::remove_file(self.queue().join(BALLAST))?,
+            Kind::SourceQueueFull => self.empty_queue()?,
             Kind::TargetKilled | Kind::TargetRestarted | Kind::TargetPowerCut => self.site.lyon.launch()?,
             Kind::TargetFull => self.make_room()?,
             Kind::TargetReadOnly => {
@@ -216,7 +216,7 @@ impl World {
 }
 
 /// Takes all the room that is left on a disk.
-fn fill(ballast: &Path) -> Result<()> {
+pub(super) fn fill(ballast: &Path) -> Result<()> {
     let file = File::create(ballast)?;
     let (mut len, mut piece) = (0, 1u64 << 30);
     while piece >= 4096 {

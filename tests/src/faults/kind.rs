@@ -38,11 +38,9 @@ pub enum Kind {
 pub enum Place {
     /// The source's processes and power.
     Source,
-    /// The disk of the source's queue.
-    Queue,
     /// The target's processes and disk.
     Target,
-    /// What is between them.
+    /// What is between them, and what waits for it.
     Line,
     /// What the operator wants.
     Plan,
@@ -92,11 +90,12 @@ impl Kind {
             Kind::SourceKilled | Kind::SourceRestarted | Kind::CaptureServerKilled | Kind::SourcePowerCut => {
                 Place::Source
             }
-            Kind::SourceQueueFull => Place::Queue,
             Kind::TargetKilled | Kind::TargetRestarted | Kind::TargetPowerCut | Kind::TargetFull => Place::Target,
             Kind::TargetReadOnly => Place::Target,
             Kind::LineReset | Kind::LineFlapping | Kind::LineHalfOpen | Kind::LineOneWay => Place::Line,
             Kind::LineSlow | Kind::LineUnplugged | Kind::WrongMachine => Place::Line,
+            // Nothing is queued while the line is there.
+            Kind::SourceQueueFull => Place::Line,
             Kind::Paused => Place::Plan,
             Kind::ReplicaTampered | Kind::Deletion | Kind::Storm => Place::Tree,
         }
@@ -124,7 +123,7 @@ impl Kind {
         let places = both.map(Kind::place);
         // Asking the source to pause needs it; its death in between is a fault of another test.
         let needs_source = places.contains(&Place::Source) && places.contains(&Place::Plan);
-        let needs_power = places.iter().any(|place| matches!(place, Place::Queue | Place::Tree));
+        let needs_power = places.contains(&Place::Tree) || both.contains(&Kind::SourceQueueFull);
         places[0] == places[1] || needs_source || (needs_power && both.contains(&Kind::SourcePowerCut))
     }
 }

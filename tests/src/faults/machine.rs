@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::inject::World;
+use super::inject::{BALLAST, World, fill};
 use crate::command::{run, until};
 use crate::compare::Compare;
+use crate::relay::Flow;
 use crate::rng::Rng;
 use crate::run::mounts_beneath;
 
@@ -18,6 +19,8 @@ use crate::run::mounts_beneath;
 const FORGOTTEN: &str = "forgotten";
 /// How long the replica may take to have the last of them; without a line it never has.
 const ARRIVAL_MAX: Duration = Duration::from_millis(300);
+/// Beyond 8 MiB of memory, and far below 256.
+const BURST_BYTES: usize = 24 << 20;
 const BOOT_MAX: Duration = Duration::from_secs(20);
 
 impl World {
@@ -40,8 +43,24 @@ impl World {
         run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=200m", "tmpfs"]).arg(dir)).map(drop)
     }
 
-    pub(super) fn queue(&self) -> PathBuf {
+    fn queue(&self) -> PathBuf {
         self.site.paris.state().join("sets").join(&self.set.set).join("source/queue")
+    }
+
+    /// The line goes, the queue's disk has no room, and more is written than the least memory takes.
+    pub(super) fn fill_queue(&self, seed: u64) -> Result<()> {
+        self.relay.flow(Flow::Cut);
+        fill(&self.queue().join(BALLAST))?;
+        Ok(fs::write(self.set.source.join("burst"), Rng::new(seed).bytes(BURST_BYTES))?)
+    }
+
+    pub(super) fn empty_queue(&self) -> Result<()> {
+        if let Ok(connection) = self.site.paris.connection(&self.set.set) {
+            println!("           without room it is {} {}", connection["state"], connection["reason"]);
+        }
+        fs::remove_file(self.queue().join(BALLAST))?;
+        self.relay.flow(Flow::Through);
+        Ok(())
     }
 
     /// Everything on the source ends at once, and what was not synced is lost there as far as the seed says.
