@@ -1,0 +1,10 @@
+//! The mind of failover: who is alive, who may serve, and what is done about it. Values and `now` in, values out: no
+//! input or output, no clock, no runtime.
+//!
+//! `now` is an [`Instant`](std::time::Instant) that stands for CLOCK_BOOTTIME: it goes on while the machine sleeps.
+
+pub mod heartbeat;
+mod ids;
+
+pub use heartbeat::{Heartbeat, Note, Receiver, Say, Sender};
+pub use ids::{ClusterId, GroupId, NodeId};
