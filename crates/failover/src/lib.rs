@@ -5,6 +5,8 @@
 
 pub mod heartbeat;
 mod ids;
+pub mod monitor;
 
 pub use heartbeat::{Heartbeat, Note, Receiver, Say, Sender};
 pub use ids::{ClusterId, GroupId, NodeId};
+pub use monitor::{Monitor, MonitorConfig, MonitorInput, MonitorOutput, Presence, Watch};
