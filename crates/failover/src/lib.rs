@@ -6,11 +6,15 @@
 pub mod heartbeat;
 mod ids;
 pub mod lease;
+pub mod machine;
 pub mod monitor;
 #[cfg_attr(not(any(test, feature = "sim")), allow(dead_code, reason = "bugs are planted by the simulation only"))]
 mod planted;
+pub mod timeline;
 
 pub use heartbeat::{Heartbeat, Note, Receiver, Say, Sender};
 pub use ids::{ClusterId, GroupId, NodeId};
 pub use lease::{Ballot, Times, Witness, WitnessConfig, WitnessInput, WitnessOutput};
+pub use machine::{Config, Input, Machine, Output, Record};
 pub use monitor::{Monitor, MonitorConfig, MonitorInput, MonitorOutput, Presence, Watch};
+pub use timeline::Entry;

@@ -11,7 +11,7 @@ mod sender;
 mod window;
 
 pub use layout::DATAGRAM_LEN_MAX;
-pub use note::{No, Note, Role, Say};
+pub use note::{Event, No, Note, Role, Say};
 pub use receiver::{Dropped, Receiver, Refused};
 pub use sender::Sender;
 

@@ -23,6 +23,33 @@ pub enum Role {
     RestoreRequired = 5,
 }
 
+/// Why the active side changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// The active side died, or a person says so.
+    Failover = 1,
+    /// Planned, nothing lost.
+    Switchover = 2,
+    /// Planned, back to where it was.
+    Failback = 3,
+}
+
+impl Event {
+    /// The fixed word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Event::Failover => "failover",
+            Event::Switchover => "switchover",
+            Event::Failback => "failback",
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Event> {
+        [Event::Failover, Event::Switchover, Event::Failback].into_iter().find(|event| *event as u8 == byte)
+    }
+}
+
 /// Why something is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -44,8 +71,11 @@ pub enum No {
 pub enum Say {
     /// I am this, and the epoch is the newest that is durable here.
     Role(Role),
-    /// Prolong my lease under this epoch.
-    Ask,
+    /// Prolong my lease under this epoch, under which I serve, or would.
+    Ask {
+        /// Is it served already?
+        serves: bool,
+    },
     /// It is prolonged, for so many milliseconds from when that number was sent.
     Grant(u32),
     /// It is not; the epoch is the one that stands against it.
@@ -61,7 +91,7 @@ pub enum Say {
     /// I stand by, and use no vote that I asked for with a lower number.
     Standby,
     /// Hand over to me.
-    AskYield,
+    AskYield(Event),
     /// I handed over everything, that question being yours.
     Yielded,
     /// I do not, or go on myself.
@@ -97,7 +127,7 @@ impl Say {
     fn parts(self) -> (u8, u8, u32) {
         match self {
             Say::Role(role) => (1, role as u8, 0),
-            Say::Ask => (2, 0, 0),
+            Say::Ask { serves } => (2, u8::from(serves), 0),
             Say::Grant(millis) => (3, 0, millis),
             Say::Refuse(no) => (4, no as u8, 0),
             Say::AskVote => (5, 0, 0),
@@ -105,7 +135,7 @@ impl Say {
             Say::NoVote(no) => (7, no as u8, 0),
             Say::Yield => (8, 0, 0),
             Say::Standby => (9, 0, 0),
-            Say::AskYield => (10, 0, 0),
+            Say::AskYield(event) => (10, event as u8, 0),
             Say::Yielded => (11, 0, 0),
             Say::NotYielded(no) => (12, no as u8, 0),
         }
@@ -114,7 +144,7 @@ impl Say {
     fn from_parts(kind: u8, detail: u8, millis: u32) -> Option<Say> {
         Some(match kind {
             1 => Say::Role(Role::from_byte(detail)?),
-            2 => Say::Ask,
+            2 => Say::Ask { serves: detail == 1 },
             3 => Say::Grant(millis),
             4 => Say::Refuse(No::from_byte(detail)?),
             5 => Say::AskVote,
@@ -122,7 +152,7 @@ impl Say {
             7 => Say::NoVote(No::from_byte(detail)?),
             8 => Say::Yield,
             9 => Say::Standby,
-            10 => Say::AskYield,
+            10 => Say::AskYield(Event::from_byte(detail)?),
             11 => Say::Yielded,
             12 => Say::NotYielded(No::from_byte(detail)?),
             _ => return None,

@@ -31,7 +31,7 @@ fn receiver() -> Receiver {
 fn all_notes() -> Vec<Note> {
     let says = [
         Say::Role(Role::Active),
-        Say::Ask,
+        Say::Ask { serves: true },
         Say::Grant(1_700),
         Say::Refuse(No::Other),
         Say::AskVote,
@@ -39,7 +39,7 @@ fn all_notes() -> Vec<Note> {
         Say::NoVote(No::Seen),
         Say::Yield,
         Say::Standby,
-        Say::AskYield,
+        Say::AskYield(Event::Failback),
         Say::Yielded,
         Say::NotYielded(No::Unable),
     ];

@@ -10,6 +10,8 @@ pub(crate) struct Granter {
     times: Times,
     silent_until: Instant,
     last: Option<Instant>,
+    /// When it was granted to last, serving.
+    served: Option<Instant>,
     last_number: u64,
     void_to: u64,
     closed: bool,
@@ -18,7 +20,15 @@ pub(crate) struct Granter {
 impl Granter {
     /// What was granted before is not known: silent for a full wait.
     pub fn new(times: Times, now: Instant) -> Granter {
-        Granter { times, silent_until: now + times.wait, last: None, last_number: 0, void_to: 0, closed: false }
+        Granter {
+            times,
+            silent_until: now + times.wait,
+            last: None,
+            served: None,
+            last_number: 0,
+            void_to: 0,
+            closed: false,
+        }
     }
 
     pub fn open_at_once(&mut self, now: Instant) {
@@ -29,12 +39,13 @@ impl Granter {
         now < self.silent_until
     }
 
-    /// Grants, where it may.
-    pub fn grant(&mut self, number: u64, now: Instant) -> Option<u32> {
+    /// Grants, where it may. `serves`: to a node that serves already.
+    pub fn grant(&mut self, number: u64, serves: bool, now: Instant) -> Option<u32> {
         if self.closed || self.is_silent(now) || number <= self.void_to {
             return None;
         }
         self.last = Some(now);
+        self.served = if serves { self.last } else { self.served };
         self.last_number = self.last_number.max(number);
         Some(self.times.lease_millis())
     }
@@ -52,13 +63,14 @@ impl Granter {
     /// The holder says that it serves no more, and asked nothing since with a higher number.
     pub fn void(&mut self, number: u64) {
         if number > self.last_number {
-            (self.last, self.void_to) = (None, number);
+            (self.last, self.served, self.void_to) = (None, None, number);
         }
     }
 
     /// Another node is granted from now on: what the one before had is over, its numbers mean nothing.
     pub fn change_holder(&mut self) {
-        (self.last, self.last_number, self.void_to) = (None, 0, 0);
+        (self.last, self.served) = (None, None);
+        (self.last_number, self.void_to) = (0, 0);
     }
 
     /// When everything that was granted is over.
@@ -67,9 +79,9 @@ impl Granter {
         lapses.map_or(self.silent_until, |at| at.max(self.silent_until))
     }
 
-    /// Was it granted to lately?
+    /// Was it granted to lately, serving?
     pub fn is_seen(&self, now: Instant) -> bool {
-        self.last.is_some_and(|last| now.saturating_duration_since(last) < self.seen_for())
+        self.served.is_some_and(|last| now.saturating_duration_since(last) < self.seen_for())
     }
 
     fn seen_for(&self) -> Duration {

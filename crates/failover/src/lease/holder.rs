@@ -30,6 +30,11 @@ impl Holder {
         self.asked.push_back((number, now));
     }
 
+    /// Was that asked, and does an answer still count?
+    pub fn has_asked(&self, number: u64) -> bool {
+        self.asked.iter().any(|(asked, _)| *asked == number)
+    }
+
     /// An answer came. Is the lease longer now?
     pub fn granted(&mut self, number: u64, millis: u32, now: Instant) -> bool {
         let Some((_, sent)) = self.asked.iter().find(|(asked, _)| *asked == number) else { return false };

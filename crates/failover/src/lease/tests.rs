@@ -10,6 +10,7 @@ use crate::ids::{GroupId, NodeId};
 
 const PARIS: NodeId = NodeId([1; 16]);
 const LYON: NodeId = NodeId([2; 16]);
+const ASK: Say = Say::Ask { serves: true };
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
 fn times() -> Times {
@@ -36,7 +37,7 @@ fn whoever_granted_waits_longer_than_the_holder_serves_whatever_the_clocks() {
             let (mut holder, mut granter) = (Holder::new(times), Granter::new(times, begin));
             let on = |rate: f64, seconds: f64| begin + Duration::from_secs_f64(seconds * rate);
             holder.ask(1, on(holder_rate, 100.0));
-            let lease = granter.grant(1, on(granter_rate, 100.0 + delay)).unwrap();
+            let lease = granter.grant(1, true, on(granter_rate, 100.0 + delay)).unwrap();
             holder.granted(1, lease, on(holder_rate, 100.0 + delay * 2.0));
             let Some(until) = holder.until() else { continue };
             let real = |rate: f64, at: Instant| (at - begin).as_secs_f64() / rate;
@@ -81,8 +82,8 @@ impl Bench {
         let begin = Instant::now();
         let ballot = Ballot { floor: epoch(1, PARIS), vote: None };
         let mut bench = Bench { begin, witness: Witness::new(config(), Some(ballot), begin) };
-        assert_eq!(bench.say(2_999, PARIS, 1, epoch(1, PARIS), Say::Ask), [Say::Refuse(No::Silent)]);
-        assert!(matches!(bench.say(10_000, PARIS, 2, epoch(1, PARIS), Say::Ask)[..], [Say::Grant(1..)]));
+        assert_eq!(bench.say(2_999, PARIS, 1, epoch(1, PARIS), ASK), [Say::Refuse(No::Silent)]);
+        assert!(matches!(bench.say(10_000, PARIS, 2, epoch(1, PARIS), ASK)[..], [Say::Grant(1..)]));
         bench
     }
 
@@ -122,28 +123,42 @@ impl Bench {
 fn a_witness_that_sees_the_source_votes_for_nobody() {
     let mut bench = Bench::new();
     assert_eq!(bench.say(11_400, LYON, 9, epoch(2, LYON), Say::AskVote), [Say::NoVote(No::Seen)]);
-    assert!(matches!(bench.say(11_450, PARIS, 3, epoch(1, PARIS), Say::Ask)[..], [Say::Grant(1..)]));
+    assert!(matches!(bench.say(11_450, PARIS, 3, epoch(1, PARIS), ASK)[..], [Say::Grant(1..)]));
 }
 
 #[test]
 fn it_stops_granting_and_lets_every_grant_lapse_before_it_votes() {
     let mut bench = Bench::new();
     assert_eq!(bench.say(11_600, LYON, 9, epoch(2, LYON), Say::AskVote), [Say::NoVote(No::Waiting)]);
-    assert_eq!(bench.say(11_700, PARIS, 3, epoch(1, PARIS), Say::Ask), [Say::Refuse(No::Waiting)]);
+    assert_eq!(bench.say(11_700, PARIS, 3, epoch(1, PARIS), ASK), [Say::Refuse(No::Waiting)]);
     assert_eq!(bench.say(12_999, LYON, 10, epoch(2, LYON), Say::AskVote), [Say::NoVote(No::Waiting)]);
     assert_eq!(bench.say(13_000, LYON, 11, epoch(2, LYON), Say::AskVote), []);
     assert!(matches!(bench.saved(13_001)[..], [Say::Vote(1..)]));
-    assert_eq!(bench.say(20_000, PARIS, 4, epoch(1, PARIS), Say::Ask), [Say::Refuse(No::Other)]);
+    assert_eq!(bench.say(20_000, PARIS, 4, epoch(1, PARIS), ASK), [Say::Refuse(No::Other)]);
 }
 
 #[test]
 fn it_grants_again_when_the_candidate_asks_no_more() {
     let mut bench = Bench::new();
     bench.say(11_600, LYON, 9, epoch(2, LYON), Say::AskVote);
-    let (at, _) = bench.witness.poll_timeout().unwrap();
-    assert_eq!(at, bench.begin + MS(14_600));
+    bench.say(11_700, LYON, 10, epoch(1, PARIS), Say::Standby);
+    assert_eq!(bench.witness.poll_timeout(), None);
+    assert!(matches!(bench.say(11_701, PARIS, 3, epoch(1, PARIS), ASK)[..], [Say::Grant(1..)]));
+    bench.say(12_600, LYON, 11, epoch(5, LYON), ASK);
+    let (at, timer) = bench.witness.poll_timeout().unwrap();
+    assert_eq!((at, timer), (bench.begin + MS(15_600), WitnessTimer::ReOpen));
     bench.witness.handle_timeout(at);
-    assert!(matches!(bench.say(14_601, PARIS, 3, epoch(1, PARIS), Say::Ask)[..], [Say::Grant(1..)]));
+    assert!(matches!(bench.say(15_601, PARIS, 4, epoch(1, PARIS), ASK)[..], [Say::Grant(1..)]));
+}
+
+#[test]
+fn it_votes_by_itself_as_soon_as_it_may() {
+    let mut bench = Bench::new();
+    bench.say(12_600, LYON, 9, epoch(2, LYON), Say::AskVote);
+    let (at, timer) = bench.witness.poll_timeout().unwrap();
+    assert_eq!((at, timer), (bench.begin + MS(13_000), WitnessTimer::Lapsed));
+    bench.witness.handle_timeout(at);
+    assert!(matches!(bench.saved(13_005)[..], [Say::Vote(1..)]));
 }
 
 #[test]
@@ -152,7 +167,7 @@ fn a_vote_holds_over_a_restart_and_is_given_once_for_each_epoch() {
     let ballot = *bench.witness.ballot();
     bench.witness = Witness::new(config(), Some(ballot), bench.begin + MS(15_000));
     assert_eq!(bench.say(17_999, LYON, 11, epoch(2, LYON), Say::AskVote), [Say::NoVote(No::Silent)]);
-    assert_eq!(bench.say(19_000, PARIS, 3, epoch(1, PARIS), Say::Ask), [Say::Refuse(No::Other)]);
+    assert_eq!(bench.say(19_000, PARIS, 3, epoch(1, PARIS), ASK), [Say::Refuse(No::Other)]);
     assert_eq!(bench.say(19_000, PARIS, 4, epoch(2, PARIS), Say::AskVote), [Say::NoVote(No::Other)]);
     assert_eq!(bench.say(19_000, LYON, 12, epoch(2, LYON), Say::AskVote), []);
     assert!(matches!(bench.saved(19_001)[..], [Say::Vote(1..)]), "the same one again, whose answer was lost");
@@ -166,16 +181,16 @@ fn a_vote_that_is_given_back_counts_no_more_and_late_words_change_nothing() {
     bench.say(14_200, LYON, 11, epoch(1, PARIS), Say::Standby);
     assert_eq!(bench.witness.ballot().vote, None);
     bench.saved(14_201);
-    assert!(matches!(bench.say(14_300, PARIS, 3, epoch(1, PARIS), Say::Ask)[..], [Say::Grant(1..)]));
+    assert!(matches!(bench.say(14_300, PARIS, 3, epoch(1, PARIS), ASK)[..], [Say::Grant(1..)]));
 }
 
 #[test]
 fn a_vote_that_was_used_cannot_be_given_back() {
     let mut bench = Bench::voted();
-    assert!(matches!(bench.say(14_500, LYON, 12, epoch(2, LYON), Say::Ask)[..], [Say::Grant(1..)]));
+    assert!(matches!(bench.say(14_500, LYON, 12, epoch(2, LYON), ASK)[..], [Say::Grant(1..)]));
     bench.saved(14_501);
     bench.say(14_600, LYON, 13, epoch(1, PARIS), Say::Standby);
-    assert_eq!(bench.say(30_000, PARIS, 9, epoch(1, PARIS), Say::Ask), [Say::Refuse(No::Other)]);
+    assert_eq!(bench.say(30_000, PARIS, 9, epoch(1, PARIS), ASK), [Say::Refuse(No::Other)]);
 }
 
 #[test]
@@ -184,11 +199,7 @@ fn a_source_that_yields_need_not_be_waited_for() {
     bench.say(10_050, PARIS, 1, epoch(1, PARIS), Say::Yield);
     assert_eq!(bench.say(10_060, LYON, 9, epoch(2, LYON), Say::AskVote), [Say::NoVote(No::Seen)], "it asked since");
     bench.say(10_070, PARIS, 3, epoch(1, PARIS), Say::Yield);
-    assert_eq!(
-        bench.say(10_075, PARIS, 3, epoch(1, PARIS), Say::Ask),
-        [Say::Refuse(No::Waiting)],
-        "on its way too long"
-    );
+    assert_eq!(bench.say(10_075, PARIS, 3, epoch(1, PARIS), ASK), [Say::Refuse(No::Waiting)], "on its way too long");
     assert_eq!(bench.say(10_080, LYON, 10, epoch(2, LYON), Say::AskVote), []);
     assert!(matches!(bench.saved(10_081)[..], [Say::Vote(1..)]));
 }
@@ -196,17 +207,26 @@ fn a_source_that_yields_need_not_be_waited_for() {
 #[test]
 fn what_a_person_forced_stands_once_the_other_lapsed() {
     let mut bench = Bench::new();
-    assert_eq!(bench.say(12_000, LYON, 9, epoch(5, LYON), Say::Ask), [Say::Refuse(No::Waiting)]);
-    assert_eq!(bench.say(12_100, PARIS, 3, epoch(1, PARIS), Say::Ask), [Say::Refuse(No::Waiting)]);
-    assert_eq!(bench.say(13_100, LYON, 10, epoch(5, LYON), Say::Ask), []);
+    assert_eq!(bench.say(12_000, LYON, 9, epoch(5, LYON), ASK), [Say::Refuse(No::Waiting)]);
+    assert_eq!(bench.say(12_100, PARIS, 3, epoch(1, PARIS), ASK), [Say::Refuse(No::Waiting)]);
+    assert_eq!(bench.say(13_100, LYON, 10, epoch(5, LYON), ASK), []);
     bench.saved(13_101);
-    assert!(matches!(bench.say(13_600, LYON, 11, epoch(5, LYON), Say::Ask)[..], [Say::Grant(1..)]));
+    assert!(matches!(bench.say(13_600, LYON, 11, epoch(5, LYON), ASK)[..], [Say::Grant(1..)]));
+}
+
+#[test]
+fn a_node_that_asks_and_does_not_serve_is_no_active_side() {
+    let mut bench = Bench::new();
+    for at in 0..10 {
+        bench.say(10_500 + at * 500, PARIS, 3 + at, epoch(1, PARIS), Say::Ask { serves: false });
+    }
+    assert_eq!(bench.say(15_100, LYON, 9, epoch(2, LYON), Say::AskVote), [Say::NoVote(No::Waiting)]);
 }
 
 #[test]
 fn nobody_asks_under_an_epoch_of_somebody_else() {
     let mut bench = Bench::new();
-    assert_eq!(bench.say(20_000, LYON, 9, epoch(1, PARIS), Say::Ask), []);
+    assert_eq!(bench.say(20_000, LYON, 9, epoch(1, PARIS), ASK), []);
     assert_eq!(bench.say(20_000, LYON, 10, epoch(7, PARIS), Say::AskVote), []);
-    assert_eq!(bench.say(20_000, NodeId([9; 16]), 10, epoch(7, NodeId([9; 16])), Say::Ask), []);
+    assert_eq!(bench.say(20_000, NodeId([9; 16]), 10, epoch(7, NodeId([9; 16])), ASK), []);
 }

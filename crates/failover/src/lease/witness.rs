@@ -75,6 +75,18 @@ pub enum WitnessOutput {
 pub enum WitnessTimer {
     /// The candidate asked no more: the holder is granted to again.
     ReOpen,
+    /// Every grant is over: the candidate has the vote.
+    Lapsed,
+}
+
+/// Nothing is granted for the sake of a candidate.
+#[derive(Clone, Copy, Debug)]
+struct Closing {
+    candidate: NodeId,
+    /// When it asked last.
+    asked: Instant,
+    /// Its question, which is answered as soon as it may be; `None`: it does not ask for a vote.
+    question: Option<Note>,
 }
 
 /// The witness's part in one group.
@@ -85,7 +97,7 @@ pub struct Witness {
     pub(super) saving: Option<u64>,
     saves: u64,
     granter: Granter,
-    closing: Option<(NodeId, Instant)>,
+    closing: Option<Closing>,
     answer_when_saved: Option<Vote>,
     outputs: VecDeque<WitnessOutput>,
 }
@@ -121,8 +133,13 @@ impl Witness {
 
     /// To be called when [`Witness::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.poll_timeout().is_some_and(|(at, _)| now >= at) {
-            self.closing = None;
+        let due = self.poll_timeout().filter(|(at, _)| now >= *at);
+        match (due, self.closing) {
+            (Some((_, WitnessTimer::ReOpen)), _) => self.closing = None,
+            (Some((_, WitnessTimer::Lapsed)), Some(Closing { question: Some(note), .. })) => {
+                self.vote(Vote { epoch: note.epoch, number: note.number }, now);
+            }
+            _ => {}
         }
     }
 
@@ -133,7 +150,11 @@ impl Witness {
 
     /// When to call [`Witness::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<(Instant, WitnessTimer)> {
-        self.closing.map(|(_, at)| (at + self.config.times.wait, WitnessTimer::ReOpen))
+        let closing = self.closing?;
+        let reopens = (closing.asked + self.config.times.wait, WitnessTimer::ReOpen);
+        let votes = closing.question.is_some() && self.saving.is_none();
+        let lapsed = votes.then(|| (self.granter.lapsed_at(), WitnessTimer::Lapsed));
+        lapsed.into_iter().chain([reopens]).min_by_key(|(at, _)| *at)
     }
 
     /// Does it see the active side?
@@ -155,12 +176,14 @@ impl Witness {
     }
 
     fn note(&mut self, from: NodeId, note: Note, now: Instant) {
-        self.handle_timeout(now);
+        if matches!(self.poll_timeout(), Some((at, WitnessTimer::ReOpen)) if now >= at) {
+            self.closing = None;
+        }
         let its_own = note.epoch.writer == from.0;
         match note.say {
             // What is not durable yet is asked for again.
-            Say::Ask | Say::AskVote if self.saving.is_some() || !its_own => {}
-            Say::Ask => self.asked(from, note, now),
+            Say::Ask { .. } | Say::AskVote if self.saving.is_some() || !its_own => {}
+            Say::Ask { .. } => self.asked(from, note, now),
             Say::AskVote => self.asked_for_vote(from, note, now),
             Say::Yield if self.ballot.floor.writer == from.0 => self.granter.void(note.number),
             Say::Standby => self.stands_by(from, note),
@@ -181,11 +204,11 @@ impl Witness {
     }
 
     fn grant(&mut self, from: NodeId, note: Note, now: Instant) {
-        let closing = self.closing.is_some();
+        let (closing, serves) = (self.closing.is_some(), note.say == Say::Ask { serves: true });
         let say = match self.granter.is_silent(now) {
             true => Say::Refuse(No::Silent),
             false if closing => Say::Refuse(No::Waiting),
-            false => self.granter.grant(note.number, now).map_or(Say::Refuse(No::Waiting), Say::Grant),
+            false => self.granter.grant(note.number, serves, now).map_or(Say::Refuse(No::Waiting), Say::Grant),
         };
         self.say(from, note.number, self.ballot.floor, say);
     }
@@ -193,7 +216,7 @@ impl Witness {
     /// A higher epoch than any that was voted for: it stands, but what was granted lapses first.
     fn forced(&mut self, from: NodeId, note: Note, now: Instant) {
         if now < self.granter.lapsed_at() {
-            self.closing = Some((from, now));
+            self.closing = Some(Closing { candidate: from, asked: now, question: None });
             return self.say(from, note.number, self.ballot.floor, Say::Refuse(No::Waiting));
         }
         self.closing = None;
@@ -209,10 +232,10 @@ impl Witness {
             _ if self.granter.is_silent(now) => Some(No::Silent),
             // Its own vote, whose answer was lost: nobody else was granted anything since.
             _ if self.ballot.vote.is_some() => None,
-            Some((other, _)) if other != from => Some(No::Waiting),
+            Some(closing) if closing.candidate != from => Some(No::Waiting),
             None if self.granter.is_seen(now) => Some(No::Seen),
             _ if now < self.granter.lapsed_at() => {
-                self.closing = Some((from, now));
+                self.closing = Some(Closing { candidate: from, asked: now, question: Some(note) });
                 Some(No::Waiting)
             }
             _ => None,
@@ -242,7 +265,7 @@ impl Witness {
     /// With the vote goes a first lease.
     fn answer(&mut self, vote: Vote, now: Instant) {
         self.granter.change_holder();
-        let lease = self.granter.grant(vote.number, now).unwrap_or(0);
+        let lease = self.granter.grant(vote.number, true, now).unwrap_or(0);
         self.say(NodeId(vote.epoch.writer), vote.number, vote.epoch, Say::Vote(lease));
     }
 
@@ -251,7 +274,7 @@ impl Witness {
             self.granter_after_give_back();
             self.save(Ballot { vote: None, ..self.ballot });
         }
-        self.closing = self.closing.filter(|(candidate, _)| *candidate != from);
+        self.closing = self.closing.filter(|closing| closing.candidate != from);
     }
 
     /// The lease that went with the vote was never used.
