@@ -10,6 +10,8 @@ pub mod machine;
 pub mod monitor;
 #[cfg_attr(not(any(test, feature = "sim")), allow(dead_code, reason = "bugs are planted by the simulation only"))]
 mod planted;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod timeline;
 
 pub use heartbeat::{Heartbeat, Note, Receiver, Say, Sender};
