@@ -33,9 +33,10 @@ pub struct Report {
     pub lasted: u64,
 }
 
-impl Report {
-    /// Both together.
-    pub fn add(self, other: Report) -> Report {
+impl std::ops::Add for Report {
+    type Output = Report;
+
+    fn add(self, other: Report) -> Report {
         Report {
             events: self.events + other.events,
             faults: self.faults + other.faults,

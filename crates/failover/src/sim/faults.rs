@@ -16,7 +16,8 @@ impl World {
         let nodes = self.all_nodes().end as u64;
         let at = self.rng.below(nodes) as usize;
         match self.rng.below(16) {
-            0 | 1 => self.kill(at, false),
+            0 => self.kill(at, false),
+            1 => self.kill_in_order(at),
             2 => self.kill(at, true),
             3 | 4 => self.pause_for_a_while(at),
             5 | 6 => self.cut_one(at),
@@ -31,7 +32,12 @@ impl World {
         self.after(next, Event::Fault);
     }
 
-    fn kill(&mut self, at: usize, of_host: bool) {
+    fn kill_in_order(&mut self, at: usize) {
+        self.leave(at);
+        self.after(600 * MS, Event::Kill { node: at });
+    }
+
+    pub fn kill(&mut self, at: usize, of_host: bool) {
         if self.nodes[at].mind.is_some() {
             let sleeps = matches!(self.nodes[at].pause, Some(Pause::Host | Pause::Frozen));
             self.crash(at, of_host || sleeps);

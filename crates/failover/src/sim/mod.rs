@@ -9,8 +9,10 @@
 mod checker;
 mod clock;
 mod faults;
+mod hands;
 mod net;
 mod node;
+mod power;
 mod rng;
 #[cfg(test)]
 mod scenarios;

@@ -75,6 +75,8 @@ pub(super) struct Node {
     pub asked: Record,
     pub saving: VecDeque<(u64, Saving)>,
     pub action: Option<Action>,
+    /// Its daemon says that it goes down in order.
+    pub leaving: bool,
     pub up: Vec<Step>,
     pub lease: Lease,
     /// Number of the timer or watchdog event that counts.

@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! setup witness=no policy=approve|unsafe fence=yes
-//! at 5 power paris        power, kill, start, sleep, stop, freeze, resume, isolate, rejoin, leave NODE
-//! at 5 cut paris lyon     cut, mend, one-way A B; path A B NUMBER
+//! at 5 power paris          power, kill, start, sleep, stop, freeze, resume, isolate, rejoin, leave NODE
+//! at 5 cut paris lyon       cut, mend, one-way A B; path A B NUMBER
 //! at 5 want lyon failover
 //! at 5 goes fence unknown
-//! at 5 unfit lyon 10      at 15 fit lyon
+//! at 5 unfit lyon 10        at 15 fit lyon
 //! until 20
 //! ```
 

@@ -36,11 +36,11 @@ fn every_seed_has_one_that_serves_in_the_end_and_never_two() {
         let seeds = (first..from + seeds).step_by(2);
         seeds
             .map(|seed| run(seed).unwrap_or_else(|found| panic!("seed {seed}: {found}")))
-            .fold(Report::default(), Report::add)
+            .fold(Report::default(), |sum, report| sum + report)
     };
     let sum = std::thread::scope(|scope| {
         let other = scope.spawn(|| check(from + 1));
-        check(from).add(other.join().expect("its seed is printed above"))
+        check(from) + other.join().expect("its seed is printed above")
     });
     println!("{sum:?}");
     if seeds >= 1_000 {

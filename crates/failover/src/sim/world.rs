@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 use super::checker::{Checker, Report};
 use super::clock::{Clock, Micros};
 use super::net::{Codec, Datagram, Net};
-use super::node::{Mind, NAMES, Node, Pause, Saving, id, index};
+use super::node::{Mind, NAMES, Node, Saving, id, index};
 use super::rng::Rng;
 use super::setup::Setup;
 use crate::heartbeat::{NOTES_MAX, Note, Say};
 use crate::lease::{Witness, WitnessInput, WitnessOutput};
-use crate::machine::{
-    Action, Answer, Fitness, Input, Lease, Machine, Outcome, Output, Record, Request, State, Step, Turn, Want,
-};
+use crate::machine::{Answer, Fitness, Input, Lease, Machine, Outcome, Output, Record, Request, State, Want};
 use crate::timeline::Entry;
 
 pub(super) const MS: Micros = 1_000;
@@ -31,6 +29,7 @@ pub(super) enum Event {
     Acted { node: usize, boot: u32, id: u64, outcome: Outcome },
     Start { node: usize },
     Resume { node: usize },
+    Kill { node: usize },
     Person { node: usize, want: Want },
     Care,
     Fault,
@@ -51,10 +50,10 @@ pub(super) struct World {
     queue: BinaryHeap<Reverse<(Micros, u64)>>,
     events: BTreeMap<u64, Event>,
     count: u64,
-    codecs: Option<[Codec; 3]>,
+    pub codecs: Option<[Codec; 3]>,
     waiting: BTreeMap<(usize, u32, u64), Micros>,
     requests: u64,
-    wrong: Option<String>,
+    pub wrong: Option<String>,
     pub trace: Option<String>,
 }
 
@@ -133,6 +132,7 @@ impl World {
             Event::Acted { node, boot, id, outcome } => self.acted(node, boot, id, outcome),
             Event::Start { node } => self.start(node),
             Event::Resume { node } => self.resume(node),
+            Event::Kill { node } => self.kill(node, false),
             Event::Person { node, want } => _ = self.want(node, want),
             Event::Care => self.care(),
             Event::Fault => self.fault(),
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    fn wrong(&mut self, what: String) {
+    pub fn fail(&mut self, what: String) {
         self.wrong.get_or_insert(what);
     }
 
@@ -160,7 +160,7 @@ impl World {
         }
         node.boot += 1;
         let now = node.clock.read(self.now);
-        node.started = now;
+        (node.started, node.leaving) = (now, false);
         node.mind = Some(if at == 2 {
             Mind::Witness(Box::new(Witness::new(self.setup.witness(), node.ballot, now)))
         } else {
@@ -177,7 +177,7 @@ impl World {
     }
 
     /// Hands something to a node's mind, where it runs.
-    fn hand_in(&mut self, at: usize, input: Input) {
+    pub fn hand_in(&mut self, at: usize, input: Input) {
         let now = self.nodes[at].clock.read(self.now);
         if let Some(Mind::Machine(machine)) = &mut self.nodes[at].mind {
             machine.handle(input, now);
@@ -185,7 +185,7 @@ impl World {
         self.drain(at);
     }
 
-    fn deliver(&mut self, at: usize, datagram: Datagram) {
+    pub fn deliver(&mut self, at: usize, datagram: Datagram) {
         let node = &mut self.nodes[at];
         match node.pause {
             _ if node.mind.is_none() => return,
@@ -216,7 +216,7 @@ impl World {
         self.drain(at);
     }
 
-    fn timer(&mut self, at: usize, number: u64) {
+    pub fn timer(&mut self, at: usize, number: u64) {
         let node = &mut self.nodes[at];
         if node.timer != number || !node.is_running() {
             return;
@@ -240,7 +240,7 @@ impl World {
                 letters[to].push(note);
             }
             if turn > 1_000 {
-                return self.wrong(format!("{} does not stop", NAMES[at]));
+                return self.fail(format!("{} does not stop", NAMES[at]));
             }
         }
         for (to, notes) in letters.iter().enumerate().filter(|(_, notes)| !notes.is_empty()) {
@@ -249,7 +249,7 @@ impl World {
         self.arm(at);
     }
 
-    fn arm(&mut self, at: usize) {
+    pub fn arm(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         let Some(due) = node.mind.as_ref().and_then(Mind::poll_timeout) else { return };
         let late = if self.rng.one_in(20) { self.rng.below(50 * MS) } else { self.rng.below(500) };
@@ -259,11 +259,11 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: usize, notes: &[Note]) {
-        let shared: Rc<[Note]> = notes.into();
+        let (shared, leaving): (Rc<[Note]>, bool) = (notes.into(), self.nodes[from].leaving);
         for path in 0..Net::paths(from, to) {
             let datagram = match &mut self.codecs {
                 Some(codecs) => codecs[from].encode(to, path as u32, notes),
-                None => Datagram::Plain { from, path: path as u32, leaving: false, notes: shared.clone() },
+                None => Datagram::Plain { from, path: path as u32, leaving, notes: shared.clone() },
             };
             for delay in self.net.delays(from, to, path, &mut self.rng) {
                 self.after(delay, Event::Deliver { to, datagram: datagram.clone() });
@@ -294,10 +294,10 @@ impl World {
                 let early = node.clock.read(self.now) < node.started + self.setup.times().wait;
                 let voted = node.ballot.and_then(|ballot| ballot.vote).map(|vote| vote.epoch);
                 if matches!(note.say, Say::Vote(_)) && voted != Some(note.epoch) {
-                    self.wrong(format!("the witness tells a vote for {:?}, and has {voted:?} durably", note.epoch));
+                    self.fail(format!("the witness tells a vote for {:?}, and has {voted:?} durably", note.epoch));
                 }
                 if early && matches!(note.say, Say::Grant(_) | Say::Vote(_)) {
-                    self.wrong(format!("the witness says {:?} although it started not long ago", note.say));
+                    self.fail(format!("the witness says {:?} although it started not long ago", note.say));
                 }
                 Some((index(to), note))
             }
@@ -312,14 +312,14 @@ impl World {
     fn check_word(&mut self, at: usize, note: &Note) {
         let of_its_own = matches!(note.say, Say::Role(_) | Say::Ask { .. } | Say::Grant(_) | Say::Yield | Say::Yielded);
         if of_its_own && note.epoch != self.nodes[at].record.epoch {
-            self.wrong(format!("{} says {:?} under an epoch that is not durable", NAMES[at], note.say));
+            self.fail(format!("{} says {:?} under an epoch that is not durable", NAMES[at], note.say));
         }
     }
 
     fn save_record(&mut self, at: usize, number: u64, record: Record) {
         let before = std::mem::replace(&mut self.nodes[at].asked, record.clone());
         if let Err(wrong) = self.checker.saves(at, &before, &record) {
-            self.wrong(wrong);
+            self.fail(wrong);
         }
         self.save(at, number, Saving::Record(record));
     }
@@ -338,7 +338,7 @@ impl World {
     }
 
     /// The disk has everything up to that number.
-    fn persist(&mut self, at: usize, number: u64) {
+    pub fn persist(&mut self, at: usize, number: u64) {
         let node = &mut self.nodes[at];
         while let Some((_, saving)) = node.saving.pop_front_if(|(saved, _)| *saved <= number) {
             match saving {
@@ -355,7 +355,7 @@ impl World {
             && node.record.epoch.writer == id(at).0
             && let Err(wrong) = self.checker.durable(&node.record)
         {
-            self.wrong(wrong);
+            self.fail(wrong);
         }
     }
 
@@ -374,91 +374,6 @@ impl World {
             None => {}
         }
         self.drain(at);
-    }
-
-    fn lease(&mut self, at: usize, lease: Lease) {
-        let node = &mut self.nodes[at];
-        // What goes down in order needs no watchdog before its old end.
-        if lease == Lease::None && matches!(node.lease, Lease::Until(_)) {
-            return;
-        }
-        node.lease = lease;
-        self.guard(at);
-    }
-
-    fn guard(&mut self, at: usize) {
-        let node = &mut self.nodes[at];
-        let Lease::Until(until) = node.lease else { return };
-        node.watch += 1;
-        let budget = self.setup.times().stop_budget.as_micros() as u64;
-        let takes = if self.setup.scripted || self.rng.one_in(2) { budget } else { self.rng.below(budget) };
-        let (number, when) = (node.watch, node.clock.when(until + Duration::from_micros(takes), self.now));
-        self.at(when, Event::Watchdog { node: at, number });
-    }
-
-    /// The watchdog does not depend on the daemon.
-    fn watchdog(&mut self, at: usize, number: u64) {
-        let node = &mut self.nodes[at];
-        if node.watch == number && !matches!(node.pause, Some(Pause::Host | Pause::Frozen)) {
-            if !node.up.is_empty() {
-                node.up.clear();
-                self.log(NAMES[at], format_args!("# the watchdog takes everything down"));
-            }
-        }
-    }
-
-    fn act(&mut self, at: usize, action: Action) {
-        self.checker.report.actions += 1;
-        if let Some(other) = self.nodes[at].action.replace(action) {
-            self.wrong(format!("{} begins {:?} beside {:?}", NAMES[at], action.step, other.step));
-        }
-        let (outcome, takes) = self.setup.outcome(&action, self.now < self.faults_until, &mut self.rng);
-        let boot = self.nodes[at].boot;
-        if let Some(takes) = takes {
-            self.after(takes, Event::Acted { node: at, boot, id: action.id, outcome });
-        }
-    }
-
-    fn cancel(&mut self, at: usize, id: u64) {
-        if let Some(action) = self.nodes[at].action.take_if(|action| action.id == id)
-            && self.rng.one_in(2)
-        {
-            self.take_effect(at, &action);
-        }
-    }
-
-    fn acted(&mut self, at: usize, boot: u32, id: u64, outcome: Outcome) {
-        let node = &mut self.nodes[at];
-        if node.boot != boot || node.action.is_none_or(|action| action.id != id) || node.mind.is_none() {
-            return;
-        }
-        if node.pause.is_some() {
-            return self.after(20 * MS, Event::Acted { node: at, boot, id, outcome });
-        }
-        let action = self.nodes[at].action.take().expect("checked above");
-        let unknown = matches!(outcome, Outcome::Unknown(_)) && self.rng.one_in(2);
-        let outcome = if (outcome.is_good() || unknown) && !self.take_effect(at, &action) {
-            Outcome::Failed("the lease is over".into())
-        } else {
-            outcome
-        };
-        self.checker.outcome(at, action.step, &outcome);
-        self.hand_in(at, Input::Done { id, outcome });
-    }
-
-    /// Nothing is brought up past the lease.
-    fn take_effect(&mut self, at: usize, action: &Action) -> bool {
-        let over = self.nodes[at].is_lease_over(self.now);
-        let up = &mut self.nodes[at].up;
-        let is_up = matches!(action.step, Step::Capture | Step::Address(_) | Step::Service(_));
-        up.retain(|step| *step != action.step);
-        if is_up && action.turn == Turn::Do {
-            if over {
-                return false;
-            }
-            up.push(action.step);
-        }
-        true
     }
 
     pub fn want(&mut self, at: usize, want: Want) -> u64 {
@@ -481,7 +396,7 @@ impl World {
         }
         self.checker.report.requests += 1;
         if self.waiting.remove(&(at, boot, request)).is_none() {
-            self.wrong(format!("request {request} is answered twice"));
+            self.fail(format!("request {request} is answered twice"));
         }
     }
 
@@ -492,73 +407,6 @@ impl World {
         }
         if *entry == Entry::HandedOver {
             self.checker.report.planned += 1;
-        }
-    }
-
-    pub fn crash(&mut self, at: usize, of_host: bool) {
-        let kept = if self.setup.scripted { u64::MAX } else { self.rng.below(4) };
-        let kept = self.nodes[at].saving.iter().map(|(number, _)| *number).nth(kept as usize);
-        if let Some(number) = kept {
-            self.persist(at, number);
-        }
-        if let Some(action) = self.nodes[at].action.take()
-            && self.rng.one_in(2)
-        {
-            self.take_effect(at, &action);
-        }
-        let node = &mut self.nodes[at];
-        (node.mind, node.pause) = (None, None);
-        node.clock.freeze(false, self.now);
-        node.saving.clear();
-        node.inbox.clear();
-        if of_host {
-            node.up.clear();
-            node.lease = Lease::None;
-        }
-        if !self.setup.scripted {
-            self.log(NAMES[at], format_args!("# {}", if of_host { "loses power" } else { "its daemon is killed" }));
-        }
-    }
-
-    pub fn pause(&mut self, at: usize, pause: Pause) {
-        let node = &mut self.nodes[at];
-        if node.mind.is_none() || node.pause.is_some() {
-            return;
-        }
-        node.pause = Some(pause);
-        if pause == Pause::Frozen {
-            node.clock.freeze(true, self.now);
-        }
-        self.log(NAMES[at], format_args!("# pauses: {pause:?}"));
-    }
-
-    pub fn resume(&mut self, at: usize) {
-        let node = &mut self.nodes[at];
-        let Some(pause) = node.pause.take() else { return };
-        node.clock.freeze(false, self.now);
-        if pause == Pause::Frozen {
-            node.excused_until = self.now + 10_000 * MS;
-        } else if node.is_lease_over(self.now) {
-            node.up.clear();
-        }
-        let inbox: VecDeque<_> = std::mem::take(&mut node.inbox);
-        self.log(NAMES[at], format_args!("# goes on"));
-        self.guard(at);
-        let timer_first = self.rng.one_in(2);
-        if timer_first {
-            self.run_timer(at);
-        }
-        inbox.into_iter().for_each(|datagram| self.deliver(at, datagram));
-        self.run_timer(at);
-    }
-
-    fn run_timer(&mut self, at: usize) {
-        let number = self.nodes[at].timer;
-        let due = self.nodes[at].mind.as_ref().and_then(Mind::poll_timeout);
-        if due.is_some_and(|due| self.nodes[at].clock.read(self.now) >= due) {
-            self.timer(at, number);
-        } else {
-            self.arm(at);
         }
     }
 
@@ -610,14 +458,6 @@ impl World {
         self.after(delay, Event::Start { node: at });
     }
 
-    /// Its daemon goes down in order: it says so for a while, then it is gone.
-    #[cfg(test)]
-    pub fn leave(&mut self, at: usize) {
-        if let Some(codecs) = &mut self.codecs {
-            codecs[at].leave();
-        }
-    }
-
     pub fn all_nodes(&self) -> std::ops::Range<usize> {
         0..self.node_count()
     }
@@ -651,6 +491,7 @@ fn new_node(setup: &Setup, at: usize, origin: Instant, rng: &mut Rng) -> Node {
         ballot: None,
         saving: VecDeque::new(),
         action: None,
+        leaving: false,
         up: Vec::new(),
         lease: Lease::None,
         timer: 0,
