@@ -154,10 +154,10 @@ pub enum BadConfig {
     /// The times of its leases.
     #[error(transparent)]
     Times(#[from] BadTimes),
-    /// The nodes are not different ones.
-    #[error("the two nodes and the witness of a group have to be different nodes")]
+    /// The nodes are not different ones, or the source is none of the two.
+    #[error("a group needs two nodes, one of which is its source, and its witness has to be another one")]
     Nodes,
-    /// Taking over would begin before the node counts as failed.
+    /// Nothing could be confirmed within its limit.
     #[error("a wait of {wait:?} for leases is longer than the limit of {confirm:?} for confirming a failure")]
     Confirm {
         /// The wait.
@@ -175,7 +175,8 @@ impl Config {
     pub fn check(&self) -> Result<(), BadConfig> {
         self.monitor.check()?;
         self.times.check(self.monitor.interval)?;
-        if self.me == self.peer || self.witness.is_some_and(|witness| witness == self.me || witness == self.peer) {
+        let pair = [self.me, self.peer];
+        if self.me == self.peer || !pair.contains(&self.home) || self.witness.is_some_and(|node| pair.contains(&node)) {
             return Err(BadConfig::Nodes);
         }
         let (wait, confirm) = (self.times.wait, self.limits.confirm);

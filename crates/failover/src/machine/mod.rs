@@ -244,6 +244,9 @@ impl Machine {
     /// Takes an input.
     pub fn handle(&mut self, input: Input, now: Instant) {
         self.wake(now);
+        if !matches!(input, Input::Heard { .. }) {
+            self.look(now);
+        }
         match input {
             Input::Heard { path, leaving } => self.heard(path, leaving, now),
             Input::Note { from, note } => self.note(from, note, now),
@@ -258,10 +261,7 @@ impl Machine {
     /// To be called when [`Machine::poll_timeout`] has come. Much later than that is an own stall.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.wake(now);
-        if self.monitor.poll_timeout().is_some_and(|(at, _)| now >= at) {
-            self.monitor.handle_timeout(now);
-            self.seen(now);
-        }
+        self.look(now);
         self.time_out_step(now);
         self.time_out_wait(now);
         if now >= self.beat_at {
@@ -326,6 +326,14 @@ impl Machine {
     fn wake(&mut self, now: Instant) {
         self.now = now;
         self.lapse(now);
+    }
+
+    /// An own stall is noticed before anything is concluded from what came meanwhile.
+    fn look(&mut self, now: Instant) {
+        if self.monitor.poll_timeout().is_some_and(|(at, _)| now >= at) {
+            self.monitor.handle_timeout(now);
+            self.seen(now);
+        }
     }
 
     fn settle(&mut self, now: Instant) {
@@ -420,3 +428,6 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

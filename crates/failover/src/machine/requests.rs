@@ -133,6 +133,9 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// How many may wait for the same.
+const JOINED_MAX: usize = 64;
+
 /// Requests whose end is waited for, all for the same.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
@@ -243,7 +246,7 @@ impl Machine {
     /// The same is under way: they end together. Another one is not begun beside it.
     fn join(&mut self, id: u64, event: Event) {
         let running = self.pending.event.or(self.running_event());
-        if running == Some(event) {
+        if running == Some(event) && self.pending.ids.len() < JOINED_MAX {
             self.accept(id, event);
         } else {
             self.answer(id, Answer::Refused(Refusal::Moving));

@@ -138,7 +138,8 @@ impl World {
         ];
         let times = 1 + self.rng.below(2);
         for _ in 0..times {
-            let want = wants[self.rng.below(6) as usize];
+            let insists = self.setup.forces && self.rng.one_in(2);
+            let want = if insists { Want::Failover { force: true } } else { wants[self.rng.below(6) as usize] };
             self.want(at, want);
         }
     }

@@ -16,6 +16,8 @@ use crate::monitor::MonitorConfig;
 pub(super) struct Setup {
     pub witness: bool,
     pub policy: Policy,
+    /// Persons insist: then two may serve for a while, and no checker says that they must not.
+    pub forces: bool,
     pub fence: bool,
     pub scripts: bool,
     pub slow_disk: bool,
@@ -41,6 +43,7 @@ impl Setup {
         Setup {
             witness,
             policy,
+            forces: rng.one_in(8),
             fence: rng.one_in(4),
             scripts: rng.one_in(2),
             slow_disk: rng.one_in(5),
@@ -58,6 +61,7 @@ impl Setup {
         Setup {
             witness: true,
             policy: Policy::Automatic,
+            forces: false,
             fence: false,
             scripts: true,
             slow_disk: false,

@@ -67,7 +67,7 @@ impl World {
             rng,
             nodes,
             net: Net::new(),
-            checker: Checker::new(setup.witness),
+            checker: Checker::new(setup.witness && !setup.forces),
             faults_until: 0,
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
