@@ -72,6 +72,8 @@ pub enum Entry {
         epoch: u64,
         /// How long after it began to be brought about.
         took: Duration,
+        /// Of a takeover: since the other node was last heard, or was asked to hand over.
+        outage: Option<Duration>,
     },
     /// The lease is over.
     Lapsed,
@@ -124,7 +126,12 @@ impl fmt::Display for Entry {
                 let undo = if *turn == Turn::Undo { "undo " } else { "" };
                 write!(f, "{undo}{step}: {outcome} ({})", Short(*took))
             }
-            Entry::Active { epoch, took } => write!(f, "active under epoch {epoch}, after {}", Short(*took)),
+            Entry::Active { epoch, took, outage: None } => {
+                write!(f, "active under epoch {epoch}, after {}", Short(*took))
+            }
+            Entry::Active { epoch, took, outage: Some(outage) } => {
+                write!(f, "active under epoch {epoch}, after {}; outage {}", Short(*took), Short(*outage))
+            }
             Entry::Lapsed => f.write_str("the lease is over: everything is taken down"),
             Entry::Superseded(epoch) => write!(f, "the other node has epoch {epoch}: everything stays down here"),
             Entry::HandingOver(event) => write!(f, "{}: handing over", event.as_str()),

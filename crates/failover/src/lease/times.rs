@@ -66,6 +66,11 @@ impl Times {
         times.check(interval).map(|()| times)
     }
 
+    /// Those of a group without a witness, where no lease bounds who serves: only what was granted counts, for that wait.
+    pub fn without_witness(wait: Duration) -> Times {
+        Times { lease: wait / 2, stop_budget: Duration::ZERO, margin: Duration::ZERO, wait }
+    }
+
     /// Do they fit together, with heartbeats at that interval?
     ///
     /// # Errors

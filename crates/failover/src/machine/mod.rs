@@ -186,6 +186,8 @@ pub struct Machine {
     unleased: bool,
     runner: Runner,
     work_since: Instant,
+    /// Of a takeover that is being finished: since when nobody serves.
+    outage_since: Option<Instant>,
     fitness: Fitness,
     pending: requests::Pending,
     suspended_until: Option<Instant>,
@@ -221,6 +223,7 @@ impl Machine {
             unleased: false,
             runner: Runner::default(),
             work_since: now,
+            outage_since: None,
             fitness: Fitness::default(),
             pending: requests::Pending::default(),
             suspended_until: None,

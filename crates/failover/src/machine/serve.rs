@@ -171,7 +171,8 @@ impl Machine {
             self.save(Saved::Nothing);
         }
         let took = now.saturating_duration_since(self.work_since);
-        self.tell(Entry::Active { epoch: self.record.epoch.number, took });
+        let outage = self.outage_since.take().map(|since| now.saturating_duration_since(since));
+        self.tell(Entry::Active { epoch: self.record.epoch.number, took, outage });
         self.pending_done();
         self.beat_at = now;
     }

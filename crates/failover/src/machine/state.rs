@@ -55,6 +55,8 @@ pub struct Claim {
     pub references: bool,
     /// When it began.
     pub since: Instant,
+    /// Since when nobody serves, as far as it is known.
+    pub outage_since: Instant,
     /// When it is given up.
     pub until: Instant,
     /// Number of the question to the other node; 0: none was asked.

@@ -146,8 +146,19 @@ impl Machine {
         let random = blake3::derive_key("stead 2026 epoch", &salt);
         let random = u64::from_le_bytes(random[..8].try_into().expect("a hash is longer"));
         let epoch = Epoch { number, writer: self.config.me.0, random };
-        let (since, until) = (now, now);
-        Claim { event, epoch, asked, force, yielded: false, vote: false, references: false, since, until, number: 0 }
+        Claim {
+            event,
+            epoch,
+            asked,
+            force,
+            yielded: false,
+            vote: false,
+            references: false,
+            since: now,
+            outage_since: if event == Event::Failover { self.monitor.counts_from() } else { now },
+            until: now,
+            number: 0,
+        }
     }
 
     fn begin(&mut self, claim: Claim) {
@@ -260,6 +271,7 @@ impl Machine {
         let State::Committing(claim) = self.state else { return };
         self.tell(Entry::Committed(claim.epoch.number));
         (self.state, self.work_since, self.unleased) = (State::Raising, claim.since, claim.force);
+        self.outage_since = Some(claim.outage_since);
         self.runner.start(self.config.resources.takeover(claim.event), false);
         self.beat(now);
     }

@@ -12,11 +12,13 @@
 //! path that is silent while others live is told, and no more.
 
 mod config;
+mod replay;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub use config::{BadMonitor, MonitorConfig};
+pub use replay::replay;
 
 /// Three things: what is not known counts neither for the one nor for the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +172,11 @@ impl Monitor {
     /// When to call [`Monitor::handle_timeout`], and why. There is always such a time: a stall shows in that it is missed.
     pub fn poll_timeout(&self) -> Option<(Instant, MonitorTimer)> {
         self.due
+    }
+
+    /// When it was heard last, or when its count began.
+    pub fn counts_from(&self) -> Instant {
+        self.counts_from
     }
 
     /// How the node is.

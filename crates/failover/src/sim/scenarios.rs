@@ -2,7 +2,7 @@
 //! says of it. `STEAD_BLESS=1` writes the latter anew.
 //!
 //! ```text
-//! setup witness=no policy=approve|unsafe fence=yes
+//! setup witness=no policy=approve|unsafe fence=yes fast=yes
 //! at 5 power paris          power, kill, start, sleep, stop, freeze, resume, isolate, rejoin, leave NODE
 //! at 5 cut paris lyon       cut, mend, one-way A B; path A B NUMBER
 //! at 5 want lyon failover
@@ -83,6 +83,7 @@ fn setup(lines: &[Vec<&str>]) -> Setup {
         match *word {
             "witness=no" => setup.witness = false,
             "fence=yes" => setup.fence = true,
+            "fast=yes" => setup.fast = true,
             "policy=approve" => setup.policy = Policy::Approve,
             "policy=unsafe" => setup.policy = Policy::UnsafeTwoNode,
             _ => panic!("{word} is no setup"),

@@ -22,6 +22,8 @@ pub(super) struct Setup {
     pub scripts: bool,
     pub slow_disk: bool,
     pub timeout: Duration,
+    /// Heartbeats at 20 ms, a time-out of 60 ms, and an address alone.
+    pub fast: bool,
     /// The shipped codec between the nodes.
     pub with_bytes: bool,
     /// Whoever is asked says yes.
@@ -47,6 +49,7 @@ impl Setup {
             fence: rng.one_in(4),
             scripts: rng.one_in(2),
             slow_disk: rng.one_in(5),
+            fast: false,
             timeout: Duration::from_millis([3_000, 3_000, 1_500, 5_000][rng.below(4) as usize]),
             with_bytes: seed.is_multiple_of(8),
             person_answers: true,
@@ -65,6 +68,7 @@ impl Setup {
             fence: false,
             scripts: true,
             slow_disk: false,
+            fast: false,
             timeout: Duration::from_secs(3),
             with_bytes: true,
             person_answers: false,
@@ -74,6 +78,9 @@ impl Setup {
     }
 
     pub fn times(&self) -> Times {
+        if self.fast {
+            return Times::without_witness(Duration::from_millis(60));
+        }
         let wait = Duration::from_secs(3);
         Times::for_wait(wait, Times::usual_stop_budget(wait), Duration::from_millis(500)).expect("the usual ones fit")
     }
@@ -110,18 +117,16 @@ impl Setup {
             tries: 3,
             again: Duration::from_millis(500),
         };
+        let ms = Duration::from_millis;
+        let (interval, timeout) = if self.fast { (ms(20), ms(60)) } else { (ms(500), self.timeout) };
+        let resources = if self.fast { Resources { addresses: 1, ..Resources::default() } } else { resources };
         let config = Config {
             group: GroupId::of("notes"),
             me: id(at),
             peer: id(1 - at),
             home: id(0),
             witness: self.witness.then(|| id(2)),
-            monitor: MonitorConfig {
-                paths: 2,
-                timeout: self.timeout,
-                leave_grace: seconds(10),
-                ..MonitorConfig::default()
-            },
+            monitor: MonitorConfig { paths: 2, interval, timeout, leave_grace: seconds(10) },
             times: self.times(),
             policy: self.policy,
             resources,

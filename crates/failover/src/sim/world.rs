@@ -252,7 +252,8 @@ impl World {
     pub fn arm(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         let Some(due) = node.mind.as_ref().and_then(Mind::poll_timeout) else { return };
-        let late = if self.rng.one_in(20) { self.rng.below(50 * MS) } else { self.rng.below(500) };
+        let late =
+            if !self.setup.scripted && self.rng.one_in(20) { self.rng.below(50 * MS) } else { self.rng.below(500) };
         node.timer += 1;
         let (number, when) = (node.timer, node.clock.when(due, self.now));
         self.at(when + late, Event::Timer { node: at, number });
