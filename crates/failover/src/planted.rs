@@ -17,6 +17,8 @@ pub enum Planted {
     EpochNotDurable,
     /// What is not known of the references counts as good.
     UnknownActs,
+    /// It yields before the other node has the last changes.
+    YieldEarly,
     /// After a restart it serves without being granted anything.
     ServeAtBoot,
 }

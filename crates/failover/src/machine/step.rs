@@ -8,6 +8,7 @@ use stead_model::Epoch;
 
 use super::config::{OnFailure, Resources};
 use crate::heartbeat::Event;
+use crate::planted::{Planted, is_planted};
 
 /// A script of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +142,9 @@ impl Resources {
         let pre = self.pre_failback.filter(|_| event == Event::Failback).map(|_| Step::Script(Hook::PreFailback));
         let mut steps: Vec<_> = pre.into_iter().map(|step| (step, Turn::Do)).collect();
         steps.extend((0..self.services).rev().map(|at| (Step::Service(at), Turn::Undo)));
-        steps.push((Step::HandOver, Turn::Do));
+        if !is_planted(Planted::YieldEarly) {
+            steps.push((Step::HandOver, Turn::Do));
+        }
         steps.extend((0..self.addresses).rev().map(|at| (Step::Address(at), Turn::Undo)));
         steps.extend(self.capture.then_some((Step::Capture, Turn::Undo)));
         steps

@@ -6,6 +6,7 @@ use stead_model::Epoch;
 
 use super::clock::Micros;
 use super::node::{NAMES, Node};
+use crate::heartbeat::Event;
 use crate::machine::{Outcome, Record, Step, WorkKind};
 
 /// What a run did.
@@ -117,12 +118,17 @@ impl Checker {
     }
 
     /// A node wants to save that: an epoch of its own follows only from what is known.
-    pub fn saves(&mut self, node: usize, before: &Record, record: &Record) -> Result<(), String> {
+    /// `written`: what it has and what the other one has.
+    pub fn saves(&mut self, node: usize, before: &Record, record: &Record, written: [u64; 2]) -> Result<(), String> {
         let claims = |record: &Record| record.work.as_ref().is_some_and(|work| work.kind == WorkKind::Claim);
         if claims(record) && !claims(before) {
             self.unsure[node] = false;
         }
         let commits = record.epoch.number > before.epoch.number && record.work.is_some();
+        let planned = record.work.as_ref().is_some_and(|work| work.event != Event::Failover);
+        if commits && planned && written[0] != written[1] {
+            return Err(format!("{} is handed {} of {} writes", NAMES[node], written[0], written[1]));
+        }
         if commits && self.unsure[node] {
             return Err(format!("{} takes over without knowing that it is not cut off", NAMES[node]));
         }

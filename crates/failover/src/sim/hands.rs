@@ -19,8 +19,8 @@ impl World {
 
     pub fn guard(&mut self, at: usize) {
         let node = &mut self.nodes[at];
-        let Lease::Until(until) = node.lease else { return };
         node.watch += 1;
+        let Lease::Until(until) = node.lease else { return };
         let budget = self.setup.times().stop_budget.as_micros() as u64;
         let takes = if self.setup.scripted || self.rng.one_in(2) { budget } else { self.rng.below(budget) };
         let (number, when) = (node.watch, node.clock.when(until + Duration::from_micros(takes), self.now));
@@ -72,8 +72,22 @@ impl World {
         } else {
             outcome
         };
+        let outcome = if action.step == Step::HandOver { self.hand_over(at, outcome) } else { outcome };
         self.checker.outcome(at, action.step, &outcome);
         self.hand_in(at, Input::Done { id, outcome });
+    }
+
+    fn hand_over(&mut self, at: usize, outcome: Outcome) -> Outcome {
+        if !outcome.is_good() {
+            return outcome;
+        }
+        let other = 1 - at;
+        let follows = self.nodes[other].is_running() && self.nodes[other].record.epoch == self.nodes[at].record.epoch;
+        if !follows || !self.net.is_joined(at, other) {
+            return Outcome::Failed("the other node does not follow".into());
+        }
+        self.nodes[other].written = self.nodes[at].written;
+        outcome
     }
 
     /// Nothing is brought up past the lease.

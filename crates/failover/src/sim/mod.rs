@@ -2,9 +2,10 @@
 //! are up to 1 % wrong, stand still or sleep; lines that lose, delay, double and reorder; crashes at any step.
 //!
 //! Checkers: never two serve in a group with a witness (a machine whose clock had stood still is counted apart); none
-//! serves under an older epoch after a newer one served; no epoch is durable twice; nothing that is unknown leads to a
-//! takeover; a restarted witness grants nothing for a full wait; one action at a time, each with an end; every request
-//! is answered once; when all is put right, one serves and the other stands by within a bound.
+//! serves under an older epoch after a newer one served; whoever is handed over to has all that was written; no epoch is
+//! durable twice; what a node says of its epoch, and a vote, is durable; nothing that is unknown leads to a takeover; a
+//! restarted witness grants nothing for a full wait; one action at a time, each with an end; every request is answered
+//! once; when all is put right, one serves and the other stands by within a bound.
 
 mod checker;
 mod clock;

@@ -82,6 +82,8 @@ pub(super) struct Node {
     /// Number of the timer or watchdog event that counts.
     pub timer: u64,
     pub watch: u64,
+    /// How often it wrote, or what it has of that.
+    pub written: u64,
     pub fit: Option<u64>,
     pub unfit_until: Micros,
     pub restored_at: Option<Micros>,
@@ -104,6 +106,11 @@ impl Node {
     /// Does somebody get an answer from it?
     pub fn serves(&self) -> bool {
         self.up.contains(&Step::Address(0)) && !matches!(self.pause, Some(Pause::Host | Pause::Frozen))
+    }
+
+    /// Does its service write?
+    pub fn writes(&self) -> bool {
+        self.serves() && self.up.contains(&Step::Service(0))
     }
 
     pub fn is_lease_over(&self, at: Micros) -> bool {

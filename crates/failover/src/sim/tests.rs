@@ -22,6 +22,7 @@ fn every_planted_bug_is_caught() {
         NoWait,
         EpochNotDurable,
         UnknownActs,
+        YieldEarly,
         ServeAtBoot,
     ];
     all.into_iter().for_each(is_caught);

@@ -319,7 +319,10 @@ impl World {
 
     fn save_record(&mut self, at: usize, number: u64, record: Record) {
         let before = std::mem::replace(&mut self.nodes[at].asked, record.clone());
-        if let Err(wrong) = self.checker.saves(at, &before, &record) {
+        let data = self.setup.forces || self.now < self.nodes[1 - at].excused_until;
+        let written = [self.nodes[at].written, self.nodes[1 - at].written];
+        let checked = self.checker.saves(at, &before, &record, if data { [0, 0] } else { written });
+        if let Err(wrong) = checked {
             self.fail(wrong);
         }
         self.save(at, number, Saving::Record(record));
@@ -414,6 +417,7 @@ impl World {
     /// Replication and restore, as far as this simulation has them: a replica follows the active side that it hears.
     fn care(&mut self) {
         self.after(500 * MS, Event::Care);
+        self.nodes.iter_mut().filter(|node| node.writes()).for_each(|node| node.written += 1);
         for at in 0..2 {
             let other = 1 - at;
             let active = self.nodes[other].machine().is_some_and(|machine| *machine.state() == State::Active);
@@ -422,10 +426,11 @@ impl World {
             if !(active && both && mine == theirs && self.net.is_joined(at, other)) {
                 continue;
             }
+            let written = self.nodes[other].written;
             let node = &mut self.nodes[at];
             let begun = *node.restored_at.get_or_insert(self.now + if node.record.restore { 2_000 * MS } else { 0 });
             if self.now >= begun {
-                (node.fit, node.restored_at) = (Some(mine.number), None);
+                (node.fit, node.restored_at, node.written) = (Some(mine.number), None, written);
                 self.tell_fitness(at);
             }
         }
@@ -497,6 +502,7 @@ fn new_node(setup: &Setup, at: usize, origin: Instant, rng: &mut Rng) -> Node {
         lease: Lease::None,
         timer: 0,
         watch: 0,
+        written: 0,
         fit: (at == 1).then_some(1),
         unfit_until: 0,
         restored_at: None,
