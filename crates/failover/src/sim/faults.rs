@@ -13,6 +13,10 @@ impl World {
             return;
         }
         self.checker.report.faults += 1;
+        if self.setup.calm {
+            self.strike_and_wait();
+            return self.after(25_000 * MS, Event::Fault);
+        }
         let nodes = self.all_nodes().end as u64;
         let at = self.rng.below(nodes) as usize;
         match self.rng.below(16) {
@@ -110,6 +114,17 @@ impl World {
             1 => self.pause_for_a_while(at),
             2 | 3 => self.slow_answers_and_then_none(at),
             _ => self.isolate(at),
+        }
+    }
+
+    fn strike_and_wait(&mut self) {
+        let Some(at) = (0..2).find(|at| self.nodes[*at].serves()) else { return };
+        match self.rng.below(5) {
+            0 => self.kill(at, true),
+            1 => self.kill(at, false),
+            2 => self.pause_for_a_while(at),
+            3 => self.isolate(at),
+            _ => self.kill(2, true),
         }
     }
 

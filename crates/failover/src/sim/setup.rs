@@ -18,6 +18,8 @@ pub(super) struct Setup {
     pub policy: Policy,
     /// Persons insist: then two may serve for a while, and no checker says that they must not.
     pub forces: bool,
+    /// One fault at a time, of whoever serves: then nobody serves for a bounded time only.
+    pub calm: bool,
     pub fence: bool,
     pub scripts: bool,
     pub slow_disk: bool,
@@ -36,8 +38,10 @@ pub(super) struct Setup {
 
 impl Setup {
     pub fn random(seed: u64, rng: &mut Rng) -> Setup {
-        let witness = !rng.one_in(4);
+        let calm = rng.one_in(6);
+        let witness = calm || !rng.one_in(4);
         let policy = match rng.below(6) {
+            _ if calm => Policy::Automatic,
             0 => Policy::Approve,
             1 if !witness => Policy::UnsafeTwoNode,
             _ => Policy::Automatic,
@@ -45,7 +49,8 @@ impl Setup {
         Setup {
             witness,
             policy,
-            forces: rng.one_in(8),
+            forces: !calm && rng.one_in(8),
+            calm,
             fence: rng.one_in(4),
             scripts: rng.one_in(2),
             slow_disk: rng.one_in(5),
@@ -65,6 +70,7 @@ impl Setup {
             witness: true,
             policy: Policy::Automatic,
             forces: false,
+            calm: false,
             fence: false,
             scripts: true,
             slow_disk: false,

@@ -19,6 +19,9 @@ use crate::timeline::Entry;
 
 pub(super) const MS: Micros = 1_000;
 
+/// How long nobody may serve after a single fault: a time-out of 5 s, then leases that lapse, then the steps.
+const OUTAGE_MAX: Micros = 10_000 * MS;
+
 /// What happens at some time.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
@@ -40,6 +43,8 @@ pub(super) enum Event {
 
 pub(super) struct World {
     pub now: Micros,
+    /// When somebody served last.
+    served_at: Micros,
     pub rng: Rng,
     pub setup: Setup,
     pub nodes: [Node; 3],
@@ -64,6 +69,7 @@ impl World {
         let codecs = setup.with_bytes.then(|| std::array::from_fn(|at| Codec::new(at, 0)));
         let mut world = World {
             now: 0,
+            served_at: 0,
             rng,
             nodes,
             net: Net::new(),
@@ -118,6 +124,9 @@ impl World {
     fn pass(&mut self, to: Micros) {
         if self.nodes.iter().any(Node::serves) {
             self.checker.report.served += to - self.now;
+            self.served_at = to;
+        } else if self.setup.calm && to - self.served_at > OUTAGE_MAX {
+            self.fail("nobody serves for too long after a single fault".into());
         }
         self.checker.report.lasted += to - self.now;
         self.now = to;
