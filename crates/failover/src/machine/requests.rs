@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Machine, Output, State};
 use crate::heartbeat::Event;
+use crate::monitor::Presence;
 use crate::timeline::Entry;
 
 /// A request of a person.
@@ -70,6 +71,8 @@ pub enum Refusal {
     SourceDoesNotServe,
     /// It is not known whether the other node lives.
     NotKnown,
+    /// There is nobody who could say that this node may serve.
+    NotGranted,
     /// Nobody waits for a person.
     NothingToApprove,
     /// A person suspended it.
@@ -113,6 +116,7 @@ impl fmt::Display for Refusal {
             Refusal::SourceServes => "the other node serves; use a switchover",
             Refusal::SourceDoesNotServe => "the other node does not serve; use a failover",
             Refusal::NotKnown => "it is not known whether the other node lives",
+            Refusal::NotGranted => "nobody is heard who could say that this node may serve; --force if none other does",
             Refusal::NothingToApprove => "there is nothing to approve",
             Refusal::Suspended => "takeovers are suspended",
             Refusal::OtherEpoch => "the replica does not follow the newest epoch",
@@ -198,6 +202,10 @@ impl Machine {
 
     /// The newest epoch is this node's: it serves as soon as it is granted to, or at once where a person insists.
     fn want_up(&mut self, id: u64, force: bool, now: Instant) {
+        let nobody_grants = self.config.witness.is_none() && self.monitor.presence() != Presence::Present;
+        if nobody_grants && !force {
+            return self.answer(id, Answer::Refused(Refusal::NotGranted));
+        }
         self.accept(id, Event::Failover);
         self.beat_at = now;
         if let State::Down { retry, .. } = &mut self.state {

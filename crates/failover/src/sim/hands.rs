@@ -42,7 +42,8 @@ impl World {
         if let Some(other) = self.nodes[at].action.replace(action) {
             self.fail(format!("{} begins {:?} beside {:?}", NAMES[at], action.step, other.step));
         }
-        let (outcome, takes) = self.setup.outcome(&action, self.now < self.faults_until && !self.setup.calm, &mut self.rng);
+        let (outcome, takes) =
+            self.setup.outcome(&action, self.now < self.faults_until && !self.setup.calm, &mut self.rng);
         let boot = self.nodes[at].boot;
         if let Some(takes) = takes {
             self.after(takes, Event::Acted { node: at, boot, id: action.id, outcome });
