@@ -184,6 +184,17 @@ fn a_vote_that_is_given_back_counts_no_more_and_late_words_change_nothing() {
     assert!(matches!(bench.say(14_300, PARIS, 3, epoch(1, PARIS), ASK)[..], [Say::Grant(1..)]));
 }
 
+/// Once in four hundred thousand seeds: a question of an earlier claim came after the vote, and a word from between the two
+/// claims after that.
+#[test]
+fn a_late_question_does_not_make_a_vote_older() {
+    let mut bench = Bench::voted();
+    assert_eq!(bench.say(14_100, LYON, 5, epoch(2, LYON), Say::AskVote), []);
+    bench.say(14_200, LYON, 7, epoch(1, PARIS), Say::Standby);
+    assert_eq!(bench.witness.ballot().vote.map(|vote| vote.number), Some(10));
+    assert_eq!(bench.say(14_300, PARIS, 3, epoch(1, PARIS), ASK), [Say::Refuse(No::Other)]);
+}
+
 #[test]
 fn a_vote_that_was_used_cannot_be_given_back() {
     let mut bench = Bench::voted();

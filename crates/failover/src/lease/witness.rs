@@ -225,6 +225,10 @@ impl Witness {
     }
 
     fn asked_for_vote(&mut self, from: NodeId, note: Note, now: Instant) {
+        // A late question: the vote stands for a later one, which a `Standby` from between must not give back.
+        if self.ballot.vote.is_some_and(|vote| vote.epoch.writer == from.0 && note.number < vote.number) {
+            return;
+        }
         if let Some(by) = self.ballot.objection(note.epoch) {
             return self.say(from, note.number, by, Say::NoVote(No::Other));
         }
