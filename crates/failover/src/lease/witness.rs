@@ -226,7 +226,8 @@ impl Witness {
 
     fn asked_for_vote(&mut self, from: NodeId, note: Note, now: Instant) {
         // A late question: the vote stands for a later one, which a `Standby` from between must not give back.
-        if self.ballot.vote.is_some_and(|vote| vote.epoch.writer == from.0 && note.number < vote.number) {
+        let late = self.ballot.vote.is_some_and(|vote| vote.epoch.writer == from.0 && note.number < vote.number);
+        if late {
             return;
         }
         if let Some(by) = self.ballot.objection(note.epoch) {

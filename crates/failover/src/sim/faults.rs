@@ -17,6 +17,9 @@ impl World {
             self.strike_and_wait();
             return self.after(25_000 * MS, Event::Fault);
         }
+        if self.setup.murky {
+            lines().for_each(|(from, to, path)| self.net.worsen(from, to, path, 50, 3_000 * MS));
+        }
         let nodes = self.all_nodes().end as u64;
         let at = self.rng.below(nodes) as usize;
         match self.rng.below(16) {

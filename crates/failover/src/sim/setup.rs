@@ -20,6 +20,8 @@ pub(super) struct Setup {
     pub forces: bool,
     /// One fault at a time, of whoever serves: then nobody serves for a bounded time only.
     pub calm: bool,
+    /// Every word takes up to 3 s, and most claims come to nothing.
+    pub murky: bool,
     pub fence: bool,
     pub scripts: bool,
     pub slow_disk: bool,
@@ -51,6 +53,7 @@ impl Setup {
             policy,
             forces: !calm && rng.one_in(8),
             calm,
+            murky: !calm && rng.one_in(5),
             fence: rng.one_in(4),
             scripts: rng.one_in(2),
             slow_disk: rng.one_in(5),
@@ -71,6 +74,7 @@ impl Setup {
             policy: Policy::Automatic,
             forces: false,
             calm: false,
+            murky: false,
             fence: false,
             scripts: true,
             slow_disk: false,
@@ -152,6 +156,9 @@ impl Setup {
         }
         let longest = if rng.one_in(10) { 1_500 * MS } else { 40 * MS };
         let takes = Some(1 + rng.below(longest));
+        if faulty && self.murky && action.step == Step::References && !rng.one_in(3) {
+            return (Outcome::Unknown("who knows".into()), takes);
+        }
         match rng.below(if faulty { 40 } else { 2 }) {
             0 => (Outcome::Already, takes),
             2 => (Outcome::Failed("it does not".into()), takes),

@@ -13,7 +13,8 @@ use super::node::{Mind, NAMES, Node, Saving, id, index};
 use super::rng::Rng;
 use super::setup::Setup;
 use crate::heartbeat::{NOTES_MAX, Note, Say};
-use crate::lease::{Witness, WitnessInput, WitnessOutput};
+use crate::ids::NodeId;
+use crate::lease::{Ballot, Witness, WitnessInput, WitnessOutput};
 use crate::machine::{Answer, Fitness, Input, Lease, Machine, Outcome, Output, Record, Request, State, Want};
 use crate::timeline::Entry;
 
@@ -312,9 +313,30 @@ impl World {
                 Some((index(to), note))
             }
             WitnessOutput::Save { number, ballot } => {
+                self.check_given_back(&ballot);
                 self.save(at, number, Saving::Ballot(ballot));
                 None
             }
+        }
+    }
+
+    /// No vote is taken back that a candidate is about to use.
+    fn check_given_back(&mut self, ballot: &Ballot) {
+        let Some(Mind::Witness(_)) = &self.nodes[2].mind else { return };
+        let before = self.nodes[2].saving.back().and_then(|(_, saving)| match saving {
+            Saving::Ballot(ballot) => Some(*ballot),
+            Saving::Record(_) => None,
+        });
+        let before = before.or(self.nodes[2].ballot).and_then(|ballot| ballot.vote);
+        let Some(vote) = before.filter(|vote| ballot.vote.is_none() && ballot.floor != vote.epoch) else { return };
+        let state = self.nodes[index(NodeId(vote.epoch.writer))].machine().map(|machine| *machine.state());
+        let uses = match state {
+            Some(State::Confirming(claim) | State::Fencing(claim)) => claim.vote && claim.epoch == vote.epoch,
+            Some(State::Committing(claim)) => claim.epoch == vote.epoch,
+            _ => false,
+        };
+        if uses && !self.setup.forces {
+            self.fail(format!("the vote for {:?} is taken back while it is used", vote.epoch));
         }
     }
 
