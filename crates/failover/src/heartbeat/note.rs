@@ -81,7 +81,10 @@ pub enum Say {
     /// It is not; the epoch is the one that stands against it.
     Refuse(No),
     /// May I take over under this epoch?
-    AskVote,
+    AskVote {
+        /// Only if the active side yields, and was granted nothing since.
+        planned: bool,
+    },
     /// You may, and have a first lease of so many milliseconds from when that number was sent.
     Vote(u32),
     /// You may not.
@@ -130,7 +133,7 @@ impl Say {
             Say::Ask { serves } => (2, u8::from(serves), 0),
             Say::Grant(millis) => (3, 0, millis),
             Say::Refuse(no) => (4, no as u8, 0),
-            Say::AskVote => (5, 0, 0),
+            Say::AskVote { planned } => (5, u8::from(planned), 0),
             Say::Vote(millis) => (6, 0, millis),
             Say::NoVote(no) => (7, no as u8, 0),
             Say::Yield => (8, 0, 0),
@@ -147,7 +150,7 @@ impl Say {
             2 => Say::Ask { serves: detail == 1 },
             3 => Say::Grant(millis),
             4 => Say::Refuse(No::from_byte(detail)?),
-            5 => Say::AskVote,
+            5 => Say::AskVote { planned: detail == 1 },
             6 => Say::Vote(millis),
             7 => Say::NoVote(No::from_byte(detail)?),
             8 => Say::Yield,

@@ -34,7 +34,7 @@ fn all_notes() -> Vec<Note> {
         Say::Ask { serves: true },
         Say::Grant(1_700),
         Say::Refuse(No::Other),
-        Say::AskVote,
+        Say::AskVote { planned: true },
         Say::Vote(1_700),
         Say::NoVote(No::Seen),
         Say::Yield,

@@ -60,11 +60,17 @@ impl Granter {
         self.closed = false;
     }
 
-    /// The holder says that it serves no more, and asked nothing since with a higher number.
-    pub fn void(&mut self, number: u64) {
-        if number > self.last_number {
+    /// The holder says that it serves no more, and asked nothing since with a higher number. While silent it is not
+    /// believed: it may have been granted to since by who was here before the start.
+    pub fn void(&mut self, number: u64, now: Instant) {
+        if number > self.last_number && !self.is_silent(now) {
             (self.last, self.served, self.void_to) = (None, None, number);
         }
+    }
+
+    /// Did the holder say so, and was it granted nothing since?
+    pub fn is_void(&self) -> bool {
+        self.last.is_none() && self.void_to > 0
     }
 
     /// Another node is granted from now on: what the one before had is over, its numbers mean nothing.

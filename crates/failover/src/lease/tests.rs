@@ -10,6 +10,7 @@ use crate::ids::{GroupId, NodeId};
 
 const PARIS: NodeId = NodeId([1; 16]);
 const LYON: NodeId = NodeId([2; 16]);
+const ASK_VOTE: Say = Say::AskVote { planned: false };
 const ASK: Say = Say::Ask { serves: true };
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -113,7 +114,7 @@ impl Bench {
     /// The target was voted for, at 14 s.
     fn voted() -> Bench {
         let mut bench = Bench::new();
-        assert_eq!(bench.say(14_000, LYON, 10, epoch(2, LYON), Say::AskVote), []);
+        assert_eq!(bench.say(14_000, LYON, 10, epoch(2, LYON), ASK_VOTE), []);
         assert!(matches!(bench.saved(14_001)[..], [Say::Vote(1..)]), "only once it is durable");
         bench
     }
@@ -122,17 +123,17 @@ impl Bench {
 #[test]
 fn a_witness_that_sees_the_source_votes_for_nobody() {
     let mut bench = Bench::new();
-    assert_eq!(bench.say(11_400, LYON, 9, epoch(2, LYON), Say::AskVote), [Say::NoVote(No::Seen)]);
+    assert_eq!(bench.say(11_400, LYON, 9, epoch(2, LYON), ASK_VOTE), [Say::NoVote(No::Seen)]);
     assert!(matches!(bench.say(11_450, PARIS, 3, epoch(1, PARIS), ASK)[..], [Say::Grant(1..)]));
 }
 
 #[test]
 fn it_stops_granting_and_lets_every_grant_lapse_before_it_votes() {
     let mut bench = Bench::new();
-    assert_eq!(bench.say(11_600, LYON, 9, epoch(2, LYON), Say::AskVote), [Say::NoVote(No::Waiting)]);
+    assert_eq!(bench.say(11_600, LYON, 9, epoch(2, LYON), ASK_VOTE), [Say::NoVote(No::Waiting)]);
     assert_eq!(bench.say(11_700, PARIS, 3, epoch(1, PARIS), ASK), [Say::Refuse(No::Waiting)]);
-    assert_eq!(bench.say(12_999, LYON, 10, epoch(2, LYON), Say::AskVote), [Say::NoVote(No::Waiting)]);
-    assert_eq!(bench.say(13_000, LYON, 11, epoch(2, LYON), Say::AskVote), []);
+    assert_eq!(bench.say(12_999, LYON, 10, epoch(2, LYON), ASK_VOTE), [Say::NoVote(No::Waiting)]);
+    assert_eq!(bench.say(13_000, LYON, 11, epoch(2, LYON), ASK_VOTE), []);
     assert!(matches!(bench.saved(13_001)[..], [Say::Vote(1..)]));
     assert_eq!(bench.say(20_000, PARIS, 4, epoch(1, PARIS), ASK), [Say::Refuse(No::Other)]);
 }
@@ -140,7 +141,7 @@ fn it_stops_granting_and_lets_every_grant_lapse_before_it_votes() {
 #[test]
 fn it_grants_again_when_the_candidate_asks_no_more() {
     let mut bench = Bench::new();
-    bench.say(11_600, LYON, 9, epoch(2, LYON), Say::AskVote);
+    bench.say(11_600, LYON, 9, epoch(2, LYON), ASK_VOTE);
     bench.say(11_700, LYON, 10, epoch(1, PARIS), Say::Standby);
     assert_eq!(bench.witness.poll_timeout(), None);
     assert!(matches!(bench.say(11_701, PARIS, 3, epoch(1, PARIS), ASK)[..], [Say::Grant(1..)]));
@@ -154,7 +155,7 @@ fn it_grants_again_when_the_candidate_asks_no_more() {
 #[test]
 fn it_votes_by_itself_as_soon_as_it_may() {
     let mut bench = Bench::new();
-    bench.say(12_600, LYON, 9, epoch(2, LYON), Say::AskVote);
+    bench.say(12_600, LYON, 9, epoch(2, LYON), ASK_VOTE);
     let (at, timer) = bench.witness.poll_timeout().unwrap();
     assert_eq!((at, timer), (bench.begin + MS(13_000), WitnessTimer::Lapsed));
     bench.witness.handle_timeout(at);
@@ -166,10 +167,10 @@ fn a_vote_holds_over_a_restart_and_is_given_once_for_each_epoch() {
     let mut bench = Bench::voted();
     let ballot = *bench.witness.ballot();
     bench.witness = Witness::new(config(), Some(ballot), bench.begin + MS(15_000));
-    assert_eq!(bench.say(17_999, LYON, 11, epoch(2, LYON), Say::AskVote), [Say::NoVote(No::Silent)]);
+    assert_eq!(bench.say(17_999, LYON, 11, epoch(2, LYON), ASK_VOTE), [Say::NoVote(No::Silent)]);
     assert_eq!(bench.say(19_000, PARIS, 3, epoch(1, PARIS), ASK), [Say::Refuse(No::Other)]);
-    assert_eq!(bench.say(19_000, PARIS, 4, epoch(2, PARIS), Say::AskVote), [Say::NoVote(No::Other)]);
-    assert_eq!(bench.say(19_000, LYON, 12, epoch(2, LYON), Say::AskVote), []);
+    assert_eq!(bench.say(19_000, PARIS, 4, epoch(2, PARIS), ASK_VOTE), [Say::NoVote(No::Other)]);
+    assert_eq!(bench.say(19_000, LYON, 12, epoch(2, LYON), ASK_VOTE), []);
     assert!(matches!(bench.saved(19_001)[..], [Say::Vote(1..)]), "the same one again, whose answer was lost");
 }
 
@@ -189,7 +190,7 @@ fn a_vote_that_is_given_back_counts_no_more_and_late_words_change_nothing() {
 #[test]
 fn a_late_question_does_not_make_a_vote_older() {
     let mut bench = Bench::voted();
-    assert_eq!(bench.say(14_100, LYON, 5, epoch(2, LYON), Say::AskVote), []);
+    assert_eq!(bench.say(14_100, LYON, 5, epoch(2, LYON), ASK_VOTE), []);
     bench.say(14_200, LYON, 7, epoch(1, PARIS), Say::Standby);
     assert_eq!(bench.witness.ballot().vote.map(|vote| vote.number), Some(10));
     assert_eq!(bench.say(14_300, PARIS, 3, epoch(1, PARIS), ASK), [Say::Refuse(No::Other)]);
@@ -208,11 +209,28 @@ fn a_vote_that_was_used_cannot_be_given_back() {
 fn a_source_that_yields_need_not_be_waited_for() {
     let mut bench = Bench::new();
     bench.say(10_050, PARIS, 1, epoch(1, PARIS), Say::Yield);
-    assert_eq!(bench.say(10_060, LYON, 9, epoch(2, LYON), Say::AskVote), [Say::NoVote(No::Seen)], "it asked since");
+    assert_eq!(bench.say(10_060, LYON, 9, epoch(2, LYON), ASK_VOTE), [Say::NoVote(No::Seen)], "it asked since");
     bench.say(10_070, PARIS, 3, epoch(1, PARIS), Say::Yield);
     assert_eq!(bench.say(10_075, PARIS, 3, epoch(1, PARIS), ASK), [Say::Refuse(No::Waiting)], "on its way too long");
-    assert_eq!(bench.say(10_080, LYON, 10, epoch(2, LYON), Say::AskVote), []);
+    assert_eq!(bench.say(10_080, LYON, 10, epoch(2, LYON), ASK_VOTE), []);
     assert!(matches!(bench.saved(10_081)[..], [Say::Vote(1..)]));
+}
+
+#[test]
+fn what_was_yielded_once_and_served_since_is_not_handed_over() {
+    let planned = Say::AskVote { planned: true };
+    let mut bench = Bench::new();
+    bench.say(10_050, PARIS, 3, epoch(1, PARIS), Say::Yield);
+    assert!(matches!(bench.say(10_060, PARIS, 4, epoch(1, PARIS), ASK)[..], [Say::Grant(1..)]));
+    assert_eq!(bench.say(10_070, LYON, 9, epoch(2, LYON), planned), [Say::NoVote(No::Seen)]);
+    assert_eq!(
+        bench.say(20_000, LYON, 10, epoch(2, LYON), planned),
+        [Say::NoVote(No::Seen)],
+        "not even when it lapsed"
+    );
+    bench.say(20_010, PARIS, 5, epoch(1, PARIS), Say::Yield);
+    assert_eq!(bench.say(20_020, LYON, 11, epoch(2, LYON), planned), []);
+    assert!(matches!(bench.saved(20_021)[..], [Say::Vote(1..)]));
 }
 
 #[test]
@@ -231,13 +249,13 @@ fn a_node_that_asks_and_does_not_serve_is_no_active_side() {
     for at in 0..10 {
         bench.say(10_500 + at * 500, PARIS, 3 + at, epoch(1, PARIS), Say::Ask { serves: false });
     }
-    assert_eq!(bench.say(15_100, LYON, 9, epoch(2, LYON), Say::AskVote), [Say::NoVote(No::Waiting)]);
+    assert_eq!(bench.say(15_100, LYON, 9, epoch(2, LYON), ASK_VOTE), [Say::NoVote(No::Waiting)]);
 }
 
 #[test]
 fn nobody_asks_under_an_epoch_of_somebody_else() {
     let mut bench = Bench::new();
     assert_eq!(bench.say(20_000, LYON, 9, epoch(1, PARIS), ASK), []);
-    assert_eq!(bench.say(20_000, LYON, 10, epoch(7, PARIS), Say::AskVote), []);
+    assert_eq!(bench.say(20_000, LYON, 10, epoch(7, PARIS), ASK_VOTE), []);
     assert_eq!(bench.say(20_000, NodeId([9; 16]), 10, epoch(7, NodeId([9; 16])), ASK), []);
 }

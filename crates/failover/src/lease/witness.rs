@@ -182,10 +182,10 @@ impl Witness {
         let its_own = note.epoch.writer == from.0;
         match note.say {
             // What is not durable yet is asked for again.
-            Say::Ask { .. } | Say::AskVote if self.saving.is_some() || !its_own => {}
+            Say::Ask { .. } | Say::AskVote { .. } if self.saving.is_some() || !its_own => {}
             Say::Ask { .. } => self.asked(from, note, now),
-            Say::AskVote => self.asked_for_vote(from, note, now),
-            Say::Yield if self.ballot.floor.writer == from.0 => self.granter.void(note.number),
+            Say::AskVote { planned } => self.asked_for_vote(from, note, planned, now),
+            Say::Yield if self.ballot.floor.writer == from.0 => self.granter.void(note.number, now),
             Say::Standby => self.stands_by(from, note),
             _ => {}
         }
@@ -224,7 +224,7 @@ impl Witness {
         self.save(Ballot { floor: note.epoch, vote: None });
     }
 
-    fn asked_for_vote(&mut self, from: NodeId, note: Note, now: Instant) {
+    fn asked_for_vote(&mut self, from: NodeId, note: Note, planned: bool, now: Instant) {
         // A late question: the vote stands for a later one, which a `Standby` from between must not give back.
         let late = self.ballot.vote.is_some_and(|vote| vote.epoch.writer == from.0 && note.number < vote.number);
         if late {
@@ -238,6 +238,8 @@ impl Witness {
             // Its own vote, whose answer was lost: nobody else was granted anything since.
             _ if self.ballot.vote.is_some() => None,
             Some(closing) if closing.candidate != from => Some(No::Waiting),
+            // It may have gone on since, and written.
+            None if planned => (!self.granter.is_void()).then_some(No::Seen),
             None if self.granter.is_seen(now) => Some(No::Seen),
             _ if now < self.granter.lapsed_at() => {
                 self.closing = Some(Closing { candidate: from, asked: now, question: Some(note) });

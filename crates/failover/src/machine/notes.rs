@@ -20,7 +20,7 @@ impl Machine {
         match self.state {
             State::Down { retry: Some(at), .. } if now >= at => self.ask(now),
             State::Raising | State::Active | State::HandingOver { .. } => self.ask(now),
-            State::Confirming(claim) if !claim.vote => self.ask_vote(claim.epoch, now),
+            State::Confirming(claim) if !claim.vote => self.ask_vote(claim.epoch, claim.yielded, now),
             State::Asking(claim) => self.say(peer, claim.number, self.record.epoch, Say::AskYield(claim.event)),
             State::Yielded { number, own, .. } => self.say_yielded(number, own),
             state if state.is_idle() => self.say_standby(),
@@ -36,11 +36,11 @@ impl Machine {
         }
     }
 
-    fn ask_vote(&mut self, epoch: Epoch, now: Instant) {
+    fn ask_vote(&mut self, epoch: Epoch, planned: bool, now: Instant) {
         let Some(witness) = self.config.witness else { return };
         let number = self.next_number();
         self.holder.ask(number, now);
-        self.say(witness, number, epoch, Say::AskVote);
+        self.say(witness, number, epoch, Say::AskVote { planned });
     }
 
     fn say_standby(&mut self) {
@@ -68,7 +68,7 @@ impl Machine {
             Say::NoVote(no) if is_witness => self.not_voted(note, no, now),
             Say::Role(role) if is_peer => self.peer_is(role, note.epoch, now),
             Say::Ask { serves } if is_peer => self.asked(note, serves, now),
-            Say::Yield if is_peer => self.granter.void(note.number),
+            Say::Yield if is_peer => self.granter.void(note.number, now),
             Say::AskYield(event) if is_peer => self.asked_to_yield(note, event, now),
             Say::Yielded if is_peer => self.yielded(note, now),
             Say::NotYielded(_) if is_peer => self.not_yielded(note.number, now),
