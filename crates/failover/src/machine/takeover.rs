@@ -304,11 +304,19 @@ impl Machine {
         let state = match self.state {
             State::Down { unsure: Some(since), .. } if self.is_leased() => Some(since + self.config.times.lease),
             State::Yielded { until, .. } => Some(until),
-            _ => self.state.claim().map(|claim| claim.until),
+            _ => self.claim_until(),
         };
         let confirms = matches!(self.state, State::Confirming(_));
         let lapsed = Some(self.granter.lapsed_at()).filter(|at| confirms && *at > self.now);
         [state, lapsed, self.suspended_until, self.pending.until()].into_iter().flatten().min()
+    }
+
+    /// When the agreement of others is waited for no more; fencing has a limit of its own.
+    fn claim_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Asking(claim) | State::Confirming(claim) => Some(claim.until),
+            _ => None,
+        }
     }
 
     pub(super) fn time_out_wait(&mut self, now: Instant) {
@@ -321,7 +329,7 @@ impl Machine {
                 self.fall(Then::Down(retry), now);
             }
             State::Yielded { until, .. } if now >= until => self.go_on(now),
-            _ if self.state.claim().is_some_and(|claim| now >= claim.until) => self.give_up(Refusal::TimedOut, now),
+            _ if self.claim_until().is_some_and(|until| now >= until) => self.give_up(Refusal::TimedOut, now),
             _ => {}
         }
     }

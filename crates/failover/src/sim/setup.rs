@@ -115,7 +115,7 @@ impl Setup {
         };
         let limits = Limits {
             references: seconds(2),
-            fence: seconds(4),
+            fence: seconds(10),
             drain: seconds(4),
             script: seconds(4),
             resource: seconds(2),
@@ -154,7 +154,8 @@ impl Setup {
             let outcome = self.goes.clone().filter(|(step, _)| *step == action.step).map(|(_, outcome)| outcome);
             return (outcome.unwrap_or(Outcome::Done), Some(usual(action.step)));
         }
-        let longest = if rng.one_in(10) { 1_500 * MS } else { 40 * MS };
+        let slow = if action.step == Step::Fence && !self.calm { 9_000 * MS } else { 1_500 * MS };
+        let longest = if rng.one_in(10) { slow } else { 40 * MS };
         let takes = Some(1 + rng.below(longest));
         if faulty && self.murky && action.step == Step::References && !rng.one_in(3) {
             return (Outcome::Unknown("who knows".into()), takes);
