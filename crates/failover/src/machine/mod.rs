@@ -3,9 +3,12 @@
 //! The caller's duties, beyond those of the crate:
 //! 1. hand in what was saved last, exactly; save in order, and say [`Input::Saved`] only of what is durable;
 //! 2. put [`Output::Lease`] where a watchdog acts on it that does not depend on this process: past it, changes are blocked,
-//!    addresses removed and processes killed within the stop budget;
+//!    addresses removed and processes killed within the stop budget; and nothing is brought up past it, also by an action that
+//!    began before;
 //! 3. do one [`Action`] at a time; kill it at its limit and at [`Output::Cancel`]; whatever is so already is success, and
-//!    what is not known is told as unknown.
+//!    what is not known is told as unknown;
+//! 4. tell [`Input::Replica`] after each start and whenever it changes;
+//! 5. put the request of a person to the node that is to serve, and a time to each [`Entry`] when it is taken.
 
 mod config;
 mod notes;
@@ -91,7 +94,7 @@ pub enum Input {
 /// Until when this node may serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lease {
-    /// It may not.
+    /// It may not. What is up is taken down by the machine itself; the watchdog acts when the lease before this ends.
     None,
     /// Until then; past it the watchdog acts.
     Until(Instant),
