@@ -323,6 +323,16 @@ impl Machine {
         self.monitor.is_path_down(path)
     }
 
+    /// Why it does not take over although the other node does not serve, or why it last did not.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refused.or(self.failed)
+    }
+
+    /// Until when it may serve, as it was told to the watchdog.
+    pub fn lease(&self) -> Lease {
+        self.lease
+    }
+
     /// Until when a person suspended takeovers.
     pub fn suspended_until(&self) -> Option<Instant> {
         self.suspended_until
