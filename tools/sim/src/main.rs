@@ -1,33 +1,48 @@
-//! `sim [--seeds N] [--from S] [--threads T] [--refused-max N]`: runs the simulation of source and targets over many
-//! seeds and prints what they did. Ends with 1 once more than that many seeds (0) were refused by a checker; such a seed
-//! shows it again, with `STEAD_TRACE=1` as records.
+//! `sim [--what replication|failover] [--seeds N] [--from S] [--threads T] [--refused-max N]`: runs the simulation of
+//! source and targets, or of a group on its nodes, over many seeds and prints what they did. Ends with 1 once more than
+//! that many seeds (0) were refused by a checker; such a seed shows it again, with `STEAD_TRACE=1` in every detail.
 
+use std::fmt::Debug;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use stead_replication::sim::{Report, run};
+use stead_failover::sim as failover;
+use stead_replication::sim as replication;
 
 struct Arguments {
+    failover: bool,
     seeds: u64,
     from: u64,
     threads: u64,
     refused_max: u64,
 }
 
+const USAGE: &str = "[--what replication|failover] [--seeds N] [--from S] [--threads T] [--refused-max N]";
+
 fn main() -> ExitCode {
     match arguments(std::env::args().skip(1)) {
-        Ok(arguments) => simulate(&arguments),
+        Ok(arguments) if arguments.failover => simulate(&arguments, failover::run, |a, b| a + b),
+        Ok(arguments) => simulate(&arguments, replication::run, add),
         Err(wrong) => {
-            eprintln!("sim: {wrong}; usage: sim [--seeds N] [--from S] [--threads T] [--refused-max N]");
+            eprintln!("sim: {wrong}; usage: sim {USAGE}");
             ExitCode::from(2)
         }
     }
 }
 
 fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments, String> {
-    let mut arguments = Arguments { seeds: 10_000, from: 0, threads: 2, refused_max: 0 };
+    let mut arguments = Arguments { failover: false, seeds: 10_000, from: 0, threads: 2, refused_max: 0 };
     while let Some(name) = given.next() {
-        let value = given.next().and_then(|value| value.parse().ok()).ok_or(format!("{name} needs a number"))?;
+        let value = given.next().unwrap_or_default();
+        if name == "--what" {
+            arguments.failover = match value.as_str() {
+                "replication" => false,
+                "failover" => true,
+                _ => return Err(format!("{value:?} cannot be simulated")),
+            };
+            continue;
+        }
+        let value = value.parse().map_err(|_| format!("{name} needs a number"))?;
         match name.as_str() {
             "--seeds" => arguments.seeds = value,
             "--from" => arguments.from = value,
@@ -39,11 +54,15 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments, Strin
     Ok(arguments)
 }
 
-fn simulate(arguments: &Arguments) -> ExitCode {
+fn simulate<R: Default + Debug + Send>(
+    arguments: &Arguments,
+    run: impl Fn(u64) -> Result<R, String> + Sync,
+    add: impl Fn(R, R) -> R + Sync,
+) -> ExitCode {
     let (next, refused) = (AtomicU64::new(arguments.from), AtomicU64::new(0));
     let end = arguments.from.saturating_add(arguments.seeds);
     let work = || {
-        let mut sum = Report::default();
+        let mut sum = R::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end {
@@ -61,12 +80,12 @@ fn simulate(arguments: &Arguments) -> ExitCode {
             }
         }
     };
-    let results: Vec<Result<Report, String>> = std::thread::scope(|scope| {
+    let results: Vec<Result<R, String>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..arguments.threads.max(1)).map(|_| scope.spawn(work)).collect();
         let panicked = |_| Err("a seed panicked (its number is not known: run with --threads 1)".into());
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
     });
-    match results.into_iter().try_fold(Report::default(), |sum, result| result.map(|report| add(sum, report))) {
+    match results.into_iter().try_fold(R::default(), |sum, result| result.map(|report| add(sum, report))) {
         Ok(sum) => {
             println!("{} seeds from {}: {sum:?}", arguments.seeds, arguments.from);
             ExitCode::SUCCESS
@@ -78,8 +97,8 @@ fn simulate(arguments: &Arguments) -> ExitCode {
     }
 }
 
-fn add(a: Report, b: Report) -> Report {
-    Report {
+fn add(a: replication::Report, b: replication::Report) -> replication::Report {
+    replication::Report {
         operations: a.operations + b.operations,
         points: a.points + b.points,
         events: a.events + b.events,

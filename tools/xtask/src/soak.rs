@@ -64,18 +64,26 @@ fn break_things(limit: Duration, mut seed: u64) -> Result<()> {
     Ok(())
 }
 
-/// Simulates source and targets, a batch of new seeds after the other.
+/// Simulates source and targets, and groups, a batch of new seeds after the other.
 fn simulate(limit: Duration, mut from: u64) -> Result<()> {
     const SEEDS: u64 = 2_000;
+    /// A seed of a group takes a tenth of the time.
+    const GROUP_SEEDS: u64 = 10 * SEEDS;
     let begin = Instant::now();
     while begin.elapsed() < limit {
-        let (seeds, first) = (SEEDS.to_string(), from.to_string());
-        let mut sim = build::cargo();
-        sim.args(["run", "--quiet", "--release", "--package", "sim", "--", "--seeds", &seeds, "--from", &first]);
-        if !sim.status()?.success() {
-            bail!("the simulation found something between seeds {from} and {}", from + SEEDS);
-        }
+        simulate_batch("replication", from, SEEDS)?;
+        simulate_batch("failover", from.wrapping_mul(GROUP_SEEDS / SEEDS), GROUP_SEEDS)?;
         from += SEEDS;
+    }
+    Ok(())
+}
+
+fn simulate_batch(what: &str, from: u64, seeds: u64) -> Result<()> {
+    let (count, first) = (seeds.to_string(), from.to_string());
+    let mut sim = build::cargo();
+    sim.args(["run", "--quiet", "--release", "--package", "sim", "--", "--what", what]);
+    if !sim.args(["--seeds", &count, "--from", &first]).status()?.success() {
+        bail!("the simulation of {what} found something in {seeds} seeds from {from}");
     }
     Ok(())
 }

@@ -1,0 +1,192 @@
+//! The steps of taking over and handing over: what is asked of the hands, one at a time.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use stead_model::Epoch;
+
+use super::config::{OnFailure, Resources};
+use crate::heartbeat::Event;
+use crate::planted::{Planted, is_planted};
+
+/// A script of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hook {
+    /// On the node that takes over, before anything is brought up.
+    PreFailover,
+    /// There, when all is up.
+    PostFailover,
+    /// On the node that hands over, before anything is taken down.
+    PreFailback,
+    /// On the node that takes over, when all is up.
+    PostFailback,
+}
+
+/// What one action is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Do the reference addresses answer? Done: at least one; failed: none; unknown: it could not be asked.
+    References,
+    /// Make sure that the other node is off.
+    Fence,
+    /// Apply the journal up to the last consistent point, set the rest aside, open the replica for writing.
+    Drain,
+    /// Run a script.
+    Script(Hook),
+    /// Mount capture on the replica; undone: unmount it.
+    Capture,
+    /// Add an address and announce it; undone: remove it.
+    Address(u16),
+    /// Start a service; undone: stop it.
+    Service(u16),
+    /// Bring the last changes to the other node, and prove it equal.
+    HandOver,
+    /// Tell people and hooks.
+    Tell,
+}
+
+/// Is it done or undone?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Turn {
+    /// Bring it about.
+    Do,
+    /// Take it back.
+    Undo,
+}
+
+/// One action for the hands. Whatever is so already is success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Number, for the outcome.
+    pub id: u64,
+    /// What.
+    pub step: Step,
+    /// Which way.
+    pub turn: Turn,
+    /// How long it may take: then it counts as unknown, and is to be killed.
+    pub limit: Duration,
+    /// Why.
+    pub event: Event,
+    /// Under which epoch.
+    pub epoch: Epoch,
+}
+
+/// What became of an action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It is so.
+    Done,
+    /// It was so already.
+    Already,
+    /// It is not so.
+    Failed(String),
+    /// Nobody knows whether it is so.
+    Unknown(String),
+}
+
+impl Outcome {
+    /// Is it certainly so?
+    pub fn is_good(&self) -> bool {
+        matches!(self, Outcome::Done | Outcome::Already)
+    }
+}
+
+impl Step {
+    /// Is a repetition after a restart needed, since the machine may have lost it?
+    pub(super) fn is_lost_by_a_restart(self) -> bool {
+        matches!(self, Step::Capture | Step::Address(_) | Step::Service(_))
+    }
+}
+
+impl Resources {
+    fn up(&self) -> Vec<Step> {
+        let capture = self.capture.then_some(Step::Capture);
+        let addresses = (0..self.addresses).map(Step::Address);
+        capture.into_iter().chain(addresses).chain((0..self.services).map(Step::Service)).collect()
+    }
+
+    /// Everything that follows the durable epoch of a takeover.
+    pub(super) fn takeover(&self, event: Event) -> Vec<(Step, Turn)> {
+        let (pre, post) = match event {
+            Event::Failback => (None, self.post_failback.map(|_| Hook::PostFailback)),
+            _ => (self.pre_failover.map(|_| Hook::PreFailover), self.post_failover.map(|_| Hook::PostFailover)),
+        };
+        let mut steps = vec![Step::Drain];
+        steps.extend(pre.map(Step::Script));
+        steps.extend(self.up());
+        steps.extend(post.map(Step::Script));
+        steps.push(Step::Tell);
+        steps.into_iter().map(|step| (step, Turn::Do)).collect()
+    }
+
+    /// What the active side has up.
+    pub(super) fn raise(&self) -> Vec<(Step, Turn)> {
+        self.up().into_iter().map(|step| (step, Turn::Do)).collect()
+    }
+
+    /// The same taken down at once: addresses first, so that nobody is answered.
+    pub(super) fn fall(&self) -> Vec<(Step, Turn)> {
+        let addresses = (0..self.addresses).rev().map(Step::Address);
+        let services = (0..self.services).rev().map(Step::Service);
+        let steps = addresses.chain(services).chain(self.capture.then_some(Step::Capture));
+        steps.map(|step| (step, Turn::Undo)).collect()
+    }
+
+    /// The same taken down in order, with nothing lost.
+    pub(super) fn hand_over(&self, event: Event) -> Vec<(Step, Turn)> {
+        let pre = self.pre_failback.filter(|_| event == Event::Failback).map(|_| Step::Script(Hook::PreFailback));
+        let mut steps: Vec<_> = pre.into_iter().map(|step| (step, Turn::Do)).collect();
+        steps.extend((0..self.services).rev().map(|at| (Step::Service(at), Turn::Undo)));
+        if !is_planted(Planted::YieldEarly) {
+            steps.push((Step::HandOver, Turn::Do));
+        }
+        steps.extend((0..self.addresses).rev().map(|at| (Step::Address(at), Turn::Undo)));
+        steps.extend(self.capture.then_some((Step::Capture, Turn::Undo)));
+        steps
+    }
+
+    pub(super) fn on_failure(&self, hook: Hook) -> OnFailure {
+        let of = match hook {
+            Hook::PreFailover => self.pre_failover,
+            Hook::PostFailover => self.post_failover,
+            Hook::PreFailback => self.pre_failback,
+            Hook::PostFailback => self.post_failback,
+        };
+        of.unwrap_or(OnFailure::GoOn)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::References => f.write_str("reference addresses"),
+            Step::Fence => f.write_str("fence"),
+            Step::Drain => f.write_str("drain the journal"),
+            Step::Script(Hook::PreFailover) => f.write_str("script pre-failover"),
+            Step::Script(Hook::PostFailover) => f.write_str("script post-failover"),
+            Step::Script(Hook::PreFailback) => f.write_str("script pre-failback"),
+            Step::Script(Hook::PostFailback) => f.write_str("script post-failback"),
+            Step::Capture => f.write_str("capture"),
+            Step::Address(at) => write!(f, "address {at}"),
+            Step::Service(at) => write!(f, "service {at}"),
+            Step::HandOver => f.write_str("hand over the last changes"),
+            Step::Tell => f.write_str("tell"),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Done => f.write_str("done"),
+            Outcome::Already => f.write_str("was so already"),
+            Outcome::Failed(why) => write!(f, "failed: {why}"),
+            Outcome::Unknown(why) => write!(f, "unknown: {why}"),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Inputs of any kind, in any order.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::heartbeat::{Event, No};
+use crate::ids::GroupId;
+use crate::lease::Times;
+use crate::monitor::MonitorConfig;
+
+const NODES: [NodeId; 3] = [NodeId([1; 16]), NodeId([2; 16]), NodeId([3; 16])];
+
+fn config(me: usize) -> Config {
+    let second = Duration::from_secs(1);
+    Config {
+        group: GroupId::of("notes"),
+        me: NODES[me],
+        peer: NODES[1 - me],
+        home: NODES[0],
+        witness: Some(NODES[2]),
+        monitor: MonitorConfig::default(),
+        times: Times::for_wait(second * 3, second, second / 2).unwrap(),
+        policy: Policy::Automatic,
+        resources: Resources { fence: true, references: true, addresses: 2, services: 1, ..Resources::default() },
+        limits: Limits::default(),
+        synchronous: false,
+        run: 1,
+    }
+}
+
+#[test]
+fn what_cannot_be_safe_is_refused() {
+    let good = config(0);
+    assert_eq!(good.check(), Ok(()));
+    let itself = Config { witness: Some(NODES[1]), ..good };
+    assert_eq!(itself.check(), Err(BadConfig::Nodes));
+    let longer = Times { lease: good.times.wait, ..good.times };
+    assert!(matches!(Config { times: longer, ..good }.check(), Err(BadConfig::Times(_))));
+    let short = Limits { confirm: Duration::from_secs(2), ..good.limits };
+    assert!(matches!(Config { limits: short, ..good }.check(), Err(BadConfig::Confirm { .. })));
+    let away = Config { home: NODES[2], ..good };
+    assert_eq!(away.check(), Err(BadConfig::Nodes));
+    assert!(good.is_automatic() && !Config { witness: None, ..good }.is_automatic());
+}
+
+fn say() -> impl Strategy<Value = Say> {
+    prop_oneof![
+        prop::sample::select(vec![Role::Down, Role::Moving, Role::Active, Role::Standby, Role::RestoreRequired])
+            .prop_map(Say::Role),
+        any::<bool>().prop_map(|serves| Say::Ask { serves }),
+        (0u32..5_000).prop_map(Say::Grant),
+        (0u32..5_000).prop_map(Say::Vote),
+        prop::sample::select(vec![No::Seen, No::Waiting, No::Silent, No::Other, No::Unable]).prop_map(Say::NoVote),
+        Just(Say::Refuse(No::Other)),
+        Just(Say::Yield),
+        Just(Say::AskYield(Event::Failback)),
+        Just(Say::Yielded),
+        Just(Say::NotYielded(No::Unable)),
+    ]
+}
+
+fn want() -> impl Strategy<Value = Want> {
+    let all = [
+        Want::Failover { force: false },
+        Want::Failover { force: true },
+        Want::Switchover,
+        Want::Failback,
+        Want::Approve,
+        Want::Suspend,
+        Want::Resume,
+    ];
+    prop::sample::select(all.to_vec())
+}
+
+/// One thing that happens; numbers, actions and saves are often the last ones that the machine named.
+#[derive(Clone, Debug)]
+enum Happens {
+    Heard(bool),
+    Note { from: usize, back: u64, epoch: u64, writer: usize, say: Say },
+    Fit(bool),
+    Done(u8),
+    Saved,
+    Want(Want),
+    Pass(u64),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        4 => any::<bool>().prop_map(Happens::Heard),
+        8 => (1..3usize, 0..4u64, 1..4u64, 0..2usize, say())
+            .prop_map(|(from, back, epoch, writer, say)| Happens::Note { from, back, epoch, writer, say }),
+        2 => any::<bool>().prop_map(Happens::Fit),
+        8 => (0..6u8).prop_map(Happens::Done),
+        8 => Just(Happens::Saved),
+        2 => want().prop_map(Happens::Want),
+        8 => (1..4_000u64).prop_map(Happens::Pass),
+    ]
+}
+
+struct Bench {
+    machine: Machine,
+    now: Instant,
+    action: Option<Action>,
+    saved: u64,
+    requests: u64,
+    open: std::collections::BTreeSet<u64>,
+}
+
+impl Bench {
+    fn new(me: usize) -> Bench {
+        let now = Instant::now();
+        let machine = Machine::new(config(me), Record::new(NODES[0]), now);
+        Bench { machine, now, action: None, saved: 0, requests: 0, open: Default::default() }
+    }
+
+    fn happen(&mut self, what: &Happens, me: usize) {
+        let input = match *what {
+            Happens::Heard(leaving) => Input::Heard { path: 0, leaving },
+            Happens::Note { from, back, epoch, writer, say } => {
+                let number = (1u64 << 32 | self.machine.number & 0xffff_ffff).saturating_sub(back);
+                let epoch = Epoch { number: epoch, writer: NODES[writer].0, random: 0 };
+                let from = if from == 2 { NODES[2] } else { NODES[1 - me] };
+                Input::Note { from, note: Note { group: self.machine.config.group, number, epoch, say } }
+            }
+            Happens::Fit(fit) => {
+                let epoch = self.machine.record.epoch.number;
+                Input::Replica(Fitness { epoch, mirrored: true, consistent: fit, ..Fitness::default() })
+            }
+            Happens::Done(how) => {
+                let Some(action) = self.action.take() else { return };
+                let outcome = match how {
+                    0 => Outcome::Failed(String::new()),
+                    1 => Outcome::Unknown(String::new()),
+                    _ => Outcome::Done,
+                };
+                Input::Done { id: action.id, outcome }
+            }
+            Happens::Saved => Input::Saved { number: self.saved },
+            Happens::Want(want) => {
+                self.requests += 1;
+                self.open.insert(self.requests);
+                let expires = self.now + Duration::from_secs(1);
+                Input::Request(Request { id: self.requests, want, expires })
+            }
+            Happens::Pass(millis) => return self.pass(millis),
+        };
+        self.machine.handle(input, self.now);
+        self.drain();
+    }
+
+    fn pass(&mut self, millis: u64) {
+        let until = self.now + Duration::from_millis(millis);
+        for turn in 0.. {
+            let Some((at, timer)) = self.machine.poll_timeout().filter(|(at, _)| *at <= until) else { break };
+            assert!(turn < 1_000, "{timer:?} stays due in {:?}", self.machine.state);
+            self.now = self.now.max(at);
+            self.machine.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = until;
+    }
+
+    fn drain(&mut self) {
+        for turn in 0.. {
+            let Some(output) = self.machine.poll_output() else { break };
+            assert!(turn < 200, "it does not stop: {output:?}");
+            match output {
+                Output::Do(action) => assert_eq!(self.action.replace(action), None, "one action at a time"),
+                Output::Cancel { id } => assert_eq!(self.action.take().map(|action| action.id), Some(id)),
+                Output::Save { number, .. } => self.saved = number,
+                Output::Answer { answer: Answer::Accepted, .. } => {}
+                Output::Answer { request, .. } => assert!(self.open.remove(&request), "{request} is answered twice"),
+                _ => {}
+            }
+        }
+        let serves = self.machine.state.needs_lease();
+        assert!(!serves || self.machine.record.is_writer(self.machine.config.me), "it serves under its own epoch");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_it_goes_on_and_every_request_is_answered(
+        me in 0..2usize,
+        all in prop::collection::vec(happens(), 1..300),
+    ) {
+        let mut bench = Bench::new(me);
+        bench.drain();
+        all.iter().for_each(|what| bench.happen(what, me));
+        for _ in 0..600 {
+            bench.happen(&Happens::Saved, me);
+            bench.happen(&Happens::Done(2), me);
+            bench.pass(1_000);
+        }
+        prop_assert!(bench.open.is_empty(), "{:?} in {:?}", bench.open, bench.machine.state);
+    }
+}

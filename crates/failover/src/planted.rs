@@ -1,0 +1,46 @@
+//! Bugs that the simulation plants: each has to be caught by one of its checkers. In a build without it there are none.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// The holder's lease is longer than those wait who granted it.
+    LeaseTooLong,
+    /// The holder counts a grant from when it came, not from when it asked.
+    CountFromArrival,
+    /// A witness answers with its vote before that is durable.
+    VoteNotDurable,
+    /// A witness grants at once after a restart.
+    GrantAtOnce,
+    /// A candidate does not wait for what it granted itself.
+    NoWait,
+    /// A candidate acts before its epoch is durable.
+    EpochNotDurable,
+    /// What is not known of the references counts as good.
+    UnknownActs,
+    /// It yields before the other node has the last changes.
+    YieldEarly,
+    /// After a restart it serves without being granted anything.
+    ServeAtBoot,
+}
+
+#[cfg(any(test, feature = "sim"))]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Planted>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a bug for this thread, or removes it.
+#[cfg(any(test, feature = "sim"))]
+pub fn plant(planted: Option<Planted>) {
+    PLANTED.set(planted);
+}
+
+/// Is that bug planted?
+#[cfg(any(test, feature = "sim"))]
+pub(crate) fn is_planted(planted: Planted) -> bool {
+    PLANTED.get() == Some(planted)
+}
+
+#[cfg(not(any(test, feature = "sim")))]
+pub(crate) const fn is_planted(_planted: Planted) -> bool {
+    false
+}

@@ -1,0 +1,108 @@
+//! The hands of a node: actions, and the watchdog that does not depend on the daemon.
+
+use std::time::Duration;
+
+use super::node::{NAMES, Pause};
+use super::world::{Event, MS, World};
+use crate::machine::{Action, Input, Lease, Outcome, Step, Turn};
+
+impl World {
+    pub fn lease(&mut self, at: usize, lease: Lease) {
+        let node = &mut self.nodes[at];
+        // What goes down in order needs no watchdog before its old end.
+        if lease == Lease::None && matches!(node.lease, Lease::Until(_)) {
+            return;
+        }
+        node.lease = lease;
+        self.guard(at);
+    }
+
+    pub fn guard(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.watch += 1;
+        let Lease::Until(until) = node.lease else { return };
+        let budget = self.setup.times().stop_budget.as_micros() as u64;
+        let takes = if self.setup.scripted || self.rng.one_in(2) { budget } else { self.rng.below(budget) };
+        let (number, when) = (node.watch, node.clock.when(until + Duration::from_micros(takes), self.now));
+        self.at(when, Event::Watchdog { node: at, number });
+    }
+
+    /// The watchdog does not depend on the daemon.
+    pub fn watchdog(&mut self, at: usize, number: u64) {
+        let node = &mut self.nodes[at];
+        let runs = !matches!(node.pause, Some(Pause::Host | Pause::Frozen));
+        if node.watch == number && runs && !node.up.is_empty() {
+            node.up.clear();
+            self.log(NAMES[at], format_args!("# the watchdog takes everything down"));
+        }
+    }
+
+    pub fn act(&mut self, at: usize, action: Action) {
+        self.checker.report.actions += 1;
+        if let Some(other) = self.nodes[at].action.replace(action) {
+            self.fail(format!("{} begins {:?} beside {:?}", NAMES[at], action.step, other.step));
+        }
+        let (outcome, takes) =
+            self.setup.outcome(&action, self.now < self.faults_until && !self.setup.calm, &mut self.rng);
+        let boot = self.nodes[at].boot;
+        if let Some(takes) = takes {
+            self.after(takes, Event::Acted { node: at, boot, id: action.id, outcome });
+        }
+    }
+
+    pub fn cancel(&mut self, at: usize, id: u64) {
+        if let Some(action) = self.nodes[at].action.take_if(|action| action.id == id)
+            && self.rng.one_in(2)
+        {
+            self.take_effect(at, &action);
+        }
+    }
+
+    pub fn acted(&mut self, at: usize, boot: u32, id: u64, outcome: Outcome) {
+        let node = &mut self.nodes[at];
+        if node.boot != boot || node.action.is_none_or(|action| action.id != id) || node.mind.is_none() {
+            return;
+        }
+        if node.pause.is_some() {
+            return self.after(20 * MS, Event::Acted { node: at, boot, id, outcome });
+        }
+        let action = self.nodes[at].action.take().expect("checked above");
+        let unknown = matches!(outcome, Outcome::Unknown(_)) && self.rng.one_in(2);
+        let outcome = if (outcome.is_good() || unknown) && !self.take_effect(at, &action) {
+            Outcome::Failed("the lease is over".into())
+        } else {
+            outcome
+        };
+        let outcome = if action.step == Step::HandOver { self.hand_over(at, outcome) } else { outcome };
+        self.checker.outcome(at, action.step, &outcome);
+        self.hand_in(at, Input::Done { id, outcome });
+    }
+
+    fn hand_over(&mut self, at: usize, outcome: Outcome) -> Outcome {
+        if !outcome.is_good() {
+            return outcome;
+        }
+        let other = 1 - at;
+        let follows = self.nodes[other].is_running() && self.nodes[other].record.epoch == self.nodes[at].record.epoch;
+        if !follows || !self.net.is_joined(at, other) {
+            return Outcome::Failed("the other node does not follow".into());
+        }
+        self.nodes[other].written = self.nodes[at].written;
+        outcome
+    }
+
+    /// Nothing is brought up past the lease.
+    pub fn take_effect(&mut self, at: usize, action: &Action) -> bool {
+        let over = self.nodes[at].is_lease_over(self.now);
+        let up = &mut self.nodes[at].up;
+        let is_up = matches!(action.step, Step::Capture | Step::Address(_) | Step::Service(_));
+        up.retain(|step| *step != action.step);
+        if is_up && action.turn == Turn::Do {
+            if over {
+                return false;
+            }
+            up.push(action.step);
+        }
+        true
+    }
+}
