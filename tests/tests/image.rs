@@ -177,8 +177,11 @@ fn without_room_the_image_of_before_is_let_go_where_the_plan_says_so() {
     };
     until("both say that there is no image", Duration::from_secs(60), spoiled)
         .unwrap_or_else(|e| panic!("{e:#}: {}\n{}", site.paris.connection("notes").unwrap(), site.lyon.log()));
+    let alarms = || Ok(site.lyon.cli(["alerts"])?.contains("no-image"));
+    until("there is an alert", Duration::from_secs(20), alarms).unwrap();
     site.replicates("notes").unwrap();
     site.settle(notes).unwrap();
+    until("it is cleared", Duration::from_secs(20), || alarms().map(|raised| !raised)).unwrap();
     let status = site.paris.connection("notes").unwrap();
     assert!(!status["consistent_at"].is_null(), "the mirror ended: {status}");
 }

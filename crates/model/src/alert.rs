@@ -31,6 +31,8 @@ pub enum Wrong {
     RestoreRequired,
     /// A process wrote past the capture.
     Bypassed,
+    /// The replica was complete and is the image of no instant now: it cannot stand in.
+    NoImage,
 }
 
 impl Wrong {
@@ -46,6 +48,7 @@ impl Wrong {
             Wrong::Different => "different",
             Wrong::RestoreRequired => "restore-required",
             Wrong::Bypassed => "bypassed",
+            Wrong::NoImage => "no-image",
         }
     }
 }
@@ -174,6 +177,13 @@ fn wrongs(connection: &ConnectionStatus, patience: Patience, now: Timestamp) -> 
         let text = format!("{} differences between replica and source", verified.different - verified.repaired);
         all.push((Wrong::Different, text));
     }
+    if connection.details.spoiled {
+        let text = format!(
+            "the replica is the source at no instant until it is mirrored: {} cannot stand in",
+            connection.target
+        );
+        all.push((Wrong::NoImage, text));
+    }
     if connection.details.bypassing_writes > 0 {
         let file = connection.details.bypassed.as_ref().map_or(String::new(), |file| format!(", last of {file}"));
         all.push((Wrong::Bypassed, format!("{} writes past the capture{file}", connection.details.bypassing_writes)));
@@ -195,7 +205,7 @@ fn may_last(wrong: Wrong, connection: &ConnectionStatus, patience: Patience) -> 
             matches!(state, State::Disconnected | State::Behind | State::Mirroring)
                 || state == State::Replicating && lag
         }
-        Wrong::Different | Wrong::Bypassed => false,
+        Wrong::Different | Wrong::Bypassed | Wrong::NoImage => false,
     }
 }
 

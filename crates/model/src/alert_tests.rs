@@ -38,6 +38,7 @@ fn each_wrong_is_raised_once_and_cleared_once() {
         (details(Details { sync: Some(sync), ..Details::default() }), Wrong::SyncLost),
         (details(Details { verified: Some(verified), ..Details::default() }), Wrong::Different),
         (details(Details { bypassing_writes: 1, ..Details::default() }), Wrong::Bypassed),
+        (details(Details { spoiled: true, ..Details::default() }), Wrong::NoImage),
     ];
     for (bad, wrong) in cases {
         let (mut raised, now) = (Raised::default(), 100 * SECOND);

@@ -39,6 +39,9 @@ pub struct Details {
     /// The mass-change brake, where it counts or has halted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub brake: Option<BrakeStatus>,
+    /// The replica was complete, and is the image of no instant until a mirror has ended.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub spoiled: bool,
     /// Writes that went past the capture, since the daemon started.
     #[serde(skip_serializing_if = "is_zero")]
     pub bypassing_writes: u64,

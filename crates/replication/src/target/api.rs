@@ -303,6 +303,8 @@ pub struct TargetView {
     pub consistent_time: u64,
     /// It is past that point, and kept pre-images lead back.
     pub kept: bool,
+    /// The first mirror was complete, and now there is no such point.
+    pub spoiled: bool,
     /// Bytes received and not applied.
     pub backlog_bytes: usize,
     /// A scan other than a comparison is running.

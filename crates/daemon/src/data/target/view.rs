@@ -47,6 +47,7 @@ pub(super) fn update(status: &mut ConnectionStatus, view: &TargetView, lost: Opt
     };
     status.queue.bytes = view.backlog_bytes as u64;
     status.consistent_at = (view.consistent_time > 0).then_some(Timestamp(view.consistent_time));
+    status.details.spoiled = view.spoiled;
     status.positions.journaled = view.journaled;
     status.positions.applied = view.applied;
     if let Some(level) = level {
