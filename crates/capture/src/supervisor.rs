@@ -313,11 +313,14 @@ impl Supervisor {
         });
     }
 
-    /// Runs something that may block in a process of its own; its exit status is an error number.
+    /// Runs something that may block in a process of its own; its exit status is an error number. It leaves the devices:
+    /// one that waits for a server while it holds a device could never be killed, since the kernel goes on waiting for an
+    /// answer until the last descriptor of the device is closed.
     fn start_helper(&self, body: impl FnOnce(&Mounts) -> io::Result<()>) -> i32 {
         match sys::fork() {
             Ok(0) => {
                 sys::die_with_parent(libc::SIGKILL);
+                sys::close_range(3, RawFd::MAX);
                 sys::unblock_signals();
                 let result = body(&self.mounts);
                 sys::exit_now(result.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO)))

@@ -8,12 +8,14 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Rig, kill_server, with_order};
 use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with};
+use rustix::process::{Pid, Signal, kill_process};
 use stead_capture::{Capture, Order};
 
 fn number(name: &str) -> Option<u64> {
@@ -105,4 +107,66 @@ fn killed_at_random_the_server_does_everything_once() {
 #[test]
 fn killed_at_random_the_server_does_everything_once_with_write_back() {
     run(Order::Flush);
+}
+
+/// First letter of a process's state; none where it has ended.
+fn state(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next().filter(|state| *state != 'Z')
+}
+
+/// The server, and every process of the capture.
+fn processes(rig: &mut Rig) -> (i32, Vec<i32>) {
+    let server = rig.capture().status().server_pid as i32;
+    let stat = std::fs::read_to_string(format!("/proc/{server}/stat")).unwrap();
+    let supervisor: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
+    let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
+    let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+    (server, std::iter::once(supervisor).chain(children).collect())
+}
+
+fn signal(pid: i32, what: Signal) {
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), what);
+}
+
+fn within(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        match is_so() {
+            false if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+            so => return so,
+        }
+    }
+}
+
+#[test]
+fn killed_all_at_once_within_a_write_back_they_are_gone() {
+    let mut rig = Rig::with(with_order(Order::Flush));
+    // Whoever is left goes with the mount. Begun before the file is open: to start a program would have to wait as well.
+    let mut rescue = Command::new("sh");
+    rescue.args(["-c", "sleep 40; umount -f \"$0\""]).arg(rig.ours()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut rescue = rescue.spawn().unwrap();
+    let file = File::create(rig.ours().join("written")).unwrap();
+    let (server, all) = processes(&mut rig);
+    let waits = within(Duration::from_secs(20), || {
+        file.write_all_at(&vec![2; 32 << 20], 0).unwrap();
+        let writes_back = || all.iter().any(|pid| *pid != server && state(*pid) == Some('D'));
+        within(Duration::from_millis(100), writes_back);
+        signal(server, Signal::STOP);
+        let is_stopped = within(Duration::from_secs(1), || state(server) == Some('T'));
+        let waits = is_stopped && writes_back();
+        if !waits {
+            signal(server, Signal::CONT);
+        }
+        waits
+    });
+    all.iter().for_each(|pid| signal(*pid, Signal::KILL));
+    let are_gone = within(Duration::from_secs(5), || all.iter().all(|pid| state(*pid).is_none()));
+    if are_gone {
+        let _ = rescue.kill();
+    }
+    let _ = rescue.wait();
+    assert!(waits, "nobody waited for the server");
+    assert!(are_gone, "{all:?} wait for a server that will never be");
+    assert!(file.sync_all().is_err(), "nothing is there that could have synced it");
 }
