@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 
 use crate::command::{run, until};
 use crate::host::Host;
@@ -129,9 +130,21 @@ impl Cluster {
     /// Ends the server at once, as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {
-            signal(server.id() as i32, rustix::process::Signal::QUIT);
+            signal(server.id() as i32, Signal::QUIT);
             let _ = server.wait();
         }
+    }
+
+    /// Kills all its processes, as a power cut would. They carry no mark, since PostgreSQL writes their titles over their
+    /// environment, and one that waits for a lock of another outlives its server.
+    pub fn cut(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        let pid = server.id() as i32;
+        signal(pid, Signal::STOP);
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+        children.chain([pid]).for_each(|pid| signal(pid, Signal::KILL));
+        let _ = server.wait();
     }
 
     fn tool(&self, name: &str) -> Command {

@@ -82,8 +82,8 @@ impl Application {
         Ok(())
     }
 
-    /// Ends the probe before its machine loses power, without which it would see errors.
-    pub fn end_probe(&mut self, site: &Site, since: Instant) {
+    /// Ends the probe, which would see errors.
+    fn end_probe(&mut self, site: &Site, since: Instant) {
         let probe = self.running.as_mut().and_then(|running| running.probe.take());
         if let Some(probe) = probe {
             self.waits.add(&probe.finish(since));
@@ -91,7 +91,15 @@ impl Application {
         self.written = self.written(site);
     }
 
-    /// Its machine has lost its power.
+    /// Its machine is about to lose its power.
+    pub fn loses_power(&mut self, site: &Site, since: Instant) {
+        self.end_probe(site, since);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.cut();
+        }
+    }
+
+    /// Its machine has lost its power, or the run is over.
     pub fn has_died(&mut self) {
         self.running = None;
         if let Some(cluster) = &mut self.cluster {

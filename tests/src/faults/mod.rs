@@ -123,7 +123,7 @@ impl Driver {
         let lasts = kind.lasts(&mut self.rng);
         println!("  {:7.2} s  {kind:?} for {lasts:?}", self.begin.elapsed().as_secs_f64());
         if kind == Kind::SourcePowerCut {
-            self.application.end_probe(&self.world.site, self.begin);
+            self.application.loses_power(&self.world.site, self.begin);
         }
         self.world.begin(kind, &mut self.rng).with_context(|| format!("{kind:?} begins"))?;
         if kind == Kind::SourcePowerCut {
