@@ -14,7 +14,7 @@ use common::{Random, Source, open_replica};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use stead_disk::replica::{Replica, What};
 use stead_disk::testing::{Compare, compare, compare_with};
-use stead_model::record::{CUT, Purpose, flags};
+use stead_model::record::{CUT, DISPROVED, Purpose, flags};
 use stead_model::{FileId, Kind, Position, Record};
 
 fn filled(disk: &Disk, seed: u64) -> (Source, Random) {
@@ -329,6 +329,33 @@ fn a_clock_that_was_set_back_proves_nothing_of_its_last_tick() {
     replica.apply(&Record { attr, time: now, ..Record::new(Kind::NodeEnd, file) }).unwrap();
     let lost = Record { time: now + 60_000_000_000, flags: flags::SUBTREE, ..Record::new(Kind::Lost, FileId::NONE) };
     assert_eq!(needs_after(&mut replica, &lost, file, attr, source.root.id()), 1);
+}
+
+/// A scan says of a file that what is held for proven of it is not: it is compared, and changes after the scan prove
+/// something again.
+#[test]
+fn what_is_disproved_amid_a_scan_is_compared_and_leaves_no_doubt() {
+    let disk = Disk::plain();
+    let source = Source::new(&disk.path.join("source"));
+    fs::write(source.dir.join("a"), b"1").unwrap();
+    let mut replica = replica_of(&disk);
+    scan(&source, &mut replica, Purpose::Mirror);
+    let (file, root) = (source.id(&source.dir.join("a")), source.root.id());
+    let mut attr = source.attr(file);
+    attr.set_ctime(stead_model::Time { sec: 1_000, nsec: 0 });
+    let time = common::now();
+    let mark = |kind| Record { c: Purpose::Difference as u32, time, ..Record::new(kind, FileId::NONE) };
+    let node = Record { file, parent: root, name: b"a", attr, ..mark(Kind::Node) };
+    let end = Record { file, attr, ..mark(Kind::NodeEnd) };
+    replica.hear(time);
+    replica.apply(&end).unwrap();
+    replica.apply(&mark(Kind::ScanBegin)).unwrap();
+    replica.apply(&Record { c: DISPROVED, ..Record::new(Kind::Lost, file) }).unwrap();
+    assert_eq!(replica.apply(&node).unwrap().needs.len(), 1);
+    replica.apply(&end).unwrap();
+    replica.apply(&mark(Kind::ScanEnd)).unwrap();
+    let change = Record { attr, time, data: b"1", ..Record::new(Kind::Write, file) };
+    assert_eq!(needs_after(&mut replica, &change, file, attr, root), 0);
 }
 
 /// What a difference mirror of one file asks for after that.

@@ -65,7 +65,8 @@ pub enum Kind {
     Sync = 12,
     /// Changes were lost. File none: of the whole set; else of that file (of a directory also its names), with flag
     /// SUBTREE of all beneath it. A target, too, has to know: from here until the end of a scan of that scope that began
-    /// later, changes prove nothing of (ctime, size) in it, and what loses its name is held, not removed.
+    /// later, changes prove nothing of (ctime, size) in it, and what loses its name is held, not removed. c = [`DISPROVED`]:
+    /// nothing was lost here; what the target holds for proven of that file is not, and what follows compares it.
     Lost = 13,
 
     /// A scan of the set, or of the subtree of `file`, begins. c: [`Purpose`].
@@ -160,6 +161,9 @@ impl Purpose {
         })
     }
 }
+
+/// c of a [`Kind::Lost`] by which only the proof of a file is lost.
+pub const DISPROVED: u32 = 1;
 
 /// Bits of [`Record::flags`].
 pub mod flags {

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use rustix::fs::RenameFlags;
-use stead_model::record::flags;
+use stead_model::record::{DISPROVED, flags};
 use stead_model::{FileId, Kind, Record};
 
 use super::create::same_kind;
@@ -18,6 +18,10 @@ impl Replica {
             Kind::Unlink => return self.unlinked(record),
             Kind::Rename => return self.renamed(record),
             Kind::Sync => return Ok(()),
+            Kind::Lost if record.c == DISPROVED => {
+                self.map.disprove(record.file);
+                return Ok(());
+            }
             Kind::Lost => {
                 self.lost(record);
                 return Ok(());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stead_model::record::{Extras, Purpose, flags, records};
+use stead_model::record::{DISPROVED, Extras, Purpose, flags, records};
 use stead_model::{Attr, FileId, Kind, Record, Stamp};
 
 use super::image::{Image, Meta};
@@ -154,6 +154,9 @@ impl Replica {
             Kind::Rename => self.rename(record),
             Kind::Write => self.content(record.file, |content| write_at(content, record.a, record.data)),
             Kind::Truncate => self.content(record.file, |content| content.resize(record.a as usize, 0)),
+            Kind::Lost if record.c == DISPROVED => {
+                self.files.entry(record.file).and_modify(|file| file.proven = None);
+            }
             Kind::Lost => {
                 let wide = record.file.is_none() || record.flags & flags::SUBTREE != 0;
                 let known = self.gaps.get(&record.file).is_some_and(|gap| gap.1);

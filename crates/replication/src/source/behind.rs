@@ -99,6 +99,9 @@ impl Source {
         let amid_scan = scanned & bit(target) != 0;
         self.queue.withhold(bit(target), after, |touched| {
             dirty.add_touched(touched, max);
+            if amid_scan && touched.whole {
+                dirty.unprove_all();
+            }
             let unproven = touched.files.keys().filter(|_| amid_scan);
             unproven.for_each(|file| dirty.add(*file, UNPROVEN, max));
         });
@@ -147,7 +150,10 @@ impl Source {
         self.jobs.drop_targets(bit(target));
         match (verifies, whole) {
             (true, _) => {}
-            (false, true) => self.requests.difference(bit(target)),
+            (false, true) => {
+                self.requests.difference(bit(target));
+                self.keep_unproven(bit(target));
+            }
             (false, false) => {
                 parts.iter().for_each(|(file, marks)| self.make_dirty(*file, *marks, bit(target)));
                 if let Some(scan) = &mut self.scan {

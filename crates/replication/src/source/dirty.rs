@@ -117,6 +117,8 @@ impl Touched {
 pub(super) struct Dirty {
     files: HashMap<FileId, Marks>,
     whole: bool,
+    /// Some are [`UNPROVEN`], and it is not remembered which.
+    unproven: bool,
 }
 
 impl Dirty {
@@ -129,6 +131,17 @@ impl Dirty {
         self.whole
     }
 
+    /// May any file be [`UNPROVEN`]?
+    pub(super) fn is_unproven(&self) -> bool {
+        self.unproven
+    }
+
+    /// Any file may be [`UNPROVEN`].
+    pub(super) fn unprove_all(&mut self) {
+        self.add_all();
+        self.unproven = true;
+    }
+
     /// Files and directories; `None`: the whole set.
     pub(super) fn len(&self) -> Option<u64> {
         (!self.whole).then_some(self.files.len() as u64)
@@ -137,6 +150,7 @@ impl Dirty {
     /// Adds a file, unless there are `max` already: then it is everything.
     pub(super) fn add(&mut self, file: FileId, marks: Marks, max: usize) {
         if self.whole {
+            self.unproven |= marks & UNPROVEN != 0;
             return;
         }
         *self.files.entry(file).or_default() |= marks;
@@ -147,7 +161,8 @@ impl Dirty {
 
     pub(super) fn add_all(&mut self) {
         self.whole = true;
-        self.files = HashMap::new();
+        let files = std::mem::take(&mut self.files);
+        self.unproven |= files.values().any(|marks| marks & UNPROVEN != 0);
     }
 
     /// A listing told of a file that was new: from here on it is found without its directory.
@@ -179,5 +194,31 @@ impl Dirty {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (FileId, Marks)> {
         self.files.iter().map(|(file, marks)| (*file, *marks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(ino: u64) -> FileId {
+        FileId { ino, generation: 1, volume: 0 }
+    }
+
+    #[test]
+    fn what_may_count_as_proven_is_not_forgotten_where_all_is_dirty() {
+        let mut before = Dirty::default();
+        before.add(file(1), CHANGED | UNPROVEN, 2);
+        assert!(!before.is_unproven(), "it is known which");
+        before.add(file(2), CHANGED, 2);
+        before.add(file(3), CHANGED, 2);
+        assert!(before.is_whole() && before.is_unproven());
+
+        let mut after = Dirty::default();
+        after.add_all();
+        after.add(file(1), CHANGED, 2);
+        assert!(!after.is_unproven());
+        after.add(file(1), UNPROVEN, 2);
+        assert!(after.take().is_unproven() && !after.is_unproven());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use stead_model::record::{Purpose, flags};
+use stead_model::record::{DISPROVED, Purpose, flags};
 use stead_model::{FileId, Kind, Record, Sequence};
 
 use super::connection::TargetMask;
@@ -66,6 +66,8 @@ pub(super) struct Scan {
     fresh: HashSet<FileId>,
     /// Files among them that count as proven on a target and may not be.
     unproven: HashSet<FileId>,
+    /// Any file may be one of them.
+    unproven_all: bool,
     /// The directories among the parts were listed.
     listed: bool,
     /// Directories that are listed, where that is not every one; with all beneath them?
@@ -184,6 +186,7 @@ impl Source {
             nodes: VecDeque::new(),
             fresh: HashSet::new(),
             unproven: HashSet::new(),
+            unproven_all: false,
             listed: false,
             taken: HashMap::new(),
             nameless: HashSet::new(),
@@ -208,6 +211,7 @@ impl Source {
 
     /// The scan is given up; a verify is begun again later.
     pub(super) fn break_off(&mut self, reason: &str) {
+        self.keep_unproven(self.scanned());
         let Some(scan) = self.scan.take() else { return };
         if let Some(verify) = &scan.verify {
             let request = VerifyRequest { attempt: verify.request.attempt + 1, ..verify.request };
@@ -287,18 +291,19 @@ impl Source {
         for id in of_scan {
             self.include(id);
             let Some(connection) = self.connections.get_mut(&id) else { continue };
-            for (file, marks) in connection.dirty.take().iter() {
+            let dirty = connection.dirty.take();
+            scan.unproven_all |= dirty.is_unproven();
+            for (file, marks) in dirty.iter() {
                 // What one of them has not heard of is found in its directory, for all.
                 *parts.entry(file).or_default() |= marks;
             }
         }
+        scan.unproven = parts.iter().filter(|(_, marks)| **marks & UNPROVEN != 0).map(|(file, _)| *file).collect();
         if scan.whole {
             return;
         }
         scan.parts = parts.into_iter().collect();
         scan.fresh = scan.parts.iter().filter(|(_, marks)| marks & NEW != 0).map(|(file, _)| *file).collect();
-        let unproven = scan.parts.iter().filter(|(_, marks)| marks & UNPROVEN != 0);
-        scan.unproven = unproven.map(|(file, _)| *file).collect();
         let known = scan.parts.iter().filter(|(_, marks)| marks & NEW == 0);
         let (dirs, files): (Vec<_>, Vec<_>) = known.partition(|(_, marks)| marks & NAMES != 0);
         // What came by a name that is gone again may have others, in directories that nothing touched.
@@ -356,9 +361,19 @@ impl Source {
 
     /// What the targets know of the file does not count, where its end may have been sent without a change before it.
     pub(super) fn unprove(&mut self, file: FileId, targets: TargetMask) {
-        if self.scan.as_mut().is_some_and(|scan| scan.unproven.remove(&file)) {
-            self.emit(&Record::new(Kind::Lost, file), targets);
+        if self.scan.as_mut().is_some_and(|scan| scan.unproven_all || scan.unproven.remove(&file)) {
+            self.emit(&Record { c: DISPROVED, ..Record::new(Kind::Lost, file) }, targets);
         }
+    }
+
+    /// These targets leave the scan: the next one has to compare what this one has not come by.
+    pub(super) fn keep_unproven(&mut self, targets: TargetMask) {
+        let Some(scan) = self.scan.as_mut().filter(|scan| scan.whole) else { return };
+        let (all, files) = (scan.unproven_all, scan.unproven.clone());
+        for (_, connection) in self.connections.iter_mut().filter(|(id, _)| all && targets & bit(**id) != 0) {
+            connection.dirty.unprove_all();
+        }
+        files.into_iter().for_each(|file| self.make_dirty(file, CHANGED | UNPROVEN, targets));
     }
 
     /// What was sent last is part of the scan.
