@@ -36,8 +36,9 @@ fn pids(dir: &Path) -> Vec<String> {
 
 #[test]
 fn a_script_finds_in_its_environment_what_happened() {
-    let show =
-        "env | grep ^STEAD_ | sort; printf '%s\\n' \"$STEAD_SET_PATHS\" | while IFS= read -r p; do echo \"<$p>\"; done";
+    let names = "EPOCH|EVENT|GROUP|REASON|SET_PATHS|SOURCE|TARGET";
+    let lines = "printf '%s\\n' \"$STEAD_SET_PATHS\" | while IFS= read -r p; do echo \"<$p>\"; done";
+    let show = format!("env | grep -E '^STEAD_({names})=' | sort; {lines}");
     let occasion = Occasion {
         event: Event::PreFailover,
         group: "notes".into(),
@@ -47,7 +48,7 @@ fn a_script_finds_in_its_environment_what_happened() {
         reason: "all paths silent for 3.0 s".into(),
         set_paths: vec!["/srv/a b".into(), "/srv/c:d".into()],
     };
-    let script = Script { command: Command::new(["sh", "-c", show]) };
+    let script = Script { command: Command::new(["sh", "-c", show.as_str()]) };
     let ran = script.run(&occasion, LONG);
     assert_eq!(ran.value, End::Exited(0));
     assert_eq!(
