@@ -105,7 +105,7 @@ impl Source {
     pub(super) fn waits_for_disk(&self) -> bool {
         self.queue.bytes() >= self.config.settings.queue_bytes_max
             && self.queue.writing().0 > 0
-            && self.spilling.failed.is_none()
+            && !self.has_just_failed()
             && self.spilling.full.is_none_or(|since| self.now < since + PATIENCE)
     }
 
@@ -137,7 +137,7 @@ impl Source {
 
     /// The youngest goes first: it is needed last, and the disk gets it in the order in which it is read again.
     fn spill(&mut self, near: &BTreeSet<Sequence>) {
-        if self.spilling.failed.as_ref().is_some_and(|(_, at)| self.now < *at) {
+        if self.has_just_failed() {
             return;
         }
         while self.must_spill() {
@@ -154,6 +154,11 @@ impl Source {
         // After a failure one body shows whether there is room again.
         let writing_max = if self.spilling.failed.is_some() { 1 } else { WRITING_MAX };
         writing < writing_max && self.queue.bytes().saturating_sub(bytes) > self.config.settings.queue_bytes_max / 2
+    }
+
+    /// It is not tried yet whether the disk takes something again.
+    fn has_just_failed(&self) -> bool {
+        self.spilling.failed.as_ref().is_some_and(|(_, at)| self.now < *at)
     }
 
     fn room_on_disk(&self) -> u64 {

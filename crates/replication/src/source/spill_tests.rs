@@ -361,6 +361,20 @@ fn a_disk_that_has_room_again_is_used_again() {
 }
 
 #[test]
+fn a_disk_that_is_tried_again_is_waited_for() {
+    let mut bench = Bench::new(1, 1 << 20);
+    bench.cut(0);
+    bench.disk = Disk::Full;
+    bench.write(1..12);
+    bench.disk = Disk::Hangs;
+    bench.pass(SECOND);
+    bench.write(12..20);
+    assert!(!bench.is_behind(0) && !bench.source.wants_captured());
+    bench.pass(SECOND);
+    assert!(bench.is_behind(0), "not for long");
+}
+
+#[test]
 fn notes_of_what_is_on_disk_are_bounded() {
     let mut bench = Bench::new(1, u64::MAX);
     bench.cut(0);
