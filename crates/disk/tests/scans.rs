@@ -293,11 +293,7 @@ fn what_is_cut_by_a_scan_keeps_its_capability() {
 #[test]
 fn what_was_proven_just_before_something_was_lost_is_compared() {
     let disk = Disk::plain();
-    let source = Source::new(&disk.path.join("source"));
-    fs::write(source.dir.join("a"), b"1").unwrap();
-    let mut replica = replica_of(&disk);
-    scan(&source, &mut replica, Purpose::Mirror);
-    let file = source.id(&source.dir.join("a"));
+    let (source, mut replica, file) = one_file(&disk);
     let mut attr = source.attr(file);
     let at = |sec| stead_model::Time { sec, nsec: 0 };
     attr.set_ctime(at(1_000));
@@ -318,11 +314,7 @@ fn what_was_proven_just_before_something_was_lost_is_compared() {
 #[test]
 fn a_clock_that_was_set_back_proves_nothing_of_its_last_tick() {
     let disk = Disk::plain();
-    let source = Source::new(&disk.path.join("source"));
-    fs::write(source.dir.join("a"), b"1").unwrap();
-    let mut replica = replica_of(&disk);
-    scan(&source, &mut replica, Purpose::Mirror);
-    let file = source.id(&source.dir.join("a"));
+    let (source, mut replica, file) = one_file(&disk);
     let (mut attr, now) = (source.attr(file), common::now());
     attr.set_ctime(stead_model::Time { sec: (now / 1_000_000_000) as i64, nsec: (now % 1_000_000_000) as u32 });
     replica.hear(now + 3_600_000_000_000);
@@ -336,12 +328,8 @@ fn a_clock_that_was_set_back_proves_nothing_of_its_last_tick() {
 #[test]
 fn what_is_disproved_amid_a_scan_is_compared_and_leaves_no_doubt() {
     let disk = Disk::plain();
-    let source = Source::new(&disk.path.join("source"));
-    fs::write(source.dir.join("a"), b"1").unwrap();
-    let mut replica = replica_of(&disk);
-    scan(&source, &mut replica, Purpose::Mirror);
-    let (file, root) = (source.id(&source.dir.join("a")), source.root.id());
-    let mut attr = source.attr(file);
+    let (source, mut replica, file) = one_file(&disk);
+    let (mut attr, root) = (source.attr(file), source.root.id());
     attr.set_ctime(stead_model::Time { sec: 1_000, nsec: 0 });
     let time = common::now();
     let mark = |kind| Record { c: Purpose::Difference as u32, time, ..Record::new(kind, FileId::NONE) };
@@ -356,6 +344,16 @@ fn what_is_disproved_amid_a_scan_is_compared_and_leaves_no_doubt() {
     replica.apply(&mark(Kind::ScanEnd)).unwrap();
     let change = Record { attr, time, data: b"1", ..Record::new(Kind::Write, file) };
     assert_eq!(needs_after(&mut replica, &change, file, attr, root), 0);
+}
+
+/// A replica of a source with the file `a`, and that file.
+fn one_file(disk: &Disk) -> (Source, Replica, FileId) {
+    let source = Source::new(&disk.path.join("source"));
+    fs::write(source.dir.join("a"), b"1").unwrap();
+    let mut replica = replica_of(disk);
+    scan(&source, &mut replica, Purpose::Mirror);
+    let file = source.id(&source.dir.join("a"));
+    (source, replica, file)
 }
 
 /// What a difference mirror of one file asks for after that.

@@ -29,12 +29,7 @@ impl World {
         let memory = *rng.pick(&["1MiB", "8MiB", "256MiB"]);
         println!("queue-limit {memory}");
         self.mount_queue()?;
-        let plan = self.site.paris.cli(["plan", "show"])?;
-        let limits = format!("[[connection]]\nqueue-limit = \"{memory}\"\nqueue-disk = \"64MiB\"");
-        let path = self.site.hosts.paris.dir().join("limited.toml");
-        fs::write(&path, plan.replacen("[[connection]]", &limits, 1))?;
-        let path = path.to_str().context("a path in Unicode")?;
-        self.site.paris.cli(["plan", "apply", path]).map(drop)
+        self.site.paris.set_in_plan(&format!("queue-limit = \"{memory}\"\nqueue-disk = \"64MiB\""))
     }
 
     fn mount_queue(&self) -> Result<()> {

@@ -141,6 +141,7 @@ impl Target {
             self.close(Goodbye::Ended("the replica stands in for the source".into()));
         }
         self.greeting = None;
+        self.gather_no_more();
         self.images.wished = false;
         self.images.rewind = Some((Why::StandIn, Step::Begin));
     }

@@ -43,6 +43,12 @@ impl Target {
         self.now < *self.gathers_until.get_or_insert(self.now + GATHER)
     }
 
+    /// The source is gone, or is not followed any more: what came counts.
+    pub(super) fn gather_no_more(&mut self) {
+        self.wanted = None;
+        self.start_journal();
+    }
+
     pub(super) fn journaled(&mut self, last: u64) {
         if self.journal.running {
             self.journal = Turn::default();

@@ -34,6 +34,7 @@ impl Target {
     pub(super) fn disconnected(&mut self) {
         self.link = Link::Down;
         self.greeting = None;
+        self.gather_no_more();
     }
 
     pub(super) fn received(&mut self, frame: Frame) {

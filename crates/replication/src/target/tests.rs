@@ -226,6 +226,23 @@ fn what_the_source_does_not_wait_for_gathers_for_one_sync() {
 }
 
 #[test]
+fn what_gathers_still_counts_where_the_source_goes_or_the_replica_stands_in() {
+    for disconnects in [true, false] {
+        let mut stage = Stage::with_replica(|_| {});
+        stage.greet(2, false);
+        stage.changes(frame(2, 1, Kind::Sync, Some(200)));
+        stage.tell(TargetInput::Wanted { captured: 200 });
+        stage.changes(frame(2, 2, Kind::Sync, Some(300)));
+        stage.seen.clear();
+        if disconnects {
+            stage.tell(TargetInput::Disconnected);
+        }
+        stage.tell(TargetInput::StandIn);
+        assert_eq!(stage.words(), ["apply 2.2", "checkpoint 2 300", "stood in 300"], "{disconnects}");
+    }
+}
+
+#[test]
 fn a_journal_of_several_streams_is_applied_again_in_order() {
     let journal = vec![
         frame(1, 9, Kind::Sync, Some(90)),
