@@ -303,7 +303,7 @@ pub struct TargetView {
     pub consistent_time: u64,
     /// It is past that point, and kept pre-images lead back.
     pub kept: bool,
-    /// The first mirror was complete, and now there is no such point.
+    /// There was such a point since the first mirror, and there is none now.
     pub spoiled: bool,
     /// Bytes received and not applied.
     pub backlog_bytes: usize,

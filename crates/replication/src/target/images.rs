@@ -29,6 +29,8 @@ enum Step {
 pub(super) struct Images {
     /// Time of the consistent point that the replica is at, or can be brought to; 0: none.
     pub(super) time: u64,
+    /// There was one since the first mirror.
+    had: bool,
     /// Its place.
     at: At,
     /// The replica is past it, and pre-images lead back.
@@ -45,7 +47,12 @@ pub(super) struct Images {
 impl Images {
     pub(super) fn recovered(checkpoint: &Checkpoint, kept: Option<Kept>) -> Images {
         let time = kept.map_or(checkpoint.consistent_time, |kept| kept.consistent_time);
-        Images { time, kept, stood: checkpoint.stood_in, ..Images::default() }
+        Images { time, kept, had: true, stood: checkpoint.stood_in, ..Images::default() }
+    }
+
+    /// Was there an image, and is there none now?
+    pub(super) fn is_spoiled(&self) -> bool {
+        self.had && self.time == 0
     }
 
     /// Is the replica at its point, and nowhere past it?
@@ -76,7 +83,7 @@ impl Images {
 impl Target {
     /// The replica is the source at one instant.
     pub(super) fn reach_point(&mut self, at: At, time: u64) {
-        (self.images.at, self.images.time, self.images.wished) = (at, time, false);
+        (self.images.at, self.images.time, self.images.wished, self.images.had) = (at, time, false, true);
         if self.images.kept.take().is_some() {
             self.outputs.push_back(TargetOutput::DropPreImages);
         }

@@ -298,7 +298,7 @@ impl Target {
             applied: self.runs.position(self.applied),
             consistent_time: self.images.time,
             kept: self.images.kept.is_some(),
-            spoiled: self.mirrored && self.images.time == 0,
+            spoiled: self.images.is_spoiled(),
             backlog_bytes: self.backlog.bytes(),
             mirroring: self.scans.is_open(),
             rests_at_point: self.images.kept.is_none()

@@ -384,9 +384,27 @@ fn without_room_it_halts_or_spoils() {
             OnNoRoom::Halt => assert_eq!(stage.words(), ["halted true"]),
             OnNoRoom::Spoil => assert_eq!(stage.words(), ["spoil 0", "apply 2.2"]),
         }
-        let time = if on_no_room == OnNoRoom::Halt { 100 } else { 0 };
-        assert_eq!(stage.target.view().consistent_time, time);
+        let (time, spoiled) = if on_no_room == OnNoRoom::Halt { (100, false) } else { (0, true) };
+        let view = stage.target.view();
+        assert_eq!((view.consistent_time, view.spoiled), (time, spoiled));
     }
+}
+
+#[test]
+fn a_first_mirror_spoils_nothing_that_was_there() {
+    let mut stage = Stage::new(|_| {}, None, Vec::new());
+    stage.greet(1, false);
+    let mark = |sequence, kind| {
+        let mut whole = frame(1, sequence, kind, None);
+        whole.header.flags |= flags::UNJOURNALED;
+        whole
+    };
+    stage.changes(mark(1, Kind::ScanBegin));
+    stage.changes(mark(2, Kind::ScanEnd));
+    assert_eq!(stage.words().last().map(String::as_str), Some("checkpoint 2 0"), "the mirror is durable");
+    assert!(!stage.target.view().spoiled, "its first point comes next");
+    stage.changes(frame(1, 3, Kind::Sync, Some(300)));
+    assert!(!stage.target.view().spoiled);
 }
 
 #[test]
