@@ -5,10 +5,7 @@
 //! which it ended. Where the daemon is killed while the command runs, it runs again for that event.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +15,7 @@ use stead_api::Failure;
 use stead_model::alert::{Alert, Edge, Patience, Raised};
 use stead_model::status::{ConnectionStatus, State, Timestamp};
 use stead_model::{NodeName, SetName};
+use stead_resource::command::{Command, Secret};
 use tracing::warn;
 
 use super::Node;
@@ -197,56 +195,30 @@ fn word(event: Edge) -> &'static str {
     }
 }
 
-/// Runs the command for one event.
+/// Runs the command for one event; beyond the time-out it is ended with all that it started.
 fn tell(command: &str, node: &NodeName, told: &Told, timeout: Duration) -> Result<(), Failure> {
-    let failed = |why: String| Failure::new(format!("the alert command {command:?} did not work"), why, "");
     let alert = &told.alert;
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", command])
-        .env("STEAD_ALERT_EVENT", word(told.event))
-        .env("STEAD_ALERT_KIND", alert.wrong.as_str())
-        .env("STEAD_ALERT_NODE", node.as_str())
-        .env("STEAD_ALERT_SET", alert.set.as_str())
-        .env("STEAD_ALERT_SOURCE", alert.source.as_str())
-        .env("STEAD_ALERT_TARGET", alert.target.as_str())
-        .env("STEAD_ALERT_SINCE", alert.since.to_string())
-        .env("STEAD_ALERT_TEXT", &alert.text)
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(|e| failed(e.to_string()))?;
-    // A command that does not read has its reasons; what is written fits into the pipe.
-    if let (Some(mut stdin), Ok(mut line)) = (child.stdin.take(), serde_json::to_vec(told)) {
-        line.push(b'\n');
-        line.truncate(32 << 10);
-        let _ = stdin.write_all(&line);
+    let env = [
+        ("EVENT", word(told.event)),
+        ("KIND", alert.wrong.as_str()),
+        ("NODE", node.as_str()),
+        ("SET", alert.set.as_str()),
+        ("SOURCE", alert.source.as_str()),
+        ("TARGET", alert.target.as_str()),
+        ("SINCE", &alert.since.to_string()),
+        ("TEXT", &alert.text),
+    ];
+    let mut line = serde_json::to_vec(told).unwrap_or_default();
+    line.push(b'\n');
+    let mut program = Command::new(["/bin/sh", "-c", command]);
+    program.env = env.map(|(name, value)| (format!("STEAD_ALERT_{name}"), value.into())).into();
+    program.input = Secret(line);
+    let ran = program.run(timeout);
+    if ran.end.is_success() {
+        return Ok(());
     }
-    match ended(&mut child, timeout) {
-        Ok(Some(status)) if status.success() => Ok(()),
-        Ok(Some(status)) => Err(failed(status.to_string())),
-        Ok(None) => Err(failed(format!("it was not done after {} s and was killed", timeout.as_secs_f64()))),
-        Err(e) => Err(failed(e.to_string())),
-    }
-}
-
-/// Waits for its end; kills it and all that it started where that takes too long.
-fn ended(child: &mut Child, timeout: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
-    let deadline = Instant::now() + timeout;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() >= deadline {
-            if let Some(group) = rustix::process::Pid::from_raw(child.id() as i32) {
-                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-            }
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let said = ran.output.text().lines().last().map_or_else(String::new, |line| format!(": {line}"));
+    Err(Failure::new(format!("the alert command {command:?} did not work"), format!("it {}{said}", ran.end), ""))
 }
 
 #[cfg(test)]
@@ -314,8 +286,12 @@ mod tests {
     fn a_command_that_hangs_or_fails_is_ended_and_named() {
         let start = Instant::now();
         let hung = run("sleep 300 & sleep 300", Duration::from_millis(300)).unwrap_err();
-        assert!(hung.why.contains("killed") && start.elapsed() < Duration::from_secs(20), "{hung}");
-        assert!(run("exit 7", Duration::from_secs(20)).unwrap_err().why.contains('7'));
+        assert!(
+            hung.why.contains("was not done within 300ms and was ended") && start.elapsed() < Duration::from_secs(20),
+            "{hung}"
+        );
+        let failed = run("echo no such pager >&2; exit 7", Duration::from_secs(20)).unwrap_err();
+        assert_eq!(failed.why, "it ended with code 7: no such pager");
         assert!(run("exec 0<&-; exit 0", Duration::from_secs(20)).is_ok());
     }
 

@@ -47,7 +47,7 @@ fn start(command: &Command) -> io::Result<Running> {
     fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
     let cgroup = command.use_cgroup.then(Cgroup::make).flatten();
     let mut process = process::Command::new(program);
-    process.args(arguments).envs(command.env.iter().map(|(name, value)| (name, value)));
+    process.current_dir("/").args(arguments).envs(command.env.iter().map(|(name, value)| (name, value)));
     process.stdin(input(&command.input.0)?).stdout(writer.try_clone()?).stderr(writer);
     sys::lead_a_session(&mut process, cgroup.as_ref().map(Cgroup::door).transpose()?);
     let child = process.spawn()?;
