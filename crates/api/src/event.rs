@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stead_model::alert::Alert;
 use stead_model::status::{Status, Timestamp, VerifyReport};
-use stead_model::{NodeName, SetName};
+use stead_model::{GroupName, NodeName, SetName};
 
 use crate::Failure;
 
@@ -75,6 +75,40 @@ pub enum Answer {
     Plan(String),
     /// What is wrong; nothing: the plan holds.
     Checked(Vec<CheckFinding>),
+    /// What happened to groups, each by the node that tells it.
+    Timelines(Vec<Timeline>),
+}
+
+/// What a node saw, concluded and did about a group, the oldest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// The group.
+    pub group: GroupName,
+    /// Who tells it.
+    pub node: NodeName,
+    /// Line by line.
+    pub entries: Vec<TimelineEntry>,
+}
+
+/// One line of a timeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimelineEntry {
+    /// When, by the wall clock of the node that tells it.
+    pub at: Timestamp,
+    /// What, in words.
+    pub text: String,
+    /// Of a step that ended: which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Of a step: how long it took, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
+    /// Of a takeover: how long nobody served, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage_ms: Option<u64>,
+    /// What a program wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
 }
 
 /// A node of the trust circle.

@@ -9,9 +9,9 @@ mod failure;
 mod request;
 mod wire;
 
-pub use event::{Answer, CheckFinding, Event, NodeInfo};
+pub use event::{Answer, CheckFinding, Event, NodeInfo, Timeline, TimelineEntry};
 pub use failure::{Failure, FailureKind};
-pub use request::{MapArg, Protect, Request};
+pub use request::{MapArg, Monitor, Protect, Request, Want};
 pub use wire::{Client, Envelope, LINE_BYTES_MAX, read_line, write_line};
 
 /// Version of the protocol; the daemon refuses any other.

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use stead_model::plan::{CaptureChoice, Feature, Mode, Order, Rate, SettingsSpec};
-use stead_model::{NodeName, RulesSpec, SetName};
+use stead_model::plan::{
+    AddressPlan, CaptureChoice, CheckPlan, Feature, HeartbeatPath, Mode, Order, Rate, ScriptsPlan, ServicePlan,
+    SettingsSpec, Span, Takeover,
+};
+use stead_model::{GroupName, NodeName, RulesSpec, SetName};
 
 /// A request. Durations are milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,8 +133,88 @@ pub enum Request {
         /// The plan as TOML.
         text: String,
     },
+    /// Watch sets of another node, of which this one keeps the replicas, and stand in for it: a group of that name is made
+    /// or changed. Answer: `Done`.
+    Monitor(Box<Monitor>),
+    /// Watch that group no longer. Refused while the target stands in. Answer: `Done`.
+    Unmonitor {
+        /// The group.
+        group: GroupName,
+    },
+    /// Have a group move, or answer what it asks. Notices; answer: `Done`.
+    Move {
+        /// The group.
+        group: GroupName,
+        /// How.
+        want: Want,
+        /// After that long it is not begun any more; of [`Want::Suspend`]: when it ends.
+        expires_ms: u64,
+    },
+    /// Restore the source of a group from the node that stands in for it. Status while it runs; answer: `Done`.
+    Restore {
+        /// The group.
+        group: GroupName,
+        /// Return once it runs.
+        no_wait: bool,
+    },
+    /// What happened to groups. Answer: `Timelines`.
+    Explain {
+        /// Only that one.
+        group: Option<GroupName>,
+    },
     /// End the daemon. Answer: `Done`.
     Shutdown,
+}
+
+/// What a person wants of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Want {
+    /// That the target serves, the source being dead.
+    Failover {
+        /// Whatever stands against it.
+        force: bool,
+    },
+    /// That the node that stands by serves, nothing lost.
+    Switchover,
+    /// That the source serves again, nothing lost.
+    Failback,
+    /// Yes to what was asked.
+    Approve,
+    /// That nothing is taken over by itself for a while.
+    Suspend,
+    /// That it is again.
+    Resume,
+}
+
+/// All options of `stead monitor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Monitor {
+    /// Name of the group.
+    pub group: GroupName,
+    /// The sets that go with it; not empty.
+    pub sets: Vec<SetName>,
+    /// The third node that grants and votes.
+    pub witness: Option<NodeName>,
+    /// Who decides.
+    pub takeover: Takeover,
+    /// Between two heartbeats.
+    pub heartbeat: Option<Span>,
+    /// Silence after which a node counts as failed.
+    pub timeout: Option<Span>,
+    /// How long the restored source has to be well until it takes back by itself; none: a person says when.
+    pub switch_back: Option<Span>,
+    /// Addresses of which one has to answer before a takeover.
+    pub references: Vec<std::net::IpAddr>,
+    /// Heartbeat paths.
+    pub paths: Vec<HeartbeatPath>,
+    /// The server's addresses.
+    pub addresses: Vec<AddressPlan>,
+    /// What serves.
+    pub services: Vec<ServicePlan>,
+    /// What else has to look well.
+    pub checks: Vec<CheckPlan>,
+    /// Programs that are run before and after.
+    pub scripts: ScriptsPlan,
 }
 
 /// All options of `stead protect`. Paths are absolute.

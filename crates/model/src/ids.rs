@@ -166,6 +166,7 @@ macro_rules! name {
 
 name!(SetName, "set", "Name of a replication set.");
 name!(NodeName, "node", "Name of a node: one machine, one daemon, one state directory.");
+name!(GroupName, "group", "Name of a group: what is taken over as one.");
 
 fn check_name(name: &str) -> Result<(), &'static str> {
     let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

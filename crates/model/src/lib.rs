@@ -14,7 +14,7 @@ mod rules;
 pub mod status;
 
 pub use attr::{Attr, AttrMask, FileType, Stamp, Time};
-pub use ids::{BadName, Epoch, FileId, Incarnation, NodeName, Position, Sequence, SetName, VolumeId};
+pub use ids::{BadName, Epoch, FileId, GroupName, Incarnation, NodeName, Position, Sequence, SetName, VolumeId};
 pub use record::{Kind, Record, RecordBuf, RecordError};
 pub use rules::{BadRule, Rules, RulesSpec};
 

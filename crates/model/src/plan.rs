@@ -6,11 +6,15 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BadRule, NodeName, Rules, RulesSpec, SetName};
+use crate::{BadRule, GroupName, NodeName, Rules, RulesSpec, SetName};
 
 pub use alerts::AlertsPlan;
 pub use amount::{BadAmount, Bytes, Rate, Span};
 pub use edit::Change;
+pub use group::{
+    AddressPlan, CheckPlan, FencePlan, GroupPlan, HeartbeatPath, OnFailure, ScriptPlan, ScriptsPlan, ServicePlan,
+    Takeover,
+};
 pub use schedule::{BadSchedule, Moments, RateWindow, Window};
 pub use settings::{
     Brake, BrakeSpec, Compression, Count, Current, Limit, Off, OnNoRoom, Orphans, Settings, SettingsSpec, SyncFallback,
@@ -21,6 +25,7 @@ pub use volume::BadVolume;
 mod alerts;
 mod amount;
 mod edit;
+mod group;
 mod schedule;
 mod settings;
 mod volume;
@@ -46,6 +51,9 @@ pub struct Plan {
     /// Where to.
     #[serde(default, rename = "connection", skip_serializing_if = "Vec::is_empty")]
     pub connections: Vec<ConnectionPlan>,
+    /// What is taken over as one.
+    #[serde(default, rename = "group", skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupPlan>,
 }
 
 /// The table `[defaults]`.
@@ -173,6 +181,9 @@ pub struct Mapping {
     pub from: PathBuf,
     /// The replica's path on the target.
     pub to: PathBuf,
+    /// The file system that it is on there, as in [`PathPlan::volume`]; needed where the target may stand in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
 }
 
 /// Why a plan cannot be used.
@@ -231,6 +242,7 @@ impl Default for Plan {
             defaults: Defaults::default(),
             sets: Vec::new(),
             connections: Vec::new(),
+            groups: Vec::new(),
         }
     }
 }
@@ -263,6 +275,16 @@ impl Plan {
     /// The set of that name.
     pub fn set(&self, name: &SetName) -> Option<&SetPlan> {
         self.sets.iter().find(|set| set.name == *name)
+    }
+
+    /// The group of that name.
+    pub fn group(&self, name: &GroupName) -> Option<&GroupPlan> {
+        self.groups.iter().find(|group| group.name == *name)
+    }
+
+    /// The group that the set goes with.
+    pub fn group_of(&self, set: &SetName) -> Option<&GroupPlan> {
+        self.groups.iter().find(|group| group.sets.contains(set))
     }
 
     /// The connections of that set.
@@ -409,7 +431,7 @@ impl ConnectionPlan {
                 return Err(PlanError::Unmapped { set, target, path: path.path.clone() });
             }
         }
-        for Mapping { from, to } in &self.mapping {
+        for Mapping { from, to, .. } in &self.mapping {
             check_path(&self.set, to)?;
             if !set.paths.iter().any(|path| path.path == *from) {
                 let (set, target) = (self.set.clone(), self.target.clone());

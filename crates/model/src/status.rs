@@ -148,12 +148,26 @@ pub struct MonitorStatus {
     pub group: String,
     /// The watched node.
     pub source: NodeName,
+    /// The node that watches it.
+    pub target: NodeName,
     /// `online`, `late`, `failed` or `failed-over`.
     pub state: String,
     /// Seconds until it counts as failed.
     pub time_to_fail_seconds: f64,
-    /// Its heartbeat paths.
+    /// Its heartbeat paths, as `10.0.0.1=10.0.0.2`, with ` down` behind one that is silent.
     pub paths: Vec<String>,
+    /// The node that has the newest epoch.
+    #[serde(default)]
+    pub active: Option<NodeName>,
+    /// What the target does: `standby`, `confirming`, `raising`, `active`, …
+    #[serde(default)]
+    pub doing: String,
+    /// Number of the newest epoch.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Why nothing is done, or what a person has to do.
+    #[serde(default)]
+    pub remark: Option<String>,
 }
 
 /// One thing in which replica and source differ.

@@ -52,6 +52,13 @@ impl Node {
             Request::PlanShow => responder.done(Answer::Plan(self.plan.to_toml())),
             Request::PlanCheck => self.plan_check(responder),
             Request::PlanApply { text } => self.plan_apply(&text, responder),
+            Request::Monitor(_)
+            | Request::Unmonitor { .. }
+            | Request::Move { .. }
+            | Request::Restore { .. }
+            | Request::Explain { .. } => {
+                responder.failed(stead_api::Failure::new("nothing was done", "groups are not run yet", ""));
+            }
             Request::Shutdown => {
                 responder.done(Answer::Done);
                 return ControlFlow::Break(());

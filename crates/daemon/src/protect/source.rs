@@ -342,7 +342,7 @@ fn connection_of(name: &SetName, paths: &[PathBuf], options: &Protect) -> Result
     }
     let goes_to =
         |path: &Path| map.iter().find(|m| m.from == path).map_or_else(|| path.to_path_buf(), |m| m.to.clone());
-    let mapping = paths.iter().map(|path| Mapping { from: path.clone(), to: goes_to(path) }).collect();
+    let mapping = paths.iter().map(|path| Mapping { from: path.clone(), to: goes_to(path), volume: None }).collect();
     Ok(ConnectionPlan {
         set: name.clone(),
         target: options.on.clone(),

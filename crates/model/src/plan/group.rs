@@ -1,0 +1,249 @@
+//! A group: what of a server is taken over as one, who watches it, and how.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::amount::Span;
+use crate::{GroupName, NodeName, SetName};
+
+/// The table `[[group]]` of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GroupPlan {
+    /// Its name, unique among all nodes that trust each other.
+    pub name: GroupName,
+    /// The node that serves where nothing happened.
+    pub source: NodeName,
+    /// The node that watches it and stands in for it.
+    pub target: NodeName,
+    /// The third node that grants and votes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<NodeName>,
+    /// Who decides that the target takes over.
+    #[serde(default)]
+    pub takeover: Takeover,
+    /// Between two heartbeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Span>,
+    /// Silence after which a node counts as failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// How long those who granted a lease wait before they agree to a takeover; none: as long as the time-out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Span>,
+    /// How long the restored source has to be well until it takes back by itself; none: a person says when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch_back: Option<Span>,
+    /// Addresses, mostly of gateways, of which one has to answer before a takeover.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<IpAddr>,
+    /// The replication sets that go with it, all from its source to its target.
+    pub sets: Vec<SetName>,
+    /// Heartbeat paths; none: one over the addresses at which the nodes know each other.
+    #[serde(default, rename = "path", skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<HeartbeatPath>,
+    /// The server's addresses, brought up in this order.
+    #[serde(default, rename = "address", skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<AddressPlan>,
+    /// What serves, started in this order.
+    #[serde(default, rename = "service", skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServicePlan>,
+    /// What else has to look well before the source counts as serving.
+    #[serde(default, rename = "check", skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckPlan>,
+    /// Programs that are run before and after.
+    #[serde(default, skip_serializing_if = "ScriptsPlan::is_empty")]
+    pub scripts: ScriptsPlan,
+    /// What turns the other node off.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fence: BTreeMap<NodeName, FencePlan>,
+}
+
+/// Who decides that the target takes over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Takeover {
+    /// Stead, with a witness; without one a person.
+    #[default]
+    Automatic,
+    /// A person confirms.
+    Approve,
+    /// Stead, also without a witness: two nodes that do not hear each other may both serve.
+    UnsafeTwoNode,
+}
+
+/// One way of heartbeats between the two nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HeartbeatPath {
+    /// The source's address.
+    pub source: IpAddr,
+    /// The target's address.
+    pub target: IpAddr,
+}
+
+/// An address of the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AddressPlan {
+    /// With the length of its network: `10.0.0.100/24`.
+    pub address: String,
+    /// The interface; none: the one that has an address in that network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// It goes in the place of the host's own, not beside it.
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    pub replace: bool,
+    /// It is taken also where somebody else answers for it.
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    pub take: bool,
+}
+
+/// A service: a unit of systemd, or three commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ServicePlan {
+    /// Name of the unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Starts it: program and arguments, no shell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start: Vec<String>,
+    /// Stops it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+    /// Its code tells: 0 running, 3 stopped, else not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<String>,
+    /// How long starting and stopping may take; none: 60 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+}
+
+/// A check beside the heartbeat, one of the three kinds: while it fails, the source counts as not serving although its
+/// node lives.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CheckPlan {
+    /// A connection to it can be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<std::net::SocketAddr>,
+    /// `http://ADDRESS:PORT/PATH` answers with a code from 200 to 399.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// Program and arguments, ends with 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Between two checks; none: 10 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Span>,
+    /// How long one may take; none: 5 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// How many have to fail, one after the other; none: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+}
+
+/// The table `[group.scripts]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ScriptsPlan {
+    /// On the node that takes over, before anything is brought up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_failover: Option<ScriptPlan>,
+    /// There, when all is up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post_failover: Option<ScriptPlan>,
+    /// On the node that hands over, before anything is taken down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_failback: Option<ScriptPlan>,
+    /// On the node that takes back, when all is up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post_failback: Option<ScriptPlan>,
+}
+
+impl ScriptsPlan {
+    fn is_empty(&self) -> bool {
+        *self == ScriptsPlan::default()
+    }
+}
+
+/// A script hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ScriptPlan {
+    /// Program and arguments, no shell.
+    pub command: Vec<String>,
+    /// How long it may run; none: 60 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// What follows when it fails.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// What follows when a script fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// It is told, and the next step follows.
+    #[default]
+    GoOn,
+    /// Everything is taken down; a person says when to try again.
+    Stop,
+    /// Everything is taken down, and tried again later.
+    Undo,
+}
+
+/// A fence agent for one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct FencePlan {
+    /// Program and arguments, as `fence_ipmilan`.
+    pub agent: Vec<String>,
+    /// Its parameters, as `ip` and `plug`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+    /// A file of further `name=value` lines, for passwords.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter_file: Option<PathBuf>,
+    /// How long it may take; none: 30 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+}
+
+impl GroupPlan {
+    /// Between two heartbeats: 500 ms where the plan does not say.
+    pub fn heartbeat(&self) -> Duration {
+        self.heartbeat.map_or(Duration::from_millis(500), |span| span.0)
+    }
+
+    /// Silence after which a node counts as failed: 3 s where the plan does not say.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.map_or(Duration::from_secs(3), |span| span.0)
+    }
+
+    /// How long those who granted wait before they agree to a takeover.
+    pub fn wait(&self) -> Duration {
+        self.wait.map_or(self.timeout(), |span| span.0)
+    }
+
+    /// The other one of its two nodes; none: the node is none of them.
+    pub fn other(&self, node: &NodeName) -> Option<&NodeName> {
+        match node {
+            node if *node == self.source => Some(&self.target),
+            node if *node == self.target => Some(&self.source),
+            _ => None,
+        }
+    }
+
+    /// Does the node take part, as one of the two or as the witness?
+    pub fn has(&self, node: &NodeName) -> bool {
+        self.other(node).is_some() || self.witness.as_ref() == Some(node)
+    }
+}
