@@ -12,8 +12,8 @@ pub use alerts::AlertsPlan;
 pub use amount::{BadAmount, Bytes, Rate, Span};
 pub use edit::Change;
 pub use group::{
-    AddressPlan, CheckPlan, FencePlan, GroupPlan, HeartbeatPath, OnFailure, ScriptPlan, ScriptsPlan, ServicePlan,
-    Takeover,
+    AddressPlan, BadGroup, CheckPlan, FencePlan, GroupPlan, HeartbeatPath, OnFailure, ScriptPlan, ScriptsPlan,
+    ServicePlan, Takeover,
 };
 pub use schedule::{BadSchedule, Moments, RateWindow, Window};
 pub use settings::{
@@ -232,6 +232,12 @@ pub enum PlanError {
     UnknownConnection(SetName, NodeName),
     #[error("set {set} relays set {relay}, {why}")]
     Relay { set: SetName, relay: SetName, why: &'static str },
+    #[error("group {0} is in the plan twice")]
+    DuplicateGroup(GroupName),
+    #[error("there is no group {0} in the plan")]
+    UnknownGroup(GroupName),
+    #[error("group {group}: {error}")]
+    Group { group: GroupName, error: Box<BadGroup> },
 }
 
 impl Default for Plan {
@@ -310,7 +316,8 @@ impl Plan {
         self.check_roots()?;
         self.check_connections()?;
         self.check_relays()?;
-        self.check_replicas()
+        self.check_replicas()?;
+        self.check_groups()
     }
 
     /// A root inside another one of the same source is right only where it is another file system mounted there.

@@ -10,6 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::amount::Span;
 use crate::{GroupName, NodeName, SetName};
 
+pub use check::BadGroup;
+
+mod check;
+mod parts;
+
+/// Longest that those who granted a lease wait where the plan does not say: a takeover is confirmed within that.
+const WAIT_USUAL_MAX: Duration = Duration::from_secs(15);
+
 /// The table `[[group]]` of the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -26,24 +34,26 @@ pub struct GroupPlan {
     /// Who decides that the target takes over.
     #[serde(default)]
     pub takeover: Takeover,
-    /// Between two heartbeats.
+    /// Between two heartbeats, 10 ms to 60 s; none: 500 ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<Span>,
-    /// Silence after which a node counts as failed.
+    /// Silence after which a node counts as failed, 30 ms to 1 h, at least three heartbeats; none: 3 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
-    /// How long those who granted a lease wait before they agree to a takeover; none: as long as the time-out.
+    /// How long those who granted a lease wait before they agree to a takeover, 30 ms to 15 s; none: as long as the
+    /// time-out, but no longer than that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<Span>,
-    /// How long the restored source has to be well until it takes back by itself; none: a person says when.
+    /// How long the restored source has to be well until it takes back by itself, 10 s to 7 d; none: a person says when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch_back: Option<Span>,
-    /// Addresses, mostly of gateways, of which one has to answer before a takeover.
+    /// Addresses, mostly of gateways, of which one has to answer before a takeover; at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<IpAddr>,
-    /// The replication sets that go with it, all from its source to its target.
+    /// The replication sets that go with it, all between its two nodes: from source to target, or turned round while the
+    /// target stands in.
     pub sets: Vec<SetName>,
-    /// Heartbeat paths; none: one over the addresses at which the nodes know each other.
+    /// Heartbeat paths, at most 16; none: one over the addresses at which the nodes know each other.
     #[serde(default, rename = "path", skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<HeartbeatPath>,
     /// The server's addresses, brought up in this order.
@@ -110,7 +120,7 @@ pub struct ServicePlan {
     /// Name of the unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// Starts it: program and arguments, no shell.
+    /// Starts it: program with its absolute path, and arguments; no shell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start: Vec<String>,
     /// Stops it.
@@ -119,7 +129,7 @@ pub struct ServicePlan {
     /// Its code tells: 0 running, 3 stopped, else not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<String>,
-    /// How long starting and stopping may take; none: 60 s.
+    /// How long starting and stopping may take, at most 1 h; none: 60 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
 }
@@ -135,16 +145,16 @@ pub struct CheckPlan {
     /// `http://ADDRESS:PORT/PATH` answers with a code from 200 to 399.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
-    /// Program and arguments, ends with 0.
+    /// Program with its absolute path, and arguments; ends with 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// Between two checks; none: 10 s.
+    /// Between two checks, 100 ms to 1 h; none: 10 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Span>,
-    /// How long one may take; none: 5 s.
+    /// How long one may take, at most 1 h; none: 5 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
-    /// How many have to fail, one after the other; none: 3.
+    /// How many have to fail, one after the other, at most 1000; none: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
 }
@@ -177,9 +187,9 @@ impl ScriptsPlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ScriptPlan {
-    /// Program and arguments, no shell.
+    /// Program with its absolute path, and arguments; no shell.
     pub command: Vec<String>,
-    /// How long it may run; none: 60 s.
+    /// How long it may run, at most 1 h; none: 60 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
     /// What follows when it fails.
@@ -204,7 +214,7 @@ pub enum OnFailure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct FencePlan {
-    /// Program and arguments, as `fence_ipmilan`.
+    /// Program, with its path or found in `PATH`, and arguments, as `fence_ipmilan`.
     pub agent: Vec<String>,
     /// Its parameters, as `ip` and `plug`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -212,7 +222,7 @@ pub struct FencePlan {
     /// A file of further `name=value` lines, for passwords.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameter_file: Option<PathBuf>,
-    /// How long it may take; none: 30 s.
+    /// How long it may take, at most 1 h; none: 30 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
 }
@@ -230,7 +240,7 @@ impl GroupPlan {
 
     /// How long those who granted wait before they agree to a takeover.
     pub fn wait(&self) -> Duration {
-        self.wait.map_or(self.timeout(), |span| span.0)
+        self.wait.map_or(self.timeout().min(WAIT_USUAL_MAX), |span| span.0)
     }
 
     /// The other one of its two nodes; none: the node is none of them.

@@ -1,0 +1,253 @@
+use std::time::Duration;
+
+use crate::plan::{HeartbeatPath, Plan, Span};
+
+const GOLDEN: &str = r#"version = 1
+
+[[set]]
+name = "notes"
+source = "paris"
+capture = "auto"
+order = "strict"
+
+[[set.path]]
+path = "/srv/notes"
+volume = "0b1f0a4e-8f3c-4a57-9d2b-6f1f6a2f9c11"
+
+[[set]]
+name = "mail"
+source = "lyon"
+capture = "auto"
+order = "strict"
+
+[[set.path]]
+path = "/srv/mail"
+volume = "0b1f0a4e-8f3c-4a57-9d2b-6f1f6a2f9c21"
+
+[[connection]]
+set = "notes"
+target = "lyon"
+mode = "async"
+
+[[connection.mapping]]
+from = "/srv/notes"
+to = "/srv/notes"
+volume = "0b1f0a4e-8f3c-4a57-9d2b-6f1f6a2f9c21"
+
+[[connection]]
+set = "mail"
+target = "paris"
+mode = "async"
+
+[[connection.mapping]]
+from = "/srv/mail"
+to = "/srv/mail"
+
+[[group]]
+name = "office"
+source = "paris"
+target = "lyon"
+witness = "rome"
+takeover = "automatic"
+heartbeat = "500ms"
+timeout = "3s"
+wait = "4s"
+switch-back = "5m"
+references = ["10.0.0.1"]
+sets = ["notes", "mail", "others"]
+
+[[group.path]]
+source = "10.0.0.2"
+target = "10.0.0.3"
+
+[[group.path]]
+source = "fd00::2"
+target = "fd00::3"
+
+[[group.address]]
+address = "10.0.0.100/24"
+interface = "eth0"
+take = true
+
+[[group.address]]
+address = "fd00::100/64"
+
+[[group.service]]
+unit = "notes.service"
+timeout = "2m"
+
+[[group.service]]
+start = ["/bin/mail", "start"]
+stop = ["/bin/mail", "stop"]
+status = ["/bin/mail", "status"]
+
+[[group.check]]
+tcp = "10.0.0.100:25"
+interval = "5s"
+failures = 2
+
+[[group.check]]
+http = "http://10.0.0.100:80/alive?all=1"
+
+[[group.check]]
+command = ["/bin/mail", "--deep"]
+timeout = "30s"
+
+[group.scripts.pre-failover]
+command = ["/bin/page", "soon"]
+timeout = "5s"
+on-failure = "stop"
+
+[group.fence.paris]
+agent = ["fence_ipmilan"]
+
+[group.fence.paris.parameters]
+ip = "10.1.0.2"
+
+[[group]]
+name = "web"
+source = "rome"
+target = "oslo"
+takeover = "approve"
+sets = ["web"]
+
+[[group.address]]
+address = "10.0.0.0/31"
+
+[[group.service]]
+unit = "notes"
+"#;
+
+#[test]
+fn a_group_is_written_as_it_was_read() {
+    assert_eq!(Plan::parse(GOLDEN).unwrap().to_toml(), GOLDEN);
+}
+
+#[test]
+fn what_is_wrong_with_a_group_is_named() {
+    let cases: &[(&str, &str, &str)] = &[
+        ("name = \"web\"", "name = \"office\"", "group office is in the plan twice"),
+        ("source = \"rome\"", "source = \"oslo\"", "group web: source and target are both oslo"),
+        ("witness = \"rome\"", "witness = \"lyon\"", "group office: witness is lyon"),
+        ("sets = [\"web\"]", "sets = []", "group web: sets names no set"),
+        ("\"others\"]", "\"mail\"]", "sets names mail twice"),
+        ("sets = [\"web\"]", "sets = [\"others\"]", "sets names others, which goes with group office"),
+        ("sets = [\"web\"]", "sets = [\"mail\"]", "sets names mail, which goes with group office"),
+        ("target = \"paris\"", "target = \"bern\"", "sets names mail, which has no connection between paris and lyon"),
+        ("10.0.0.100/24", "10.0.0.100", "address \"10.0.0.100\" has no network"),
+        ("10.0.0.100/24", "10.0.0.100/x", "has no network"),
+        ("10.0.0.100/24", "10.0.0/24", "is no address"),
+        ("10.0.0.100/24", "10.0.0.100/33", "longer network"),
+        ("10.0.0.100/24", "0.0.0.0/0", "can take on a network"),
+        ("10.0.0.100/24", "10.0.0.255/24", "can take on a network"),
+        ("10.0.0.100/24", "127.0.0.5/8", "can take on a network"),
+        ("10.0.0.100/24", "224.0.0.5/8", "can take on a network"),
+        ("fd00::100/64", "ff02::1/64", "can take on a network"),
+        ("fd00::100/64", "::/64", "can take on a network"),
+        ("fd00::100/64", "10.0.0.100/25", "address \"10.0.0.100\" is in it twice"),
+        ("10.0.0.0/31", "10.0.0.100/16", "group web: address 10.0.0.100 goes with group office"),
+        ("\"eth0\"", "\"a name too long\"", "whose name no interface has"),
+        ("heartbeat = \"500ms\"", "heartbeat = \"9ms\"", "heartbeat is 9ms, which is not between 10ms and 1m"),
+        ("timeout = \"3s\"", "timeout = \"2h\"", "timeout is 2h, which is not between 30ms and 1h"),
+        ("timeout = \"3s\"", "timeout = \"1400ms\"", "timeout of 1400ms is less than three times"),
+        ("wait = \"4s\"", "wait = \"16s\"", "wait is 16s, which is not between 30ms and 15s"),
+        ("wait = \"4s\"", "wait = \"1500ms\"", "wait of 1500ms bears a lease of"),
+        ("switch-back = \"5m\"", "switch-back = \"9s\"", "switch-back is 9s"),
+        ("target = \"fd00::3\"", "target = \"10.0.0.3\"", "path from fd00::2 to 10.0.0.3 is from an address of IPv"),
+        ("\"fd00::2\"\ntarget = \"fd00::3\"", "\"10.0.0.2\"\ntarget = \"10.0.0.3\"", "is in it twice"),
+        ("target = \"fd00::3\"", "target = \"fd00::100\"", "moves with the group"),
+        ("target = \"10.0.0.3\"", "target = \"0.0.0.0\"", "not of one host"),
+        ("[\"10.0.0.1\"]", "[\"10.0.0.100\"]", "references: 10.0.0.100 moves with the group"),
+        ("[\"10.0.0.1\"]", "[\"ff02::1\"]", "references: ff02::1 is not the address of one host"),
+        ("unit = \"notes.service\"", "unit = \"-h\"", "service 1: unit is not the name of a unit"),
+        ("unit = \"notes.service\"", "start = [\"/bin/x\"]", "service 1: it needs all three"),
+        ("unit = \"notes.service\"\n", "", "service 1: it has neither"),
+        ("unit = \"notes.service\"", "unit = \"a\"\nstop = [\"/bin/x\"]", "service 1: it has a unit and commands"),
+        ("timeout = \"2m\"", "timeout = \"0ms\"", "service 1: timeout is not between 1ms and 1h"),
+        (
+            "start = [\"/bin/mail\", \"start\"]",
+            "start = [\"mail\"]",
+            "service 2: a command's program needs its absolute",
+        ),
+        ("timeout = \"2m\"", "[[group.service]]\nunit = \"notes\"", "unit notes.service is in it twice"),
+        ("source = \"rome\"", "source = \"paris\"", "group web: unit notes.service goes with group office"),
+        ("tcp = \"10.0.0.100:25\"\n", "", "check 1: it has none of tcp"),
+        ("tcp = \"10.0.0.100:25\"", "tcp = \"10.0.0.100:0\"", "check 1: tcp has port 0"),
+        ("interval = \"5s\"", "command = [\"/bin/x\"]", "check 1: it has more than one"),
+        ("interval = \"5s\"", "interval = \"0s\"", "check 1: interval is not between"),
+        ("failures = 2", "failures = 0", "check 1: failures is not between"),
+        ("http://10.0.0.100:80", "https://10.0.0.100:80", "check 2: http is not like"),
+        ("http://10.0.0.100:80", "http://web:80", "check 2: http is not like"),
+        ("\"--deep\"]", "\"\\u0000\"]", "check 3: a command holds a NUL"),
+        ("command = [\"/bin/page\", \"soon\"]", "command = []", "scripts: pre-failover: a command is empty"),
+        ("\"/bin/page\"", "\"page\"", "scripts: pre-failover: a command's program needs its absolute path"),
+        ("timeout = \"5s\"", "timeout = \"61m\"", "scripts: pre-failover: timeout is not between"),
+        ("[group.fence.paris]", "[group.fence.rome]\nagent = [\"x\"]\n[group.fence.paris]", "fence names rome"),
+        ("agent = [\"fence_ipmilan\"]", "agent = []", "fence of paris: agent is empty"),
+        ("ip = \"10.1.0.2\"", "\"a=b\" = \"\"", "fence of paris: parameters holds one that is not a line"),
+        (
+            "agent = [\"fence_ipmilan\"]",
+            "agent = [\"x\"]\nparameter-file = \"x\"",
+            "parameter-file needs its absolute path",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let text = GOLDEN.replacen(from, to, 1);
+        assert_ne!(text, GOLDEN, "{from}");
+        let message = Plan::parse(&text).expect_err(to).to_string();
+        assert!(message.contains(expected), "{from} → {to}: {message}");
+    }
+}
+
+/// The message that the golden plan gets with that change.
+fn refused(change: impl FnOnce(&mut Plan)) -> String {
+    let mut plan = Plan::parse(GOLDEN).unwrap();
+    change(&mut plan);
+    plan.check().unwrap_err().to_string()
+}
+
+#[test]
+fn many_are_too_many() {
+    let path = |n: u8| HeartbeatPath { source: [10, 0, 0, n].into(), target: [10, 0, 1, n].into() };
+    let message = refused(|plan| plan.groups[0].paths = (1..=17).map(path).collect());
+    assert_eq!(message, "group office: there are 17 of path, and 16 are the most");
+    let message = refused(|plan| plan.groups[0].references = (1..=17).map(|n| [10, 0, 0, n].into()).collect());
+    assert!(message.contains("17 of references"), "{message}");
+}
+
+#[test]
+fn a_chain_is_not_taken_over() {
+    let relay = |plan: &mut Plan| {
+        let mut set = plan.sets[0].clone();
+        (set.name, set.source, set.relay) =
+            ("others".parse().unwrap(), "lyon".parse().unwrap(), Some("notes".parse().unwrap()));
+        let mut connection = plan.connections[0].clone();
+        (connection.set, connection.target) = (set.name.clone(), "oslo".parse().unwrap());
+        plan.sets.push(set);
+        plan.connections.push(connection);
+    };
+    assert!(refused(relay).contains("sets names notes, which set others relays"));
+    let message = refused(|plan| {
+        relay(plan);
+        plan.groups[0].sets.remove(0);
+    });
+    assert!(message.contains("sets names others, which relays set notes"), "{message}");
+}
+
+#[test]
+fn without_a_wait_a_long_timeout_is_right() {
+    let mut group = Plan::parse(GOLDEN).unwrap().groups.remove(0);
+    (group.wait, group.timeout) = (None, Some(Span(Duration::from_secs(60))));
+    assert_eq!(group.wait(), Duration::from_secs(15));
+    group.timeout = None;
+    assert_eq!(group.wait(), Duration::from_secs(3));
+}
+
+#[test]
+fn usual_times_are_right_with_a_witness_and_without() {
+    let mut plan = Plan::parse(GOLDEN).unwrap();
+    (plan.groups[0].wait, plan.groups[0].heartbeat, plan.groups[0].timeout) = (None, None, None);
+    plan.check().unwrap();
+    plan.groups[0].witness = None;
+    plan.check().unwrap();
+}

@@ -1,0 +1,159 @@
+//! What of the parts of a group cannot be meant.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use super::{AddressPlan, CheckPlan, FencePlan, HeartbeatPath, ScriptPlan, ServicePlan};
+use crate::plan::Span;
+
+/// Why it cannot be meant.
+pub(super) type Why = Result<(), &'static str>;
+
+const PROGRAM_MS: RangeInclusive<u128> = 1..=3_600_000;
+const INTERVAL_MS: RangeInclusive<u128> = 100..=3_600_000;
+const FAILURES: RangeInclusive<u32> = 1..=1_000;
+/// Bytes of an interface's name, as the kernel has it.
+const INTERFACE_BYTES: RangeInclusive<usize> = 1..=15;
+
+impl AddressPlan {
+    /// The address without the length of its network; none: it is not an address.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.split_once('/')?.0.parse().ok()
+    }
+
+    pub(super) fn check(&self) -> Why {
+        let prefix: u32 = self.address.split_once('/').and_then(|(_, prefix)| prefix.parse().ok()).unwrap_or(u32::MAX);
+        match self.ip() {
+            _ if prefix == u32::MAX => Err("has no network; write it as 10.0.0.100/24 or fd00::100/64"),
+            None => Err("is no address; write it as 10.0.0.100/24 or fd00::100/64"),
+            Some(ip) if prefix > bits(ip) => Err("has a longer network than there are addresses"),
+            Some(ip) if !is_of_one_host(ip) || ip.is_loopback() || is_end_of_network(ip, prefix) => {
+                Err("is not an address that a host can take on a network")
+            }
+            Some(_) => self.check_interface(),
+        }
+    }
+
+    fn check_interface(&self) -> Why {
+        let Some(name) = &self.interface else { return Ok(()) };
+        let is_name = INTERFACE_BYTES.contains(&name.len()) && !name.contains(|c: char| c == '/' || c.is_whitespace());
+        if is_name { Ok(()) } else { Err("is on an interface whose name no interface has") }
+    }
+}
+
+impl HeartbeatPath {
+    pub(super) fn check(&self) -> Why {
+        if self.source.is_ipv4() != self.target.is_ipv4() {
+            return Err("is from an address of IPv4 to one of IPv6, or back");
+        }
+        let is_usable = is_of_one_host(self.source) && is_of_one_host(self.target);
+        if is_usable { Ok(()) } else { Err("names an address that is not of one host") }
+    }
+}
+
+impl ServicePlan {
+    pub(super) fn check(&self) -> Why {
+        let commands = [&self.start, &self.stop, &self.status];
+        let given = commands.iter().filter(|command| !command.is_empty()).count();
+        match (&self.unit, given) {
+            (Some(unit), 0) => check_unit(unit)?,
+            (None, 3) => commands.into_iter().try_for_each(|command| check_program(command))?,
+            (Some(_), _) => return Err("it has a unit and commands; use either"),
+            (None, 0) => return Err("it has neither a unit nor the commands start, stop and status"),
+            (None, _) => return Err("it needs all three of start, stop and status"),
+        }
+        check_limit(self.timeout)
+    }
+}
+
+impl CheckPlan {
+    pub(super) fn check(&self) -> Why {
+        match (self.tcp, &self.http, self.command.as_slice()) {
+            (Some(address), None, []) if address.port() == 0 => return Err("tcp has port 0"),
+            (Some(_), None, []) => {}
+            (None, Some(url), []) => check_url(url)?,
+            (None, None, command @ [_, ..]) => check_program(command)?,
+            (None, None, []) => return Err("it has none of tcp, http and command"),
+            _ => return Err("it has more than one of tcp, http and command; make it more checks"),
+        }
+        if self.interval.is_some_and(|interval| !INTERVAL_MS.contains(&interval.0.as_millis())) {
+            return Err("interval is not between 100ms and 1h");
+        }
+        if self.failures.is_some_and(|failures| !FAILURES.contains(&failures)) {
+            return Err("failures is not between 1 and 1000");
+        }
+        check_limit(self.timeout)
+    }
+}
+
+impl ScriptPlan {
+    pub(super) fn check(&self) -> Why {
+        check_program(&self.command)?;
+        check_limit(self.timeout)
+    }
+}
+
+impl FencePlan {
+    pub(super) fn check(&self) -> Why {
+        if self.agent.first().is_none_or(String::is_empty) {
+            return Err("agent is empty; name a program, as fence_ipmilan");
+        }
+        let is_line = |(name, value): (&String, &String)| {
+            !name.is_empty() && !name.contains(['=', '\n', '\0']) && !value.contains(['\n', '\0'])
+        };
+        if !self.parameters.iter().all(is_line) {
+            return Err("parameters holds one that is not a line of NAME=VALUE");
+        }
+        if self.parameter_file.as_ref().is_some_and(|file| !file.is_absolute()) {
+            return Err("parameter-file needs its absolute path");
+        }
+        check_limit(self.timeout)
+    }
+}
+
+fn check_program(command: &[String]) -> Why {
+    match command.first() {
+        None => Err("a command is empty"),
+        Some(program) if !program.starts_with('/') => Err("a command's program needs its absolute path"),
+        Some(_) if command.iter().any(|word| word.contains('\0')) => Err("a command holds a NUL"),
+        Some(_) => Ok(()),
+    }
+}
+
+fn check_limit(timeout: Option<Span>) -> Why {
+    match timeout {
+        Some(timeout) if !PROGRAM_MS.contains(&timeout.0.as_millis()) => Err("timeout is not between 1ms and 1h"),
+        _ => Ok(()),
+    }
+}
+
+fn check_unit(unit: &str) -> Why {
+    let is_usable = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    let is_name = (1..=255).contains(&unit.len()) && !unit.starts_with(['-', '.']) && unit.chars().all(is_usable);
+    if is_name { Ok(()) } else { Err("unit is not the name of a unit; write it as notes.service") }
+}
+
+fn check_url(url: &str) -> Why {
+    let rest = url.strip_prefix("http://").unwrap_or("");
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let is_url =
+        host.parse::<SocketAddr>().is_ok_and(|host| host.port() > 0) && path.chars().all(|c| c.is_ascii_graphic());
+    if is_url { Ok(()) } else { Err("http is not like http://10.0.0.100:80/PATH") }
+}
+
+pub(super) fn is_of_one_host(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !address.is_unspecified() && !address.is_multicast() && !is_broadcast
+}
+
+fn bits(address: IpAddr) -> u32 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// IPv4: the number of the network or its broadcast address.
+fn is_end_of_network(address: IpAddr, prefix: u32) -> bool {
+    let IpAddr::V4(v4) = address else { return false };
+    let host = u32::MAX.checked_shr(prefix).unwrap_or(0);
+    let low = v4.to_bits() & host;
+    prefix < 31 && (low == 0 || low == host)
+}
