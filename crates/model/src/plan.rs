@@ -26,6 +26,7 @@ mod alerts;
 mod amount;
 mod edit;
 mod group;
+mod nearest;
 mod schedule;
 mod settings;
 mod volume;
@@ -263,7 +264,10 @@ impl Plan {
         struct Head {
             version: u32,
         }
-        let syntax = |e: toml::de::Error| PlanError::Syntax(e.to_string().trim_end().to_string());
+        let syntax = |e: toml::de::Error| {
+            let question = nearest::question(e.message()).unwrap_or_default();
+            PlanError::Syntax(format!("{}{question}", e.to_string().trim_end()))
+        };
         let head: Head = toml::from_str(text).map_err(syntax)?;
         if head.version != VERSION {
             return Err(PlanError::Version(head.version));

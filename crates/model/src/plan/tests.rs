@@ -46,7 +46,8 @@ fn what_is_wrong_is_named() {
     let cases: &[(&str, &str, &str)] = &[
         ("version = 1", "version = 2", "version 2"),
         ("order = \"strict\"", "order = \"stict\"", "stict"),
-        ("order = \"strict\"", "ordre = \"strict\"", "ordre"),
+        ("order = \"strict\"", "ordre = \"strict\"", "did you mean `order`?"),
+        ("exclude =", "exlude =", "did you mean `exclude`?"),
         ("path = \"/srv/notes\"", "path = \"srv/notes\"", "not absolute"),
         ("path = \"/srv/notes\"", "path = \"/srv/../notes\"", "'..'"),
         ("path = \"/srv/notes\"", "path = \"/srv/notes/\"", "trailing"),
