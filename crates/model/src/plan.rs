@@ -29,6 +29,7 @@ mod group;
 mod nearest;
 mod schedule;
 mod settings;
+mod turn;
 mod volume;
 
 /// Version of the plan's format that this build writes and reads.
@@ -237,6 +238,10 @@ pub enum PlanError {
     DuplicateGroup(GroupName),
     #[error("there is no group {0} in the plan")]
     UnknownGroup(GroupName),
+    #[error("set {0} goes with no group, along which it could be turned round")]
+    NoGroup(SetName),
+    #[error("set {set} → {target}: the mapping of {path} does not name the volume that the replica is on", path = path.display())]
+    NoVolume { set: SetName, target: NodeName, path: PathBuf },
     #[error("group {group}: {error}")]
     Group { group: GroupName, error: Box<BadGroup> },
 }
@@ -442,8 +447,11 @@ impl ConnectionPlan {
                 return Err(PlanError::Unmapped { set, target, path: path.path.clone() });
             }
         }
-        for Mapping { from, to, .. } in &self.mapping {
+        for Mapping { from, to, volume } in &self.mapping {
             check_path(&self.set, to)?;
+            if let Some(volume) = volume {
+                volume::check(volume).map_err(|error| PlanError::Volume { set: self.set.clone(), error })?;
+            }
             if !set.paths.iter().any(|path| path.path == *from) {
                 let (set, target) = (self.set.clone(), self.target.clone());
                 return Err(PlanError::MappedUnknown { set, target, path: from.clone() });

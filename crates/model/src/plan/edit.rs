@@ -1,7 +1,7 @@
 //! Edits make a new plan; the old one stays as it was. What of a set can change while it runs is decided here.
 
-use super::{ConnectionPlan, Plan, PlanError, SetPlan};
-use crate::{NodeName, SetName};
+use super::{ConnectionPlan, GroupPlan, Plan, PlanError, SetPlan};
+use crate::{GroupName, NodeName, SetName};
 
 /// What lies between a set as it runs and as it is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,31 @@ impl Plan {
         plan.connections.retain(|connection| connection.set != name);
         plan.connections.extend(connections);
         plan.check()?;
+        Ok(plan)
+    }
+
+    /// The plan with that group, in the place of the one of that name where there is one.
+    ///
+    /// # Errors
+    /// What would be wrong with it then.
+    pub fn with_group(&self, group: GroupPlan) -> Result<Plan, PlanError> {
+        let mut plan = self.clone();
+        match plan.groups.iter_mut().find(|old| old.name == group.name) {
+            Some(old) => *old = group,
+            None => plan.groups.push(group),
+        }
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// The plan without that group; its sets stay.
+    ///
+    /// # Errors
+    /// Where there is no such group.
+    pub fn without_group(&self, name: &GroupName) -> Result<Plan, PlanError> {
+        self.group(name).ok_or_else(|| PlanError::UnknownGroup(name.clone()))?;
+        let mut plan = self.clone();
+        plan.groups.retain(|group| group.name != *name);
         Ok(plan)
     }
 }

@@ -54,6 +54,7 @@ fn what_is_wrong_is_named() {
         ("path = \"/srv/notes\"", "path = \"/\"", "root directory"),
         ("-6f1f6a2f9c12/256", "-6f1f6a2f9c11", "already protected"),
         ("-6f1f6a2f9c12/256", "", "not a volume"),
+        ("to = \"/srv/notes\"", "to = \"/srv/notes\"\nvolume = \"x\"", "not a volume"),
         ("\"*.tmp\"", "\"a[\"", "a["),
         ("set = \"notes\"", "set = \"mail\"", "no set mail"),
         ("target = \"lyon\"", "target = \"paris\"", "own source"),

@@ -21,6 +21,11 @@ impl PathPlan {
     }
 }
 
+/// Is that a volume?
+pub(super) fn check(text: &str) -> Result<(), BadVolume> {
+    text.parse::<VolumeId>().map(|_| ())
+}
+
 impl fmt::Display for VolumeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, byte) in self.uuid.iter().enumerate() {
