@@ -3,9 +3,11 @@
 use std::sync::mpsc::SyncSender;
 
 use stead_api::{Failure, Request};
-use stead_model::{NodeName, SetName};
+use stead_failover::machine::{Action, Outcome};
+use stead_model::{GroupName, NodeName, SetName};
 
 use crate::api_server::Responder;
+use crate::failover::Told;
 use crate::job::JobDone;
 use crate::peer::PeerStream;
 use crate::peer::listen::PeerAsk;
@@ -23,8 +25,18 @@ pub(crate) enum Event {
     DataStream { set: SetName, source: NodeName, stream: Box<PeerStream> },
     /// The data path has something to tell.
     Data(DataEvent),
+    /// A group has something to tell, or to be done.
+    Group(GroupEvent),
     /// Work that was done beside the loop came to its end.
     Job(Box<JobDone>),
     /// SIGTERM or SIGINT.
     Stop,
+}
+
+/// What the watcher and the hands of groups want of the loop.
+pub(crate) enum GroupEvent {
+    /// Something is so.
+    Told(Told),
+    /// What the data path has to do; the outcome goes back.
+    Step { group: GroupName, action: Action, reply: SyncSender<Outcome> },
 }

@@ -4,9 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use stead_model::NodeName;
-use stead_model::status::{ConnectionStatus, Status};
+use stead_model::status::{ConnectionStatus, MonitorStatus, Status};
 
-use crate::peer::messages::{Ask, Tell};
+use crate::peer::messages::{Ask, Standing, Tell};
 use crate::peer::{Dialer, ask};
 
 /// How long a peer may take to answer.
@@ -22,9 +22,14 @@ pub(crate) struct Gathering {
 /// Asks all peers at once and puts their answers together with what is known here.
 pub(crate) fn everywhere(gathering: Gathering) -> Status {
     let Gathering { local, peers, dialer } = gathering;
-    let question = |peer: &NodeName| match ask(&dialer, peer, &Ask::Status, TIMEOUT) {
-        Ok(Tell::Status(connections)) => Some(connections),
-        _ => None,
+    let question = |peer: &NodeName| match ask(&dialer, peer, &Ask::Standing, TIMEOUT) {
+        Ok(Tell::Standing(standing)) => Some(standing),
+        Ok(_) => None,
+        // A node of an earlier release knows no groups.
+        Err(_) => match ask(&dialer, peer, &Ask::Status, TIMEOUT) {
+            Ok(Tell::Status(connections)) => Some(Standing { connections, monitors: Vec::new() }),
+            _ => None,
+        },
     };
     let answers: Vec<_> = thread::scope(|scope| {
         let asked: Vec<_> = peers.iter().map(|peer| scope.spawn(|| question(peer))).collect();
@@ -33,12 +38,16 @@ pub(crate) fn everywhere(gathering: Gathering) -> Status {
     merge(local, peers.into_iter().zip(answers))
 }
 
-/// A connection's source knows best; a target speaks for it where the source says nothing.
-fn merge(mut local: Status, answers: impl Iterator<Item = (NodeName, Option<Vec<ConnectionStatus>>)>) -> Status {
+/// A connection's source knows best; a target speaks for it where the source says nothing. Of a group the target knows
+/// best, which watches.
+fn merge(mut local: Status, answers: impl Iterator<Item = (NodeName, Option<Standing>)>) -> Status {
     let mut known: Vec<_> = local.connections.drain(..).map(|c| (local.node.clone(), c)).collect();
+    let mut monitors: Vec<_> = local.monitors.drain(..).map(|m| (local.node.clone(), m)).collect();
     for (peer, answer) in answers {
         match answer {
-            Some(connections) => {
+            Some(Standing { connections, monitors: watched }) => {
+                let takes_part = |m: &MonitorStatus| m.source == peer || m.target == peer;
+                monitors.extend(watched.into_iter().filter(takes_part).map(|m| (peer.clone(), m)));
                 let takes_part = |c: &ConnectionStatus| c.source == peer || c.target == peer;
                 known.extend(connections.into_iter().filter(takes_part).map(|c| (peer.clone(), c)));
             }
@@ -50,6 +59,9 @@ fn merge(mut local: Status, answers: impl Iterator<Item = (NodeName, Option<Vec<
         (&later.set, &later.source, &later.target) == (&first.set, &first.source, &first.target)
     });
     local.connections = known.into_iter().map(|(_, connection)| connection).collect();
+    monitors.sort_by_key(|(from, m)| (m.group.clone(), *from != m.target));
+    monitors.dedup_by(|(_, later), (_, first)| later.group == first.group);
+    local.monitors = monitors.into_iter().map(|(_, monitor)| monitor).collect();
     local.unreachable.sort();
     local
 }
@@ -74,7 +86,8 @@ mod tests {
             unreachable: vec![],
         };
         let lies = connection("games", "oslo", "bern");
-        let answers = [("paris", Some(vec![by_source.clone(), lies])), ("rome", None)];
+        let told = Standing { connections: vec![by_source.clone(), lies], monitors: vec![] };
+        let answers = [("paris", Some(told)), ("rome", None)];
         let merged = merge(local, answers.into_iter().map(|(name, answer)| (name.parse().unwrap(), answer)));
         assert_eq!(merged.connections, [foreign, by_source]);
         assert_eq!(merged.unreachable, ["rome".parse().unwrap()]);

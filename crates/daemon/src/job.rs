@@ -14,6 +14,7 @@ use tracing::error;
 use crate::api_server::Responder;
 use crate::apply::Steps;
 use crate::event::Event;
+use crate::node::{Grouped, StoodIn};
 use crate::peer::listen::Caller;
 use crate::peer::messages::{ReplicaAsk, ReplicaChange, Tell};
 use crate::state::peers::Peer;
@@ -52,6 +53,12 @@ pub(crate) enum JobDone {
     Told(Box<ReplicaChange>),
     /// The alert command ended.
     AlertTold,
+    /// A peer told its half of the secret for heartbeats, or why not.
+    Exchanged { peer: NodeName, told: Result<Tell, Failure> },
+    /// `monitor`: the other nodes take part in the group now, or why not.
+    Grouped { result: Result<Box<Grouped>, Failure>, responder: Responder },
+    /// Replicas became images of one instant, or not.
+    StoodIn(Box<StoodIn>),
 }
 
 /// A machine that takes the place of a node.

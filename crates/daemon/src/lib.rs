@@ -16,6 +16,7 @@ mod check;
 mod data;
 pub mod estimate;
 mod event;
+mod failover;
 mod gather;
 mod job;
 mod log;

@@ -86,6 +86,23 @@ pub trait DataPlane: Send {
     /// Where it cannot be ended.
     fn stop_target(&mut self, set: &SetName, how: Stop) -> Result<(), Failure>;
 
+    /// Ends the receiving of the set for good, to make its replica the image of one instant, without a guard: the work
+    /// that does so, for a thread that may wait. Where it fails, the target can be started again. `as_is`: also where it
+    /// is the image of no instant.
+    ///
+    /// # Errors
+    /// Where there is no such target.
+    fn stand_in(&mut self, set: &SetName, as_is: bool) -> Result<StandIn, Failure>;
+
+    /// Does the set's source run here?
+    fn runs_source(&self, set: &SetName) -> bool;
+
+    /// Makes the set's directories read-only for everyone, or writable again.
+    ///
+    /// # Errors
+    /// Where somebody has a file open for writing, or the kernel refuses.
+    fn freeze(&mut self, set: &SetName, frozen: bool) -> Result<(), Failure>;
+
     /// A session that a source opened; it replaces an older one of the same set. `Purpose::Data` was read and answered;
     /// the next byte is the data path's own.
     fn incoming(&mut self, set: &SetName, source: &NodeName, stream: PeerStream);
@@ -104,6 +121,9 @@ pub trait DataPlane: Send {
     /// The connections of which this node is source or target, as this node sees them.
     fn status(&self) -> Vec<ConnectionStatus>;
 }
+
+/// Work that makes a replica the image of one instant.
+pub type StandIn = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
 
 fn not_live(set: &SetName) -> Failure {
     Failure::new(
@@ -214,6 +234,11 @@ pub enum Stop {
     /// As `Unprotect`, although files are open beneath the mount (only for sources): the mount goes from its place at
     /// once, what is open works on through it, on the directory beneath, and the last close ends it.
     UnprotectOpen,
+    /// As `Unprotect`, and only if the replica becomes the image of one instant, or `as_is` (only for targets).
+    StandIn {
+        /// Also where it is the image of none.
+        as_is: bool,
+    },
 }
 
 /// What an operator says to a brake that halted a connection.

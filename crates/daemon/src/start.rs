@@ -15,9 +15,11 @@ use tracing::info;
 
 use crate::api_server;
 use crate::data;
-use crate::event::Event;
+use crate::event::{Event, GroupEvent};
+use crate::failover::Failover;
+use crate::failover::secrets::Secrets;
 use crate::log;
-use crate::node::{Node, Pulse};
+use crate::node::{Groups, Node, Pulse};
 use crate::peer::messages::Meant;
 use crate::peer::{Book, Dialer, Identity, Keyring, listen};
 use crate::seam::{Context, Events};
@@ -67,7 +69,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let dialer = Dialer::new(keys.clone(), book.clone());
     let executable = std::env::current_exe().unwrap_or_else(|_| "stead".into());
     let context = Context { dialer: dialer.clone(), events: Events(events.clone()), executable };
+    let tell = events.clone();
+    let told = move |told| _ = tell.send(Event::Group(GroupEvent::Told(told)));
+    let secrets = Secrets::begin(&state)?;
+    let failover = Failover::start(&name, secrets.run(), &addresses, book.clone(), told)?;
     let node = Node {
+        groups: Groups::new(failover, secrets),
+        is_running: false,
         plane: data::new(context),
         name,
         keys,

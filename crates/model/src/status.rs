@@ -162,6 +162,9 @@ pub struct MonitorStatus {
     /// What the target does: `standby`, `confirming`, `raising`, `active`, …
     #[serde(default)]
     pub doing: String,
+    /// What the other node says that it is: `active`, `standby`, `restore-required`, …
+    #[serde(default)]
+    pub other: Option<String>,
     /// Number of the newest epoch.
     #[serde(default)]
     pub epoch: u64,

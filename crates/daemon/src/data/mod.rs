@@ -5,7 +5,7 @@ mod cause;
 mod relay;
 mod source;
 mod target;
-mod threads;
+pub(crate) mod threads;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use stead_model::{NodeName, SetName};
 use crate::barrier;
 use crate::peer::PeerStream;
 use crate::seam::{
-    BrakeAnswer, Command, CommandId, Context, DataEvent, DataPlane, Failure, SourceSpec, Stop, TargetSpec,
+    BrakeAnswer, Command, CommandId, Context, DataEvent, DataPlane, Failure, SourceSpec, StandIn, Stop, TargetSpec,
 };
 
 use relay::Relay;
@@ -102,6 +102,19 @@ impl DataPlane for Data {
         }
     }
 
+    fn stand_in(&mut self, set: &SetName, as_is: bool) -> Result<StandIn, Failure> {
+        let session = self.targets.remove(set).ok_or_else(|| not_here(set))?;
+        Ok(Box::new(move || session.stand_in(as_is)))
+    }
+
+    fn runs_source(&self, set: &SetName) -> bool {
+        self.sources.contains_key(set)
+    }
+
+    fn freeze(&mut self, set: &SetName, frozen: bool) -> Result<(), Failure> {
+        self.sources.get(set).ok_or_else(|| not_here(set))?.freeze(frozen)
+    }
+
     fn incoming(&mut self, set: &SetName, _source: &NodeName, stream: PeerStream) {
         match self.targets.get(set) {
             Some(session) => session.incoming(stream),
@@ -153,11 +166,11 @@ fn not_here(set: &SetName) -> Failure {
 }
 
 /// The wall clock, for what people read and for lag; never for order.
-fn wall_clock() -> Timestamp {
+pub(crate) fn wall_clock() -> Timestamp {
     Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
 }
 
 /// The value, also after a thread panicked while it held it: what is kept so is replaced whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

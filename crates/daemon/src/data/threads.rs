@@ -8,7 +8,7 @@ use crate::seam::Failure;
 const NAME_BYTES_MAX: usize = 15;
 
 /// Starts a named thread; it is never joined: its channels end it.
-pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     let name = name.chars().take(NAME_BYTES_MAX).collect();
     let started = thread::Builder::new().name(name).spawn(body);
     started.map(drop).map_err(|e| {

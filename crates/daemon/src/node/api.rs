@@ -52,13 +52,11 @@ impl Node {
             Request::PlanShow => responder.done(Answer::Plan(self.plan.to_toml())),
             Request::PlanCheck => self.plan_check(responder),
             Request::PlanApply { text } => self.plan_apply(&text, responder),
-            Request::Monitor(_)
-            | Request::Unmonitor { .. }
-            | Request::Move { .. }
-            | Request::Restore { .. }
-            | Request::Explain { .. } => {
-                responder.failed(stead_api::Failure::new("nothing was done", "groups are not run yet", ""));
-            }
+            Request::Monitor(options) => self.monitor(*options, responder),
+            Request::Unmonitor { group } => self.unmonitor(&group, responder),
+            Request::Move { group, want, expires_ms } => self.move_group(&group, want, expires_ms, responder),
+            Request::Restore { group, no_wait } => self.restore(&group, no_wait, responder),
+            Request::Explain { group } => self.explain_groups(group, responder),
             Request::Shutdown => {
                 responder.done(Answer::Done);
                 return ControlFlow::Break(());

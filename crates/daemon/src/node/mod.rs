@@ -3,6 +3,7 @@
 mod alerts;
 mod api;
 mod backup;
+mod groups;
 mod live;
 mod ops;
 mod pace;
@@ -26,6 +27,7 @@ use stead_model::{NodeName, SetName};
 use tracing::{info, warn};
 
 use crate::event::Event;
+use crate::failover::Order;
 use crate::job::JobDone;
 use crate::peer::messages::Meant;
 use crate::peer::{Book, Dialer, Keyring};
@@ -34,6 +36,8 @@ use crate::state::StateDir;
 use crate::state::invites::Invites;
 use crate::state::peers::Peers;
 use crate::state::rotation::Rotation;
+pub(crate) use groups::make::Grouped;
+pub(crate) use groups::{Groups, StoodIn};
 use live::Untold;
 use ops::Op;
 pub(crate) use pulse::Pulse;
@@ -75,12 +79,19 @@ pub(crate) struct Node {
     pub(crate) heard: BTreeMap<SetName, Meant>,
     /// What happens by the clock.
     pub(crate) pulse: Pulse,
+    /// What is taken over as one.
+    pub(crate) groups: Groups,
+    /// The sessions of the sets are started.
+    pub(crate) is_running: bool,
 }
 
 impl Node {
     /// Acts on events until the daemon is to end.
     pub(crate) fn run(mut self, events: &Receiver<Event>) {
+        self.orient_groups();
         self.start_all();
+        self.is_running = true;
+        self.run_groups();
         crate::notify::ready();
         info!("{} is ready: {} sets, {} peers", self.name, self.plan.sets.len(), self.peers.list().len());
         loop {
@@ -91,6 +102,7 @@ impl Node {
             self.tick();
         }
         crate::notify::stopping();
+        self.groups.failover.give(Order::Stop);
         self.stop_all();
         self.pulse.alerts.finish();
     }
@@ -101,7 +113,8 @@ impl Node {
         let retry = (!self.unstarted.is_empty()).then(|| left(self.retry_at));
         let tell = self.rotation.as_ref().and(self.tell_at).map(left);
         let tick = (!self.ops.is_empty()).then_some(TICK);
-        let pulse = (!self.plan.sets.is_empty()).then(|| self.pulse.wait());
+        let pulse = !(self.plan.sets.is_empty() && self.plan.groups.is_empty());
+        let pulse = pulse.then(|| self.pulse.wait());
         let Some(wait) = [tick, retry, tell, pulse].into_iter().flatten().min() else {
             return Some(events.recv().unwrap_or(Event::Stop));
         };
@@ -124,6 +137,7 @@ impl Node {
                 Err(why) => warn!("{source} came too late with set {set}: {why}"),
             },
             Event::Data(event) => self.on_data(event),
+            Event::Group(event) => self.on_group(event),
             Event::Job(done) => self.on_job(*done),
             Event::Stop => return ControlFlow::Break(()),
         }
@@ -132,8 +146,13 @@ impl Node {
 
     fn on_data(&mut self, event: DataEvent) {
         match event {
-            DataEvent::CommandDone { id, result } => self.command_done(id, result),
-            DataEvent::StateChanged(_) => {}
+            DataEvent::CommandDone { id, result } => {
+                let done = result.as_ref().map(|_| ()).map_err(Clone::clone);
+                if !self.handed_over(id, &done) {
+                    self.command_done(id, result);
+                }
+            }
+            DataEvent::StateChanged(_) => self.tell_fitness(),
             DataEvent::Ended(set, failure) => self.session_ended(&set, failure),
             DataEvent::EpochSeen(set, epoch) => warn!("set {set}: a higher epoch was met: {}", epoch.number),
         }
@@ -155,6 +174,9 @@ impl Node {
             JobDone::Told(change) => self.change_told(*change),
             JobDone::Named { set, responder } => self.unprotect_open(&set, responder),
             JobDone::AlertTold => self.alert_told(),
+            JobDone::Exchanged { peer, told } => self.exchanged(&peer, told),
+            JobDone::Grouped { result, responder } => self.grouped(result, &responder),
+            JobDone::StoodIn(done) => self.stood_in(*done),
             JobDone::Released { sets, responder, rest } => {
                 self.reserved.retain(|set| !sets.contains(set));
                 self.protect(rest, responder);
@@ -170,6 +192,7 @@ impl Node {
         if self.rotation.is_some() && self.tell_at.is_some_and(|at| Instant::now() >= at) {
             self.go_on_rotating();
         }
+        self.tick_groups();
         self.tick_ops();
     }
 }

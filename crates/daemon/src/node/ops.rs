@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use stead_api::{Answer, Failure, FailureKind};
+use stead_model::plan::GroupPlan;
 use stead_model::status::{ConnectionStatus, State, Status};
 use stead_model::{NodeName, SetName};
 use tracing::warn;
@@ -32,6 +33,8 @@ pub(crate) enum Op {
     },
     /// `pause` and `resume`: until the connections stand so.
     Settle { set: SetName, on: Option<NodeName>, paused: bool, deadline: Instant, responder: Responder },
+    /// `restore`: until the other node has everything.
+    Restore { group: GroupPlan, responder: Responder },
     /// `status --watch`: until the client goes.
     Watch { next: Instant, busy: Arc<AtomicBool>, responder: Responder },
 }
@@ -42,6 +45,7 @@ impl Op {
             Op::FirstMirror { responder, .. }
             | Op::Command { responder, .. }
             | Op::Settle { responder, .. }
+            | Op::Restore { responder, .. }
             | Op::Watch { responder, .. } => responder,
         }
     }
@@ -105,6 +109,12 @@ impl Node {
         false
     }
 
+    fn is_restored(&self, group: &GroupPlan, local: &Status, responder: &Responder) -> bool {
+        let monitor = local.monitors.iter().find(|monitor| monitor.group == group.name.as_str());
+        let is_standby = monitor.is_some_and(|monitor| monitor.other.as_deref() == Some("standby"));
+        restored(group, local, is_standby, responder)
+    }
+
     fn still_waits(&mut self, op: &mut Op, local: &Status, now: Instant) -> bool {
         match op {
             Op::FirstMirror { set, responder } => {
@@ -122,6 +132,7 @@ impl Node {
                 }
                 !settled
             }
+            Op::Restore { group, responder } => self.is_restored(group, local, responder),
             Op::Command { progress, set, responder, .. } => {
                 if *progress {
                     responder.progress(of_set(local, set));
@@ -142,6 +153,25 @@ impl Node {
             }
         }
     }
+}
+
+/// Tells a client of `restore` how it stands; true: it waits on.
+fn restored(group: &GroupPlan, local: &Status, is_standby: bool, responder: &Responder) -> bool {
+    let mut status = local.clone();
+    status.connections.retain(|connection| group.sets.contains(&connection.set));
+    let halted = status.connections.iter().find(|c| c.state == State::Halted);
+    if let Some(connection) = halted {
+        let why = connection.reason.clone().unwrap_or_else(|| connection.state.to_string());
+        let remedy = "It goes on by itself once the cause is gone: watch it with stead status";
+        responder.failed(Failure::new(format!("group {} is not restored", group.name), why, remedy));
+        return false;
+    }
+    if is_standby && status.connections.iter().all(|c| c.state == State::Replicating) {
+        responder.done(Answer::Done);
+        return false;
+    }
+    responder.progress(status);
+    true
 }
 
 /// Tells a client of `protect` how the mirror stands; true: it waits on.

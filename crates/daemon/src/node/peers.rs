@@ -24,6 +24,14 @@ impl Node {
             (_, None) => Err(Failure::new("the question was refused", "this node does not trust the asking one", "")),
             (Ask::Ping, _) => Ok(Tell::Done),
             (Ask::Status, _) => Ok(Tell::Status(self.local_status().connections)),
+            (Ask::Standing, _) => Ok(Tell::Standing(self.standing())),
+            (Ask::Secret { secret }, Some(name)) => self.tell_secret(name, secret),
+            (Ask::Group(group), Some(name)) => self.take_part(&group, name),
+            (Ask::Ungroup { group }, Some(name)) => self.leave_group(&group, name),
+            (Ask::Move { group, want, expires_ms }, Some(_)) => {
+                return self.move_for(&group, want, expires_ms, reply);
+            }
+            (Ask::Explain { group }, Some(_)) => Ok(Tell::Timelines(self.timelines(group.as_ref()))),
             (Ask::Have { set }, Some(name)) => Ok(Tell::Have(self.may_send(&set, name).is_ok())),
             (Ask::Change(change), Some(name)) => self.change_replica(*change, name),
             (Ask::Release { set, undo }, Some(name)) => self.release_for(&set, name, undo),

@@ -15,7 +15,7 @@ use super::{Node, RETRY};
 use crate::api_server::Responder;
 use crate::job::{self, JobDone, Kept, Then};
 use crate::peer::ask;
-use crate::peer::messages::Ask;
+use crate::peer::messages::{Ask, Standing};
 use crate::protect;
 use crate::seam::{SourceRoot, SourceSpec, Stop, TargetLink, TargetRoot, TargetSpec};
 use crate::state::files;
@@ -64,7 +64,7 @@ impl Node {
         self.start_again(name);
     }
 
-    fn start_again(&mut self, name: &SetName) {
+    pub(super) fn start_again(&mut self, name: &SetName) {
         match self.start(name, false, false) {
             Ok(()) => {
                 self.unstarted.remove(name);
@@ -138,7 +138,7 @@ impl Node {
                 mode: c.mode,
                 fresh: fresh(c).is_some(),
                 seeded: fresh(c).unwrap_or_default(),
-                paused: self.pulse.is_paused(c, &settings),
+                paused: kept.restore || self.pulse.is_paused(c, &settings),
                 settings,
             }
         };
@@ -393,7 +393,10 @@ impl Node {
     /// The connections of this node: as the data path tells them, and those that it could not start.
     pub(super) fn local_status(&self) -> Status {
         let mut connections = self.plane.status();
-        connections.iter_mut().for_each(|connection| self.explain(connection));
+        connections.iter_mut().for_each(|connection| {
+            self.explain(connection);
+            self.awaits_restore(connection);
+        });
         for (name, failure) in &self.unstarted {
             let Some(set) = self.plan.set(name) else { continue };
             let own = |c: &&ConnectionPlan| set.source == self.name || c.target == self.name;
@@ -401,7 +404,23 @@ impl Node {
         }
         self.describe(&mut connections);
         connections.sort_by(|a, b| (&a.set, &a.target).cmp(&(&b.set, &b.target)));
-        Status { node: self.name.clone(), connections, monitors: Vec::new(), unreachable: Vec::new() }
+        let monitors = self.groups.failover.monitors();
+        Status { node: self.name.clone(), connections, monitors, unreachable: Vec::new() }
+    }
+
+    /// What this node tells others of how everything stands.
+    pub(super) fn standing(&self) -> Standing {
+        let Status { connections, monitors, .. } = self.local_status();
+        Standing { connections, monitors }
+    }
+
+    /// What is sent in the place of a node that has to be restored first.
+    fn awaits_restore(&self, connection: &mut ConnectionStatus) {
+        if self.groups.awaiting.contains(&connection.set) && connection.source == self.name {
+            let group = self.plan.group_of(&connection.set).map_or("", |group| group.name.as_str());
+            connection.state = State::RestoreRequired;
+            connection.reason = Some(format!("{} has to be restored: stead restore {group}", connection.target));
+        }
     }
 }
 

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use stead_api::Failure;
 use stead_model::SetName;
 
-/// Oldest and newest version that this build speaks. Version 2 added the questions `Forget` and `NewKey`.
-pub(crate) const VERSIONS: (u16, u16) = (1, 2);
+/// Oldest and newest version that this build speaks. Version 2 added the questions `Forget` and `NewKey`, version 3 those
+/// about groups.
+pub(crate) const VERSIONS: (u16, u16) = (1, 3);
 
 /// Longest frame of a trusted peer.
 pub(crate) const FRAME_BYTES_MAX: usize = 16 << 20;

@@ -6,9 +6,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use stead_model::plan::{ConnectionPlan, SetPlan};
-use stead_model::status::ConnectionStatus;
-use stead_model::{Epoch, NodeName, SetName};
+use stead_model::plan::{ConnectionPlan, GroupPlan, SetPlan};
+use stead_model::status::{ConnectionStatus, MonitorStatus};
+use stead_model::{Epoch, GroupName, NodeName, SetName};
 
 use super::Fingerprint;
 
@@ -35,12 +35,30 @@ pub(crate) enum Ask {
     Forget,
     /// That is my certificate from now on; the present one holds for a while longer (version 2).
     NewKey { fingerprint: Fingerprint },
+    /// As `Status`, and the groups that you watch (version 3).
+    Standing,
+    /// My half of the secret for our heartbeats; what is yours? (version 3)
+    Secret { secret: String },
+    /// Take part in that group. The same question again is answered the same (version 3).
+    Group(Box<GroupAsk>),
+    /// Take part in it no longer (version 3).
+    Ungroup { group: GroupName },
+    /// A person wants that of a group, of which you are the one to serve (version 3).
+    Move { group: GroupName, want: stead_api::Want, expires_ms: u64 },
+    /// What happened to groups, or to that one, as you saw it? (version 3)
+    Explain { group: Option<GroupName> },
 }
 
 impl Ask {
     /// The oldest version of the protocol that knows the question.
     pub(crate) fn version(&self) -> u16 {
         match self {
+            Ask::Standing
+            | Ask::Secret { .. }
+            | Ask::Group(_)
+            | Ask::Ungroup { .. }
+            | Ask::Move { .. }
+            | Ask::Explain { .. } => 3,
             Ask::Change(_) | Ask::Forget | Ask::NewKey { .. } => 2,
             _ => 1,
         }
@@ -55,6 +73,26 @@ pub(crate) enum Tell {
     Status(Vec<ConnectionStatus>),
     Checked(ReplicaTell),
     Have(bool),
+    Standing(Standing),
+    Secret(String),
+    Timelines(Vec<stead_api::Timeline>),
+}
+
+/// What a node knows of connections and groups.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    pub(crate) connections: Vec<ConnectionStatus>,
+    pub(crate) monitors: Vec<MonitorStatus>,
+}
+
+/// A group to take part in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GroupAsk {
+    pub(crate) group: GroupPlan,
+    /// Of each set, and each path of it on the target: the file system that it is on there.
+    pub(crate) volumes: Vec<(SetName, PathBuf, String)>,
+    /// Number of the epoch with which the group begins.
+    pub(crate) epoch: u64,
 }
 
 /// Who wants to be trusted, and the proof that it was invited.

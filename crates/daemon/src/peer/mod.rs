@@ -5,7 +5,7 @@ mod book;
 mod dial;
 mod gate;
 pub(crate) mod hello;
-mod identity;
+pub(crate) mod identity;
 mod keyring;
 pub(crate) mod listen;
 pub(crate) mod messages;

@@ -305,7 +305,7 @@ fn directory(path: PathBuf) -> Result<Root, Failure> {
     Ok(Root { plan: PathPlan { volume: volume(&path)?, path }, is_dir: true, nested: checked.nested, relay: None })
 }
 
-fn volume(path: &Path) -> Result<String, Failure> {
+pub(crate) fn volume(path: &Path) -> Result<String, Failure> {
     let root = stead_disk::volume::Root::open(path, 0);
     let root = root.map_err(|e| {
         unfit(path, e.to_string(), "Use a file system with lasting file handles: ext4, xfs, btrfs, tmpfs")

@@ -18,6 +18,9 @@ pub(crate) struct SetState {
     pub(crate) made: Vec<PathBuf>,
     /// For each path of the set: is it a directory?
     pub(crate) dirs: Vec<bool>,
+    /// The node that sends it stands in for the other one, which has to be restored before anything is sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) restore: bool,
     /// Newest first; each with where it began.
     pub(crate) lineage: Vec<Era>,
 }
@@ -32,13 +35,25 @@ pub(crate) struct Era {
     pub(crate) began: Position,
 }
 
+impl Era {
+    fn new(epoch: Epoch, began: Position) -> Era {
+        let writer = format!("{:032x}", u128::from_be_bytes(epoch.writer));
+        Era { epoch: epoch.number, writer, random: format!("{:016x}", epoch.random), began }
+    }
+}
+
 impl SetState {
     /// The state of a set that begins its life.
     pub(crate) fn begin(epoch: Epoch, dirs: Vec<bool>, made: Vec<PathBuf>) -> SetState {
         let began = Position { epoch: epoch.number, incarnation: 0, sequence: 0 };
-        let writer = format!("{:032x}", u128::from_be_bytes(epoch.writer));
-        let era = Era { epoch: epoch.number, writer, random: format!("{:016x}", epoch.random), began };
-        SetState { made, dirs, lineage: vec![era] }
+        SetState { made, dirs, restore: false, lineage: vec![Era::new(epoch, began)] }
+    }
+
+    /// A newer epoch begins, or is heard of; `began`: the last position of the one before that is known here.
+    pub(crate) fn enter(&mut self, epoch: Epoch, began: Position) {
+        if self.epoch().is_none_or(|known| known.number < epoch.number) {
+            self.lineage.insert(0, Era::new(epoch, began));
+        }
     }
 
     /// The newest epoch.
@@ -62,6 +77,18 @@ impl SetState {
         make_dir(&dir.join(role))?;
         files::write_toml(&dir.join("set.toml"), self)?;
         Ok(dir.join(role))
+    }
+}
+
+/// Forgets what the data path kept of a set in a role that it has no longer here.
+pub(crate) fn remove_role(state: &StateDir, set: &SetName, role: &str) -> Result<(), Failure> {
+    let dir = state.set(set).join(role);
+    match fs::remove_dir_all(&dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            let remedy = "Remove the directory by hand";
+            Err(Failure::new(format!("{} cannot be removed", dir.display()), e.to_string(), remedy))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -313,6 +313,11 @@ impl Machine {
         self.monitor.presence()
     }
 
+    /// What the other node said last that it is.
+    pub fn peer_role(&self) -> Option<Role> {
+        self.peer.map(|peer| peer.role)
+    }
+
     /// How long until the other node counts as failed; `None`: it does not.
     pub fn time_to_fail(&self, now: Instant) -> Option<Duration> {
         self.monitor.time_to_fail(now)

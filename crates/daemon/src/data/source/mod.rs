@@ -5,6 +5,7 @@ mod begin;
 mod bypass;
 mod commands;
 mod drivers;
+mod freeze;
 mod joint;
 mod lag;
 mod level;
@@ -25,8 +26,10 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -64,6 +67,8 @@ pub(super) struct SourceSession {
     begin: Begin,
     /// The directories beneath the capture.
     roots: Vec<OwnedFd>,
+    /// Where it is mounted.
+    mounts: Vec<PathBuf>,
     /// Ends when the pump has.
     pumping: Receiver<Infallible>,
 }
@@ -119,6 +124,28 @@ impl SourceSession {
         if !synced || self.begin.ended().is_err() {
             tracing::warn!(set = %self.set, "the source is not ended cleanly: its targets compare more after the boot");
         }
+    }
+
+    /// Makes what is mounted read-only, or writable again: all of it, or nothing.
+    pub(super) fn freeze(&self, frozen: bool) -> Result<(), Failure> {
+        for (at, mount) in self.mounts.iter().enumerate() {
+            if let Err(e) = freeze::freeze(mount, frozen) {
+                for frozen in self.mounts[..at].iter().filter(|_| frozen) {
+                    let _ = freeze::freeze(frozen, false);
+                }
+                return Err(self.not_frozen(mount, &e));
+            }
+        }
+        Ok(())
+    }
+
+    fn not_frozen(&self, mount: &Path, error: &io::Error) -> Failure {
+        let why = match error.kind() {
+            io::ErrorKind::ResourceBusy => format!("somebody has a file open for writing in {}", mount.display()),
+            _ => format!("{}: {error}", mount.display()),
+        };
+        let remedy = format!("Stop what works there: fuser -vm {}", mount.display());
+        Failure::new(format!("set {} cannot be handed over", self.set), why, remedy)
     }
 
     /// Goes on as the spec now says.

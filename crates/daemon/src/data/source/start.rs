@@ -84,6 +84,8 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
         bypassed,
     };
     let set = spec.set.clone();
+    let mounted = spec.roots.iter().filter(|root| root.is_dir && spec.from_replica.is_none());
+    let mounts = mounted.map(|root| root.path.clone()).collect();
     let (links, rules) = (spec.targets.clone(), spec.rules.clone());
     spawn(&format!("{set}-pump"), move || {
         let _runs: Sender<Infallible> = pump_runs;
@@ -105,6 +107,7 @@ fn wire(spec: SourceSpec, context: &Context, drivers: &Drivers) -> Result<Source
         rules,
         begin,
         roots,
+        mounts,
         pumping,
     };
     session.link_up(&links)?;

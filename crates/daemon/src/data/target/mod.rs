@@ -67,6 +67,14 @@ impl TargetSession {
         })
     }
 
+    /// Ends the session with the replica as the image of one instant, however long what is journaled takes to be applied.
+    pub(super) fn stand_in(self, as_is: bool) -> Result<(), Failure> {
+        let gone =
+            || Failure::new(format!("the replica of set {} was not drained", self.set), "its session is gone", "");
+        self.events.send(Event::Stop(Stop::StandIn { as_is })).map_err(|_| gone())?;
+        self.ended.recv().unwrap_or_else(|_| Err(gone()))
+    }
+
     /// The connection, as this end sees it.
     pub(super) fn status(&self) -> ConnectionStatus {
         lock(&self.status).clone()

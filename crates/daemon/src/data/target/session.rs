@@ -55,6 +55,8 @@ const IDLE: Duration = Duration::from_secs(1);
 const TIDY_OBJECTS: usize = 64;
 /// How long what is journaled may take to be applied when the set is no longer protected.
 const LEAVE: Duration = Duration::from_secs(50);
+/// How long it may be halted until it is no image of one instant.
+const HALTED: Duration = Duration::from_secs(10);
 
 pub(super) struct Session {
     target: Target,
@@ -127,7 +129,8 @@ impl Session {
         }
         match self.stop {
             Some(Stop::Unprotect | Stop::UnprotectOpen) => self.leave(),
-            _ => Ok(()),
+            Some(Stop::StandIn { as_is }) => self.stand_in(as_is),
+            Some(Stop::Daemon) | None => Ok(()),
         }
     }
 
@@ -469,20 +472,50 @@ impl Session {
         }
     }
 
-    /// Makes the replica the image of the last instant that is here whole, and leaves a plain tree without a guard.
-    fn leave(mut self) -> Result<(), Failure> {
+    /// Makes the replica the image of the last instant that is here whole, or leaves it as it is, under its guard.
+    fn stand_in(mut self, as_is: bool) -> Result<(), Failure> {
+        let halted = self.become_image(|halted_for| halted_for > HALTED);
+        if !self.stood_in && !as_is {
+            let what = format!("the replica of set {} did not become the image of one instant", self.spec.set);
+            let why = halted.unwrap_or_else(|| "what is journaled was not applied".into());
+            return Err(Failure::new(what, why, "Look at: stead status"));
+        }
+        self.release()
+    }
+
+    /// Applies what leads to that instant; returns why it is halted, where it gives up.
+    fn become_image(&mut self, gives_up: impl Fn(Duration) -> bool) -> Option<String> {
         self.wire = None;
         self.tell(TargetInput::Disconnected);
         self.tell(TargetInput::StandIn);
-        let deadline = Instant::now() + LEAVE;
-        while !self.stood_in && Instant::now() < deadline {
+        let mut goes_on = Instant::now();
+        loop {
+            let halted = self.target.view().halted;
+            if halted.is_none() {
+                goes_on = Instant::now();
+            }
+            if self.stood_in || gives_up(goes_on.elapsed()) {
+                return halted;
+            }
+            self.show();
             self.turn();
         }
-        let set = self.spec.set.clone();
+    }
+
+    /// Makes the replica the image of the last instant that is here whole, and leaves a plain tree without a guard.
+    fn leave(mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + LEAVE;
+        self.become_image(|_| Instant::now() >= deadline);
         if !self.stood_in {
             let halted = self.target.view().halted.map_or(String::new(), |why| format!(": {why}"));
-            tracing::error!(%set, "the replica is left as it is, which is the source at no instant{halted}");
+            tracing::error!(set = %self.spec.set, "the replica is left as it is, which is the source at no instant{halted}");
         }
+        self.release()
+    }
+
+    /// Leaves a plain tree without a guard.
+    fn release(self) -> Result<(), Failure> {
+        let set = self.spec.set.clone();
         let failed = |what: &str, why: String| {
             Failure::new(format!("the replica of set {set} {what}"), why, "Look at its file system")
         };

@@ -1,0 +1,347 @@
+//! One group as the watcher runs it: its mind, its hands, and who waits for it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use stead_api::{Failure, FailureKind, TimelineEntry};
+use stead_failover::heartbeat::{Heartbeat, Note, Say};
+use stead_failover::machine::{Answer, Fitness, Lease, Refusal, Request, Step, Turn, Want};
+use stead_failover::{
+    Ballot, Config, Entry, GroupId, Input, Machine, NodeId, Output, Record, Witness, WitnessConfig, WitnessInput,
+    WitnessOutput,
+};
+use stead_model::Epoch;
+use stead_model::plan::GroupPlan;
+use stead_model::status::MonitorStatus;
+use tracing::info;
+
+use super::config::{group_id, node_id};
+use super::hands::{Hands, Job as HandsJob, JobEnd};
+use super::kept::{GroupDir, Job, LINES_MAX};
+use super::words;
+use crate::data::{lock, wall_clock};
+
+/// The way back to whoever asked for something.
+pub(crate) type Answerer = Box<dyn Fn(Reply) + Send>;
+
+/// The timeline of a group, shared with the loop.
+pub(crate) type Lines = Arc<Mutex<VecDeque<TimelineEntry>>>;
+
+/// What is told to whoever asked.
+pub(crate) enum Reply {
+    /// It was begun.
+    Begun,
+    /// It is done.
+    Done,
+    /// It is not; the last reply.
+    Failed(Failure),
+}
+
+/// How a group is to be run on this node.
+pub(crate) struct Setup {
+    pub(crate) plan: GroupPlan,
+    pub(crate) dir: GroupDir,
+    pub(crate) part: Part,
+}
+
+/// This node's part in a group.
+pub(crate) enum Part {
+    /// One of its two nodes.
+    Node { config: Box<Config>, record: Record, hands: Hands },
+    /// Its witness.
+    Witness { config: WitnessConfig, ballot: Option<Ballot> },
+}
+
+enum Mind {
+    Machine(Box<Machine>, Hands),
+    Witness(Box<Witness>),
+}
+
+/// A group that is run.
+pub(super) struct Group {
+    pub(super) plan: GroupPlan,
+    id: GroupId,
+    dir: GroupDir,
+    mind: Mind,
+    /// Under which epoch the other node was fenced.
+    fenced: Option<u64>,
+    /// What programs of the last step wrote.
+    output: Option<String>,
+    requests: u64,
+    answers: BTreeMap<u64, Answerer>,
+    pub(super) lines: Lines,
+    /// Epochs of records that are on their way to the disk.
+    saving: VecDeque<(u64, Epoch)>,
+    /// The epoch that the loop knows.
+    known: Option<Epoch>,
+    role: Option<(NodeId, Note)>,
+}
+
+/// What a group wants of the watcher.
+#[derive(Default)]
+pub(super) struct Wants {
+    pub(super) notes: Vec<(NodeId, Note)>,
+    /// An epoch that is durable.
+    pub(super) epochs: Vec<Epoch>,
+}
+
+impl Group {
+    pub(super) fn new(setup: Setup, now: Instant) -> Group {
+        let Setup { plan, dir, part } = setup;
+        let mind = match part {
+            Part::Node { config, record, hands } => Mind::Machine(Box::new(Machine::new(*config, record, now)), hands),
+            Part::Witness { config, ballot } => Mind::Witness(Box::new(Witness::new(config, ballot, now))),
+        };
+        Group {
+            id: group_id(&plan.name),
+            lines: Arc::new(Mutex::new(dir.timeline())),
+            plan,
+            dir,
+            mind,
+            fenced: None,
+            output: None,
+            requests: 0,
+            answers: BTreeMap::new(),
+            saving: VecDeque::new(),
+            known: None,
+            role: None,
+        }
+    }
+
+    pub(super) fn id(&self) -> GroupId {
+        self.id
+    }
+
+    /// A heartbeat of another node was taken.
+    pub(super) fn heard(&mut self, heartbeat: &Heartbeat, now: Instant) {
+        let (from, path, leaving) = (heartbeat.from, heartbeat.path, heartbeat.leaving);
+        if !heartbeat.notes.iter().any(|note| note.group == self.id) {
+            return;
+        }
+        let is_node = self.is_node(from);
+        if let Mind::Machine(machine, _) = &mut self.mind
+            && is_node
+        {
+            machine.handle(Input::Heard { path, leaving }, now);
+        }
+        for note in heartbeat.notes.iter().filter(|note| note.group == self.id).copied() {
+            match &mut self.mind {
+                Mind::Machine(machine, _) => machine.handle(Input::Note { from, note }, now),
+                Mind::Witness(witness) => witness.handle(WitnessInput::Note { from, note }, now),
+            }
+        }
+    }
+
+    fn is_node(&self, node: NodeId) -> bool {
+        [&self.plan.source, &self.plan.target].into_iter().any(|name| node_id(name) == node)
+    }
+
+    pub(super) fn replica(&mut self, fitness: Fitness, now: Instant) {
+        self.input(Input::Replica(fitness), now);
+    }
+
+    /// An action of the hands has ended.
+    pub(super) fn ended(&mut self, end: JobEnd, now: Instant) {
+        if end.cancelled {
+            return;
+        }
+        self.output = Some(end.output).filter(|output| !output.is_empty());
+        self.input(Input::Done { id: end.id, outcome: end.outcome }, now);
+    }
+
+    pub(super) fn saved(&mut self, number: u64, wants: &mut Wants, now: Instant) {
+        match &mut self.mind {
+            Mind::Machine(machine, _) => machine.handle(Input::Saved { number }, now),
+            Mind::Witness(witness) => witness.handle(WitnessInput::Saved { number }, now),
+        }
+        while let Some((_, epoch)) = self.saving.pop_front_if(|(saved, _)| *saved <= number) {
+            if self.known.replace(epoch) != Some(epoch) {
+                wants.epochs.push(epoch);
+            }
+        }
+    }
+
+    pub(super) fn request(&mut self, want: Want, expires: Duration, answer: Answerer, now: Instant) {
+        if matches!(self.mind, Mind::Witness(_)) {
+            let remedy = format!("Ask {} or {}", self.plan.source, self.plan.target);
+            let why = "this node is only its witness";
+            return answer(Reply::Failed(Failure::new(self.not_moved(), why, remedy)));
+        }
+        self.requests += 1;
+        self.answers.insert(self.requests, answer);
+        self.input(Input::Request(Request { id: self.requests, want, expires: now + expires }), now);
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        match &mut self.mind {
+            Mind::Machine(machine, _) => machine.handle_timeout(now),
+            Mind::Witness(witness) => witness.handle_timeout(now),
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match &self.mind {
+            Mind::Machine(machine, _) => machine.poll_timeout().map(|(at, _)| at),
+            Mind::Witness(witness) => witness.poll_timeout().map(|(at, _)| at),
+        }
+    }
+
+    /// What it last said that it is: said once more when the daemon goes down in order.
+    pub(super) fn last_role(&self) -> Option<(NodeId, Note)> {
+        self.role
+    }
+
+    /// Does what the mind wants, in its order.
+    pub(super) fn settle(&mut self, kept: &Sender<Job>, wants: &mut Wants) {
+        while let Some(output) = self.poll_output() {
+            match output {
+                Output::Send { to, note } => {
+                    if let Say::Role(_) = note.say {
+                        self.role = Some((to, note));
+                    }
+                    wants.notes.push((to, note));
+                }
+                Output::Save { number, record } => {
+                    self.saving.push_back((number, record.epoch));
+                    self.keep(kept, number, false, serde_json::to_vec(&record));
+                }
+                Output::Lease(lease) => self.lease(lease),
+                Output::Do(action) => self.act(action),
+                Output::Cancel { id } => self.with_hands(|hands| hands.cancel(id)),
+                Output::Answer { request, answer } => self.answer(request, answer),
+                Output::Tell(entry) => self.tell(&entry, kept),
+            }
+        }
+        self.settle_witness(kept, wants);
+    }
+
+    fn settle_witness(&mut self, kept: &Sender<Job>, wants: &mut Wants) {
+        while let Mind::Witness(witness) = &mut self.mind
+            && let Some(output) = witness.poll_output()
+        {
+            match output {
+                WitnessOutput::Send { to, note } => wants.notes.push((to, note)),
+                WitnessOutput::Save { number, ballot } => {
+                    self.keep(kept, number, true, serde_json::to_vec(&ballot));
+                }
+            }
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        match &mut self.mind {
+            Mind::Machine(machine, _) => machine.poll_output(),
+            Mind::Witness(_) => None,
+        }
+    }
+
+    fn input(&mut self, input: Input, now: Instant) {
+        if let Mind::Machine(machine, _) = &mut self.mind {
+            machine.handle(input, now);
+        }
+    }
+
+    fn with_hands(&self, act: impl FnOnce(&Hands)) {
+        if let Mind::Machine(_, hands) = &self.mind {
+            act(hands);
+        }
+    }
+
+    fn lease(&self, lease: Lease) {
+        self.with_hands(|hands| hands.lease(lease));
+    }
+
+    fn act(&self, action: stead_failover::machine::Action) {
+        let fenced = self.fenced == Some(action.epoch.number);
+        let reason = format!("{} of group {}", action.event.as_str(), self.plan.name);
+        self.with_hands(|hands| hands.perform(HandsJob { action, fenced, reason }));
+    }
+
+    fn keep(&self, kept: &Sender<Job>, number: u64, is_ballot: bool, bytes: serde_json::Result<Vec<u8>>) {
+        let bytes = bytes.expect("records and ballots are plain values");
+        let _ = kept.send(Job::Mind { dir: self.dir.clone(), group: self.plan.name.clone(), number, is_ballot, bytes });
+    }
+
+    fn tell(&mut self, entry: &Entry, kept: &Sender<Job>) {
+        let output = match entry {
+            Entry::Step { .. } => self.output.take(),
+            _ => None,
+        };
+        if let Entry::Step { step: Step::Fence, turn: Turn::Do, outcome, .. } = entry
+            && outcome.is_good()
+        {
+            self.fenced = self.machine().map(|machine| machine.record().epoch.number + 1);
+        }
+        let line = words::line(entry, &self.plan, output, wall_clock());
+        info!("group {}: {}", self.plan.name, line.text);
+        let _ = kept.send(Job::Line { dir: self.dir.clone(), entry: Box::new(line.clone()) });
+        let mut lines = lock(&self.lines);
+        lines.push_back(line);
+        if lines.len() > LINES_MAX {
+            lines.pop_front();
+        }
+    }
+
+    fn answer(&mut self, request: u64, answer: Answer) {
+        let Some(reply) = self.answers.get(&request) else { return };
+        match answer {
+            Answer::Accepted => return reply(Reply::Begun),
+            Answer::Done => reply(Reply::Done),
+            Answer::Refused(why) => reply(Reply::Failed(self.refused(why, FailureKind::No))),
+            Answer::Failed(why) => reply(Reply::Failed(self.refused(why, FailureKind::Failed))),
+        }
+        self.answers.remove(&request);
+    }
+
+    fn refused(&self, why: Refusal, kind: FailureKind) -> Failure {
+        let remedy = format!("Look at: stead explain {}, and at stead status", self.plan.name);
+        Failure::new(self.not_moved(), why.to_string(), remedy).kind(kind)
+    }
+
+    fn not_moved(&self) -> String {
+        format!("group {} was not moved", self.plan.name)
+    }
+
+    pub(super) fn machine(&self) -> Option<&Machine> {
+        match &self.mind {
+            Mind::Machine(machine, _) => Some(machine),
+            Mind::Witness(_) => None,
+        }
+    }
+
+    /// How it stands, as the node says it that watches the source.
+    pub(super) fn status(&self, now: Instant) -> Option<MonitorStatus> {
+        let machine = self.machine()?;
+        let plan = &self.plan;
+        let path = |number: u32| {
+            let down = if machine.is_path_down(number) { " down" } else { "" };
+            format!("{}{down}", words::path_name(number, plan))
+        };
+        let paths = u32::try_from(plan.paths.len().max(1)).unwrap_or(u32::MAX);
+        let writer = machine.record().epoch.writer;
+        let active = [&plan.source, &plan.target].into_iter().find(|node| node_id(node).0 == writer);
+        Some(MonitorStatus {
+            group: plan.name.to_string(),
+            source: plan.source.clone(),
+            target: plan.target.clone(),
+            state: machine.word().into(),
+            time_to_fail_seconds: machine.time_to_fail(now).map_or(0.0, |left| left.as_secs_f64()),
+            paths: (0..paths).map(path).collect(),
+            active: active.cloned(),
+            doing: words::doing(machine.state()).into(),
+            other: machine.peer_role().map(|role| words::role(role).into()),
+            epoch: machine.record().epoch.number,
+            remark: self.remark(machine),
+        })
+    }
+
+    fn remark(&self, machine: &Machine) -> Option<String> {
+        match words::doing(machine.state()) {
+            "approval" => Some(format!("a person has to approve the takeover: stead approve {}", self.plan.name)),
+            "restore-required" => Some(format!("it has to be restored first: stead restore {}", self.plan.name)),
+            _ => machine.refusal().map(|why| format!("no takeover: {why}")),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The datagrams of heartbeats: sockets on this node's addresses, and where they lead.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, Socket, Type};
+use stead_failover::heartbeat::DATAGRAM_LEN_MAX;
+use tracing::warn;
+
+/// Datagrams that are read from one socket before others have their turn.
+const AT_ONCE_MAX: usize = 64;
+
+/// The sockets, by the address that they are bound to.
+pub(super) struct Wire {
+    port: u16,
+    sockets: BTreeMap<IpAddr, UdpSocket>,
+    /// Addresses that could not be bound, told once.
+    unbound: BTreeMap<IpAddr, String>,
+}
+
+impl Wire {
+    /// Binds where the daemon listens; the port is that of the first.
+    pub(super) fn new(listens: &[SocketAddr]) -> Wire {
+        let port = listens.first().map_or(crate::start::PORT, SocketAddr::port);
+        let mut wire = Wire { port, sockets: BTreeMap::new(), unbound: BTreeMap::new() };
+        listens.iter().for_each(|address| wire.open(address.ip()));
+        wire
+    }
+
+    /// Sends from that address of this node, or from whichever leads there. What cannot be sent is lost, as datagrams are.
+    pub(super) fn send(&mut self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
+        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let from = from.unwrap_or_else(|| self.sockets.keys().copied().find(|ip| suits(*ip, to)).unwrap_or(any));
+        self.open(from);
+        if let Some(socket) = self.sockets.get(&from) {
+            let _ = socket.send_to(datagram, to);
+        }
+    }
+
+    /// Hands every datagram that is there to `take`.
+    pub(super) fn receive(&self, mut take: impl FnMut(&[u8])) {
+        let mut buffer = [0; DATAGRAM_LEN_MAX + 1];
+        for socket in self.sockets.values() {
+            for _ in 0..AT_ONCE_MAX {
+                match socket.recv_from(&mut buffer) {
+                    Ok((len, _)) => take(&buffer[..len]),
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    /// Waits for a datagram, for `wake`, or until the time is over.
+    pub(super) fn wait(&self, wake: BorrowedFd<'_>, timeout: Duration) {
+        let sockets = self.sockets.values().map(|socket| socket.as_fd());
+        let mut fds: Vec<_> = sockets.chain([wake]).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+
+    fn open(&mut self, ip: IpAddr) {
+        if self.sockets.contains_key(&ip) {
+            return;
+        }
+        match bind(SocketAddr::new(ip, self.port)) {
+            Ok(socket) => {
+                self.unbound.remove(&ip);
+                self.sockets.insert(ip, socket);
+            }
+            Err(e) => {
+                let why = e.to_string();
+                if self.unbound.insert(ip, why.clone()) != Some(why) {
+                    warn!("no heartbeats from {ip}: {e}");
+                }
+            }
+        }
+    }
+}
+
+/// Can a socket bound to that address send there?
+fn suits(ip: IpAddr, to: SocketAddr) -> bool {
+    ip.is_ipv4() == to.is_ipv4() && (ip.is_unspecified() || ip.is_loopback() == to.ip().is_loopback())
+}
+
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.cloexec().nonblocking(), None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}

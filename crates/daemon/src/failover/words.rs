@@ -1,0 +1,89 @@
+//! What the mind tells, as lines of a timeline: with the names of the plan in the place of numbers.
+
+use stead_api::TimelineEntry;
+use stead_failover::Entry;
+use stead_failover::heartbeat::Role;
+use stead_failover::machine::{State, Step, Turn};
+use stead_model::plan::{GroupPlan, ServicePlan};
+use stead_model::status::Timestamp;
+
+/// The line for an entry; `output` is what programs of the step wrote.
+pub(super) fn line(entry: &Entry, plan: &GroupPlan, output: Option<String>, at: Timestamp) -> TimelineEntry {
+    let mut line = TimelineEntry { at, text: text(entry, plan), step: None, took_ms: None, outage_ms: None, output };
+    match entry {
+        Entry::Step { step, turn, took, .. } => {
+            line.step = Some(step_name(*step, *turn, plan));
+            line.took_ms = Some(took.as_millis() as u64);
+        }
+        Entry::Active { took, outage, .. } => {
+            line.took_ms = Some(took.as_millis() as u64);
+            line.outage_ms = outage.map(|outage| outage.as_millis() as u64);
+        }
+        _ => {}
+    }
+    line
+}
+
+fn text(entry: &Entry, plan: &GroupPlan) -> String {
+    match entry {
+        Entry::Step { step, turn, outcome, .. } => format!("{}: {outcome}", step_name(*step, *turn, plan)),
+        Entry::Path { path, down } => {
+            let is = if *down { "is silent while others live" } else { "lives again" };
+            format!("path {} {is}", path_name(*path, plan))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A step as people call it.
+fn step_name(step: Step, turn: Turn, plan: &GroupPlan) -> String {
+    let name = match step {
+        Step::Address(at) => plan.addresses.get(usize::from(at)).map(|address| format!("address {}", address.address)),
+        Step::Service(at) => plan.services.get(usize::from(at)).map(|service| format!("service {}", of(service))),
+        _ => None,
+    };
+    let name = name.unwrap_or_else(|| step.to_string());
+    if turn == Turn::Undo { format!("undo {name}") } else { name }
+}
+
+fn of(service: &ServicePlan) -> String {
+    service.unit.clone().unwrap_or_else(|| service.start.join(" "))
+}
+
+/// A heartbeat path as people call it.
+pub(super) fn path_name(path: u32, plan: &GroupPlan) -> String {
+    match plan.paths.get(path as usize) {
+        Some(path) => format!("{}={}", path.source, path.target),
+        None => format!("{}={}", plan.source, plan.target),
+    }
+}
+
+/// What a node does in a group, in one word.
+pub(super) fn doing(state: &State) -> &'static str {
+    match state {
+        State::Down { .. } => "down",
+        State::Raising => "raising",
+        State::Active => "active",
+        State::HandingOver { .. } => "handing-over",
+        State::Yielded { .. } => "handed-over",
+        State::Falling(_) => "taking-down",
+        State::Standby => "standby",
+        State::Approval => "approval",
+        State::Asking(_) => "asking",
+        State::Confirming(_) => "confirming",
+        State::Fencing(_) => "fencing",
+        State::Committing(_) => "committing",
+        State::RestoreRequired => "restore-required",
+    }
+}
+
+/// What the other node says that it is, in one word.
+pub(super) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Down => "down",
+        Role::Moving => "moving",
+        Role::Active => "active",
+        Role::Standby => "standby",
+        Role::RestoreRequired => "restore-required",
+    }
+}

@@ -1,0 +1,302 @@
+//! Groups begin and end: written into the plans of all nodes that take part in them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use stead_api::{Answer, Failure, Monitor};
+use stead_failover::Record;
+use stead_model::plan::{GroupPlan, Plan};
+use stead_model::{Epoch, GroupName, NodeName, SetName};
+use tracing::{info, warn};
+
+use super::Node;
+use crate::api_server::Responder;
+use crate::failover::Order;
+use crate::failover::config::{self, node_id};
+use crate::failover::kept::GroupDir;
+use crate::job::{self, JobDone};
+use crate::peer::messages::{Ask, GroupAsk, Tell};
+use crate::peer::{Dialer, ask};
+use crate::protect;
+use crate::seam::Stop;
+use crate::state::sets::SetState;
+
+const ASK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A group that the other nodes know by now, with the halves of their secrets.
+pub(crate) struct Grouped {
+    ask: GroupAsk,
+    secrets: Vec<(NodeName, String)>,
+}
+
+impl Node {
+    pub(in super::super) fn monitor(&mut self, options: Monitor, responder: Responder) {
+        let arranged = self.group_of(options).and_then(|group| self.arrange(group));
+        let (ask, others) = match arranged {
+            Ok(arranged) => arranged,
+            Err(failure) => return responder.failed(failure),
+        };
+        let dialer = self.dialer.clone();
+        job::spawn(&self.events, move || {
+            let result = tell_others(&dialer, &ask, others);
+            let result = result.map(|secrets| Box::new(Grouped { ask, secrets }));
+            Some(JobDone::Grouped { result, responder })
+        });
+    }
+
+    /// The group that `stead monitor` asks for, this node being its target.
+    fn group_of(&self, options: Monitor) -> Result<GroupPlan, Failure> {
+        let what = format!("group {} was not made", options.group);
+        let first = options.sets.first();
+        let first = first.ok_or_else(|| Failure::new(&what, "it has no set", "Name one with --set"))?;
+        let old = self.plan.group(&options.group);
+        let set = self.known(first, &what)?;
+        let (source, target) = match old {
+            Some(old) => (old.source.clone(), old.target.clone()),
+            None => (set.source.clone(), self.name.clone()),
+        };
+        if source == self.name && old.is_none() {
+            let remedy = "Run it on the node that keeps the replica";
+            return Err(Failure::new(what, format!("this node is the source of set {first}"), remedy));
+        }
+        Ok(GroupPlan {
+            name: options.group,
+            source,
+            target,
+            witness: options.witness,
+            takeover: options.takeover,
+            heartbeat: options.heartbeat,
+            timeout: options.timeout,
+            wait: old.and_then(|old| old.wait),
+            switch_back: options.switch_back,
+            references: options.references,
+            sets: options.sets,
+            paths: options.paths,
+            addresses: options.addresses,
+            services: options.services,
+            checks: options.checks,
+            scripts: options.scripts,
+            fence: old.map(|old| old.fence.clone()).unwrap_or_default(),
+        })
+    }
+
+    /// Checks a group, and says what the other nodes are to be asked; with this node's halves of their secrets.
+    fn arrange(&mut self, group: GroupPlan) -> Result<(GroupAsk, Vec<(NodeName, String)>), Failure> {
+        let what = format!("group {} was not made", group.name);
+        let others = [Some(&group.source), Some(&group.target), group.witness.as_ref()];
+        let others: Vec<_> = others.into_iter().flatten().filter(|node| **node != self.name).cloned().collect();
+        if let Some(stranger) = others.iter().find(|node| !self.dialer.knows(node)) {
+            let why = format!("{stranger} is not trusted here");
+            return Err(Failure::new(what, why, "Let it join first: stead invite, stead join"));
+        }
+        let volumes = self.volumes_of(&group, &what)?;
+        let ask = GroupAsk { epoch: self.first_epoch(&group), group, volumes };
+        let plan = with_group(&self.plan, &ask, &what)?;
+        let group = &ask.group;
+        config::machine(group, &group.target, false, 1)?;
+        drop(plan);
+        let halves = others.into_iter().map(|node| self.groups.secrets.ours(&node).map(|ours| (node, ours)));
+        Ok((ask, halves.collect::<Result<_, _>>()?))
+    }
+
+    /// The file systems on which the sets are on the target; what the plan knows already holds.
+    fn volumes_of(&self, group: &GroupPlan, what: &str) -> Result<Vec<(SetName, PathBuf, String)>, Failure> {
+        let mut volumes = Vec::new();
+        for name in &group.sets {
+            let set = self.known(name, what)?;
+            if set.source == group.target {
+                continue;
+            }
+            let dirs = SetState::load(&self.state, name)?.dirs;
+            let connection = self.plan.connections_of(name).find(|c| c.target == group.target);
+            let connection = connection.ok_or_else(|| {
+                let remedy = format!("Protect it there first: stead protect … --on {}", group.target);
+                Failure::new(what, format!("{} keeps no replica of set {name}", group.target), remedy)
+            })?;
+            for (path, is_dir) in set.paths.iter().zip(dirs) {
+                let to = connection.replica_of(&path.path).unwrap_or(&path.path);
+                let there = if is_dir { to } else { to.parent().unwrap_or(to) };
+                volumes.push((name.clone(), path.path.clone(), protect::source::volume(there)?));
+            }
+        }
+        Ok(volumes)
+    }
+
+    /// The number of the epoch with which a new group begins.
+    fn first_epoch(&self, group: &GroupPlan) -> u64 {
+        let epochs = group.sets.iter().filter_map(|set| SetState::load(&self.state, set).ok()?.epoch());
+        epochs.map(|epoch| epoch.number).max().unwrap_or(1)
+    }
+
+    /// The other nodes know the group: this one begins to run it.
+    pub(in super::super) fn grouped(&mut self, result: Result<Box<Grouped>, Failure>, responder: &Responder) {
+        let done = result.and_then(|grouped| {
+            for (peer, theirs) in grouped.secrets {
+                self.learn_secret(&peer, theirs)?;
+            }
+            self.begin_group(&grouped.ask)
+        });
+        responder.end(done.map(|()| Answer::Done));
+    }
+
+    /// Another node asks this one to take part in a group.
+    pub(in super::super) fn take_part(&mut self, ask: &GroupAsk, from: &NodeName) -> Result<Tell, Failure> {
+        let what = format!("{} does not take part in group {}", self.name, ask.group.name);
+        if !ask.group.has(&self.name) || ask.group.other(from).is_none() {
+            return Err(Failure::new(what, "its plan names other nodes", "Use releases that fit together"));
+        }
+        if let Some(known) = self.plan.group(&ask.group.name)
+            && (known.source != ask.group.source || known.target != ask.group.target)
+        {
+            let why = format!("it knows a group of that name already, of {} and {}", known.source, known.target);
+            return Err(Failure::new(what, why, "Choose another name"));
+        }
+        self.begin_group(ask).map(|()| Tell::Done)
+    }
+
+    /// Writes a group down and runs it, in the place of one of that name.
+    fn begin_group(&mut self, ask: &GroupAsk) -> Result<(), Failure> {
+        let group = &ask.group;
+        let what = format!("group {} was not made", group.name);
+        let plan = with_group(&self.plan, ask, &what)?;
+        let dir = GroupDir::of(&self.state, &group.name);
+        dir.make()?;
+        if group.other(&self.name).is_some() && dir.record::<Record>()?.is_none() {
+            let first = Record::new(node_id(&group.source));
+            dir.begin(&Record { epoch: Epoch { number: ask.epoch, ..first.epoch }, ..first })?;
+        }
+        self.adopt(plan)?;
+        self.raise_epochs(group, ask.epoch);
+        self.run_group(group)
+    }
+
+    /// Sets that were younger than others of their group are as old from now on.
+    fn raise_epochs(&mut self, group: &GroupPlan, number: u64) {
+        for set in &group.sets {
+            let Some(planned) = self.plan.set(set).filter(|planned| planned.source == self.name).cloned() else {
+                continue;
+            };
+            let raised = SetState::load(&self.state, set).and_then(|mut kept| {
+                let Some(epoch) = kept.epoch().filter(|epoch| epoch.number < number) else { return Ok(()) };
+                kept.enter(Epoch { number, ..epoch }, self.applied(set));
+                kept.save(&self.state, &planned.name, "source")?;
+                self.plane.stop_source(set, Stop::Daemon)?;
+                self.start_again(set);
+                Ok(())
+            });
+            raised.unwrap_or_else(|failure| warn!("set {set}: {failure}"));
+        }
+    }
+
+    pub(in super::super) fn unmonitor(&mut self, group: &GroupName, responder: Responder) {
+        let what = format!("group {group} is still watched");
+        let found = self.known_group(group, &what).cloned();
+        let ended =
+            found.and_then(|plan| self.is_at_home(&plan, &what).and_then(|()| self.end_group(group)).map(|()| plan));
+        let plan = match ended {
+            Ok(plan) => plan,
+            Err(failure) => return responder.failed(failure),
+        };
+        let nodes = [Some(plan.source), Some(plan.target), plan.witness].into_iter().flatten();
+        let others: Vec<_> = nodes.filter(|node| *node != self.name).collect();
+        let (dialer, group) = (self.dialer.clone(), group.clone());
+        job::spawn(&self.events, move || {
+            for node in others {
+                if let Err(failure) = ask(&dialer, &node, &Ask::Ungroup { group: group.clone() }, ASK_TIMEOUT) {
+                    let remedy = format!("run there, once it is back: stead unmonitor {group}");
+                    responder.notice(format!("{node} still takes part in it ({}); {remedy}", failure.why));
+                }
+            }
+            responder.done(Answer::Done);
+            None
+        });
+    }
+
+    /// Refuses to end a group that is not where it belongs.
+    fn is_at_home(&self, group: &GroupPlan, what: &str) -> Result<(), Failure> {
+        let away = group.sets.iter().find(|set| self.plan.set(set).is_some_and(|set| set.source == group.target));
+        match away {
+            Some(_) => {
+                let why = format!("{} stands in for {}", group.target, group.source);
+                Err(Failure::new(what, why, format!("Bring it back first: stead failback {}", group.name)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a group here; what is up stays up.
+    pub(in super::super) fn end_group(&mut self, group: &GroupName) -> Result<(), Failure> {
+        if self.plan.group(group).is_none() {
+            return Ok(());
+        }
+        let plan = self.plan.without_group(group);
+        self.adopt(plan.map_err(|e| Failure::new(format!("group {group} is still watched"), e.to_string(), ""))?)?;
+        self.groups.failover.give(Order::End(group.clone()));
+        self.groups.told.remove(group);
+        GroupDir::of(&self.state, group).remove()?;
+        info!("group {group} is no longer watched");
+        Ok(())
+    }
+
+    /// Another node says that a group has ended.
+    pub(in super::super) fn leave_group(&mut self, group: &GroupName, from: &NodeName) -> Result<Tell, Failure> {
+        match self.plan.group(group) {
+            Some(known) if !known.has(from) => {
+                Err(Failure::new(format!("group {group} is still watched"), format!("{from} takes no part in it"), ""))
+            }
+            _ => self.end_group(group).map(|()| Tell::Done),
+        }
+    }
+
+    pub(super) fn known_group(&self, name: &GroupName, what: &str) -> Result<&GroupPlan, Failure> {
+        self.plan.group(name).ok_or_else(|| {
+            let names: Vec<_> = self.plan.groups.iter().map(|group| group.name.as_str()).collect();
+            let known = match names.is_empty() {
+                true => "this node knows none".into(),
+                false => format!("known are {}", names.join(", ")),
+            };
+            Failure::new(what, format!("there is no group {name}; {known}"), "Look at: stead status")
+        })
+    }
+}
+
+/// The plan with a group, and with the file systems of its sets on the target.
+fn with_group(plan: &Plan, ask: &GroupAsk, what: &str) -> Result<Plan, Failure> {
+    let refused = |e: stead_model::plan::PlanError| Failure::new(what, e.to_string(), "Nothing was changed");
+    let mut by_set: BTreeMap<&SetName, Vec<(&PathBuf, &String)>> = BTreeMap::new();
+    for (set, path, volume) in &ask.volumes {
+        by_set.entry(set).or_default().push((path, volume));
+    }
+    let mut plan = plan.clone();
+    for (set, volumes) in by_set.into_iter().filter(|(set, _)| plan.set(set).is_some()).collect::<Vec<_>>() {
+        let add = |connection: &mut stead_model::plan::ConnectionPlan| {
+            for mapping in &mut connection.mapping {
+                let found = volumes.iter().find(|(path, _)| **path == mapping.from);
+                mapping.volume = found.map(|(_, volume)| volume.to_string()).or(mapping.volume.take());
+            }
+        };
+        plan = plan.with_changed(set, Some(&ask.group.target), add).map_err(refused)?;
+    }
+    plan.with_group(ask.group.clone()).map_err(refused)
+}
+
+/// Exchanges secrets with the others, and has them take part.
+fn tell_others(
+    dialer: &Dialer,
+    group: &GroupAsk,
+    others: Vec<(NodeName, String)>,
+) -> Result<Vec<(NodeName, String)>, Failure> {
+    let mut secrets = Vec::new();
+    for (node, ours) in others {
+        match ask(dialer, &node, &Ask::Secret { secret: ours }, ASK_TIMEOUT)? {
+            Tell::Secret(theirs) => secrets.push((node.clone(), theirs)),
+            other => {
+                let why = format!("{node} answered {other:?}");
+                return Err(Failure::new("no secret was exchanged", why, "Use releases that fit together"));
+            }
+        }
+        ask(dialer, &node, &Ask::Group(Box::new(group.clone())), ASK_TIMEOUT)?;
+    }
+    Ok(secrets)
+}
