@@ -110,6 +110,32 @@ impl Hosts {
         Ok(Hosts { paris, lyon, shortcomings, run })
     }
 
+    /// The usual two, and further ones without a disk of their own, all on two switches: `eth0` with addresses in
+    /// 10.77.0.0/24 and `eth1` in 10.78.0.0/24, numbered from 1 in this order.
+    ///
+    /// # Errors
+    /// Where a command fails, also because the machine permits no network namespaces.
+    pub fn on_switches(others: &[&'static str]) -> Result<(Hosts, Vec<Host>)> {
+        let run = Arc::new(Run::new()?);
+        let names: Vec<_> = ["paris", "lyon"].iter().chain(others).copied().collect();
+        let networks = join_by_switches(run.name(), &names)?;
+        let host = |(at, (name, netns)): (usize, (&&'static str, String))| {
+            Host::new(&run, name, &format!("10.77.0.{}", at + 1), Some(netns))
+        };
+        let mut made = names.iter().zip(networks).enumerate().map(host).collect::<Result<Vec<_>>>()?;
+        let others = made.split_off(2);
+        others.iter().try_for_each(|host| fs::create_dir_all(host.disk()))?;
+        let [mut paris, mut lyon] = <[Host; 2]>::try_from(made).ok().context("two hosts were made")?;
+        let mut shortcomings = Vec::new();
+        for host in [&mut paris, &mut lyon] {
+            if let Err(why) = host.make_disk(Disk::default()) {
+                shortcomings.push(format!("{} has no loop device of its own ({why:#})", host.name));
+                fs::create_dir_all(host.disk())?;
+            }
+        }
+        Ok((Hosts { paris, lyon, shortcomings, run }, others))
+    }
+
     /// The run that the hosts belong to.
     pub fn run(&self) -> &Run {
         &self.run
@@ -285,8 +311,29 @@ impl Host {
     /// # Errors
     /// Where the host has no network of its own.
     pub fn link(&self, is_up: bool) -> Result<()> {
+        self.card("eth0", is_up)
+    }
+
+    /// The same for that network card.
+    ///
+    /// # Errors
+    /// As [`Host::link`].
+    pub fn card(&self, card: &str, is_up: bool) -> Result<()> {
         let netns = self.netns.as_ref().context("this host has no network of its own")?;
-        words(&format!("ip -n {netns} link set eth0 {}", if is_up { "up" } else { "down" })).map(drop)
+        words(&format!("ip -n {netns} link set {card} {}", if is_up { "up" } else { "down" })).map(drop)
+    }
+
+    /// Its address on the second switch.
+    pub fn second_address(&self) -> String {
+        self.address.replacen("10.77.", "10.78.", 1)
+    }
+
+    /// Does it have that address now?
+    ///
+    /// # Errors
+    /// Where its addresses cannot be read.
+    pub fn has_address(&self, address: &str) -> Result<bool> {
+        Ok(run(self.command("ip").args(["-o", "addr", "show"]))?.contains(&format!(" {address}/")))
     }
 
     fn make_disk(&mut self, disk: Disk) -> Result<()> {
@@ -392,4 +439,29 @@ fn join_namespaces(run: &str) -> Result<[String; 2]> {
         words(&format!("ip -n {netns} link set eth0 up"))?;
     }
     Ok([paris, lyon])
+}
+
+/// Hosts on two switches, which are bridges in a namespace of their own.
+fn join_by_switches(run: &str, names: &[&str]) -> Result<Vec<String>> {
+    let switch = format!("{run}-switch");
+    words(&format!("ip netns add {switch}"))?;
+    for bridge in ["br0", "br1"] {
+        words(&format!("ip -n {switch} link add {bridge} type bridge"))?;
+        words(&format!("ip -n {switch} link set {bridge} up"))?;
+    }
+    (1..).zip(names).map(|(number, name)| plug_in(run, &switch, number, name)).collect()
+}
+
+fn plug_in(run: &str, switch: &str, number: usize, name: &str) -> Result<String> {
+    let netns = format!("{run}-{name}");
+    words(&format!("ip netns add {netns}"))?;
+    words(&format!("ip -n {netns} link set lo up"))?;
+    for (card, net) in [(0, "10.77.0"), (1, "10.78.0")] {
+        let port = format!("p{card}-{number}");
+        words(&format!("ip link add netns {netns} name eth{card} type veth peer name {port} netns {switch}"))?;
+        words(&format!("ip -n {switch} link set {port} master br{card} up"))?;
+        words(&format!("ip -n {netns} addr add {net}.{number}/24 dev eth{card}"))?;
+        words(&format!("ip -n {netns} link set eth{card} up"))?;
+    }
+    Ok(netns)
 }

@@ -156,6 +156,14 @@ impl Node {
         run(&mut self.command(args)?).with_context(|| format!("log of {}:\n{}\n", self.name, self.log()))
     }
 
+    /// Runs a command line and returns what it printed as a value.
+    ///
+    /// # Errors
+    /// As [`Node::cli`], and where it is no JSON.
+    pub fn json<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<Value> {
+        Ok(serde_json::from_str(&self.cli(args)?)?)
+    }
+
     /// Runs a command line, whatever its exit code.
     ///
     /// # Errors

@@ -70,6 +70,9 @@ pub enum Request {
     Status {
         /// Go on telling.
         watch: bool,
+        /// Only what this node knows: no other one is asked.
+        #[serde(default)]
+        local: bool,
     },
     /// Run a difference mirror. Status while it runs; answer: `Done`.
     Mirror {

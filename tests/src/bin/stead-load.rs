@@ -7,6 +7,7 @@ fn main() -> Result<()> {
     match args.split_first() {
         Some((word, rest)) if word == "load-sqlite" => stead_tests::load::main(rest),
         Some((word, rest)) if word == "load-random" => stead_tests::random::main(rest),
-        _ => bail!("usage: stead-load load-sqlite|load-random …"),
+        Some((word, rest)) if word == "serve" => stead_tests::service::main(rest),
+        _ => bail!("usage: stead-load load-sqlite|load-random|serve …"),
     }
 }

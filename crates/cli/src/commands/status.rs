@@ -24,6 +24,9 @@ pub struct Args {
     /// Go on showing it every second
     #[arg(long)]
     watch: bool,
+    /// Only what this node knows: no other one is asked
+    #[arg(long)]
+    local: bool,
     /// For monitoring systems: one line, and exit code 0 good, 1 warning, 2 critical, 3 unknown, as Nagios plug-ins do
     #[arg(long, conflicts_with_all = ["json", "watch"])]
     check: bool,
@@ -39,7 +42,8 @@ pub fn run(state: &Path, args: Args) -> Ended {
     if args.check {
         return run_check(state, &args);
     }
-    let answer = ask(state, &Request::Status { watch: args.watch }, |status| show_again(&status, args.json))?;
+    let asked = Request::Status { watch: args.watch, local: args.local };
+    let answer = ask(state, &asked, |status| show_again(&status, args.json))?;
     match answer {
         Answer::Status(status) if args.json => print_json(&serde_json::json!(status)),
         Answer::Status(status) => say(status_text(&status)),
@@ -50,7 +54,7 @@ pub fn run(state: &Path, args: Args) -> Ended {
 
 fn run_check(state: &Path, args: &Args) -> Ended {
     let limits = Thresholds { warning: args.warning, critical: args.critical };
-    let (verdict, line) = match ask_quietly(state, &Request::Status { watch: false }) {
+    let (verdict, line) = match ask_quietly(state, &Request::Status { watch: false, local: args.local }) {
         Ok(Answer::Status(status)) => check::check(&status, args.set.as_ref(), limits, now()),
         Ok(other) => check::unknown(&misunderstood(&other).what),
         Err(failure) => check::unknown(&format!("{}: {}", failure.what, failure.why)),

@@ -52,7 +52,7 @@ pub fn run(state: &Path, args: Args) -> Ended {
 /// What only a running daemon knows; without one, why not.
 fn from_daemon(state: &Path, bundle: &mut Bundle) {
     for (name, request) in [
-        ("status", Request::Status { watch: false }),
+        ("status", Request::Status { watch: false, local: false }),
         ("nodes.json", Request::Nodes),
         ("plan-check", Request::PlanCheck),
         ("daemon.log", Request::Log),

@@ -44,6 +44,8 @@ pub(crate) struct Setup {
     pub(crate) plan: GroupPlan,
     pub(crate) dir: GroupDir,
     pub(crate) part: Part,
+    /// It was just made.
+    pub(crate) is_new: bool,
 }
 
 /// This node's part in a group.
@@ -89,10 +91,22 @@ pub(super) struct Wants {
 
 impl Group {
     pub(super) fn new(setup: Setup, now: Instant) -> Group {
-        let Setup { plan, dir, part } = setup;
+        let Setup { plan, dir, part, is_new } = setup;
         let mind = match part {
-            Part::Node { config, record, hands } => Mind::Machine(Box::new(Machine::new(*config, record, now)), hands),
-            Part::Witness { config, ballot } => Mind::Witness(Box::new(Witness::new(config, ballot, now))),
+            Part::Node { config, record, hands } => {
+                let mut machine = Machine::new(*config, record, now);
+                if is_new {
+                    machine.is_new(now);
+                }
+                Mind::Machine(Box::new(machine), hands)
+            }
+            Part::Witness { config, ballot } => {
+                let mut witness = Witness::new(config, ballot, now);
+                if is_new {
+                    witness.is_new(now);
+                }
+                Mind::Witness(Box::new(witness))
+            }
         };
         Group {
             id: group_id(&plan.name),
@@ -110,8 +124,21 @@ impl Group {
         }
     }
 
-    pub(super) fn id(&self) -> GroupId {
-        self.id
+    /// Goes on by another plan, without a pause; gives the setup back where that cannot be.
+    pub(super) fn change(&mut self, setup: Setup, now: Instant) -> Option<Setup> {
+        let goes_on = match (&mut self.mind, &setup.part) {
+            (Mind::Machine(machine, _), Part::Node { config, .. }) => machine.reconfigure(**config, now),
+            (Mind::Witness(witness), Part::Witness { config, .. }) => witness.is_run_by(config),
+            _ => false,
+        };
+        if !goes_on {
+            return Some(setup);
+        }
+        self.plan = setup.plan;
+        if let (Mind::Machine(_, old), Part::Node { hands, .. }) = (&mut self.mind, setup.part) {
+            *old = hands;
+        }
+        None
     }
 
     /// A heartbeat of another node was taken.

@@ -16,7 +16,7 @@ use stead_model::status::MonitorStatus;
 use stead_model::{GroupName, NodeName};
 use tracing::{debug, warn};
 
-use super::config::node_id;
+use super::config::{group_id, node_id};
 use super::group::{Answerer, Group, Lines, Reply, Setup, Wants};
 use super::hands::JobEnd;
 use super::kept;
@@ -139,8 +139,14 @@ impl Watcher {
 
     fn begin(&mut self, setup: Setup, now: Instant) {
         let ways = self.ways(&setup.plan);
-        let group = Group::new(setup, now);
-        let id = group.id();
+        let id = group_id(&setup.plan.name);
+        let group = match self.groups.by_id.remove(&id) {
+            Some((mut group, _)) => match group.change(setup, now) {
+                Some(setup) => Group::new(setup, now),
+                None => group,
+            },
+            None => Group::new(setup, now),
+        };
         lock(&self.seen).timelines.insert(group.plan.name.clone(), group.lines.clone());
         self.groups.by_id.insert(id, (group, ways));
         self.settle(id, Wants::default());

@@ -34,7 +34,7 @@ impl Node {
                 let what = format!("what was written to {set} is not applied everywhere");
                 self.command(&set, Command::Wait, timeout_ms.map(Duration::from_millis), what, responder);
             }
-            Request::Status { watch } => self.status(watch, responder),
+            Request::Status { watch, local } => self.status(watch, local, responder),
             Request::Mirror { set } => {
                 let what = format!("set {set} was not mirrored");
                 self.command(&set, Command::Mirror, None, what, responder);
@@ -79,20 +79,24 @@ impl Node {
         }
     }
 
-    fn status(&mut self, watch: bool, responder: Responder) {
+    fn status(&mut self, watch: bool, local: bool, responder: Responder) {
         if watch {
             let busy = Arc::new(AtomicBool::new(false));
-            return self.ops.push(Op::Watch { next: Instant::now(), busy, responder });
+            return self.ops.push(Op::Watch { next: Instant::now(), local, busy, responder });
         }
-        let gathering = self.gathering();
+        if local {
+            return responder.done(Answer::Status(self.local_status()));
+        }
+        let gathering = self.gathering(false);
         job::spawn(&self.events, move || {
             responder.done(Answer::Status(gather::everywhere(gathering)));
             None
         });
     }
 
-    pub(super) fn gathering(&self) -> Gathering {
-        let peers = self.peers.list().iter().map(|peer| peer.name.clone()).collect();
+    /// What is needed to ask everyone; `local`: nobody.
+    pub(super) fn gathering(&self, local: bool) -> Gathering {
+        let peers = self.peers.list().iter().filter(|_| !local).map(|peer| peer.name.clone()).collect();
         Gathering { local: self.local_status(), peers, dialer: self.dialer.clone() }
     }
 

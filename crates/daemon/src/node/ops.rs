@@ -34,9 +34,9 @@ pub(crate) enum Op {
     /// `pause` and `resume`: until the connections stand so.
     Settle { set: SetName, on: Option<NodeName>, paused: bool, deadline: Instant, responder: Responder },
     /// `restore`: until the other node has everything.
-    Restore { group: GroupPlan, responder: Responder },
+    Restore { group: Box<GroupPlan>, responder: Responder },
     /// `status --watch`: until the client goes.
-    Watch { next: Instant, busy: Arc<AtomicBool>, responder: Responder },
+    Watch { next: Instant, local: bool, busy: Arc<AtomicBool>, responder: Responder },
 }
 
 impl Op {
@@ -139,10 +139,10 @@ impl Node {
                 }
                 true
             }
-            Op::Watch { next, busy, responder } => {
+            Op::Watch { next, local, busy, responder } => {
                 if *next <= now && !busy.swap(true, Ordering::SeqCst) {
                     *next = now + WATCH_EVERY;
-                    let (ask, responder, busy) = (self.gathering(), responder.clone(), busy.clone());
+                    let (ask, responder, busy) = (self.gathering(*local), responder.clone(), busy.clone());
                     crate::job::spawn(&self.events, move || {
                         responder.progress(gather::everywhere(ask));
                         busy.store(false, Ordering::SeqCst);

@@ -24,7 +24,7 @@ use crate::monitor::Presence;
 use crate::planted::{Planted, is_planted};
 
 /// A group that is witnessed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WitnessConfig {
     /// Which.
     pub group: GroupId,
@@ -119,6 +119,16 @@ impl Witness {
             answer_when_saved: None,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// The group was just made: nobody was granted anything in it before.
+    pub fn is_new(&mut self, now: Instant) {
+        self.granter.open_at_once(now);
+    }
+
+    /// Is it run by that configuration?
+    pub fn is_run_by(&self, config: &WitnessConfig) -> bool {
+        self.config == *config
     }
 
     /// Takes an input.

@@ -247,6 +247,29 @@ impl Machine {
         machine
     }
 
+    /// The group was just made: nobody granted anything in it before, so that this node need not be silent for a wait.
+    pub fn is_new(&mut self, now: Instant) {
+        self.granter.open_at_once(now);
+    }
+
+    /// Goes on by another plan of the same group; `false`: it cannot, since its nodes or the times of its leases are others.
+    /// What is served is brought up once more, with what is new in it; what is no longer in it stays as it is.
+    pub fn reconfigure(&mut self, config: Config, now: Instant) -> bool {
+        let nodes = |config: &Config| (config.group, config.me, config.peer, config.home, config.witness);
+        if nodes(&config) != nodes(&self.config) || config.times != self.config.times {
+            return false;
+        }
+        if config.monitor != self.config.monitor {
+            self.monitor = Monitor::new(config.monitor, self.record.heard, now);
+        }
+        self.config = Config { run: self.config.run, ..config };
+        if matches!(self.state, State::Active | State::Raising) {
+            self.raise(now);
+        }
+        self.settle(now);
+        true
+    }
+
     /// Takes an input.
     pub fn handle(&mut self, input: Input, now: Instant) {
         self.wake(now);

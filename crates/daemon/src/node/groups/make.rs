@@ -84,7 +84,8 @@ impl Node {
     /// Checks a group, and says what the other nodes are to be asked; with this node's halves of their secrets.
     fn arrange(&mut self, group: GroupPlan) -> Result<(GroupAsk, Vec<(NodeName, String)>), Failure> {
         let what = format!("group {} was not made", group.name);
-        let others = [Some(&group.source), Some(&group.target), group.witness.as_ref()];
+        // The witness first: it grants as soon as the source asks.
+        let others = [group.witness.as_ref(), Some(&group.source), Some(&group.target)];
         let others: Vec<_> = others.into_iter().flatten().filter(|node| **node != self.name).cloned().collect();
         if let Some(stranger) = others.iter().find(|node| !self.dialer.knows(node)) {
             let why = format!("{stranger} is not trusted here");
@@ -160,6 +161,7 @@ impl Node {
         let group = &ask.group;
         let what = format!("group {} was not made", group.name);
         let plan = with_group(&self.plan, ask, &what)?;
+        let is_new = self.plan.group(&group.name).is_none();
         let dir = GroupDir::of(&self.state, &group.name);
         dir.make()?;
         if group.other(&self.name).is_some() && dir.record::<Record>()?.is_none() {
@@ -168,7 +170,7 @@ impl Node {
         }
         self.adopt(plan)?;
         self.raise_epochs(group, ask.epoch);
-        self.run_group(group)
+        self.run_group(group, is_new)
     }
 
     /// Sets that were younger than others of their group are as old from now on.

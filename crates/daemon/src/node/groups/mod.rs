@@ -92,7 +92,7 @@ impl Node {
         }
         let groups: Vec<_> = self.plan.groups.iter().filter(|group| group.has(&self.name)).cloned().collect();
         for group in groups {
-            if let Err(failure) = self.run_group(&group) {
+            if let Err(failure) = self.run_group(&group, false) {
                 warn!("group {} is not run: {failure}", group.name);
             }
         }
@@ -110,7 +110,8 @@ impl Node {
         nodes.flatten().filter(|node| **node != self.name).cloned().collect()
     }
 
-    pub(super) fn run_group(&mut self, group: &GroupPlan) -> Result<(), Failure> {
+    /// Runs a group, or goes on running it by another plan. `is_new`: it was just made.
+    pub(super) fn run_group(&mut self, group: &GroupPlan, is_new: bool) -> Result<(), Failure> {
         let dir = GroupDir::of(&self.state, &group.name);
         dir.make()?;
         let part = match group.other(&self.name) {
@@ -126,7 +127,7 @@ impl Node {
             }
         };
         self.groups.told.remove(&group.name);
-        self.groups.failover.give(Order::Run(Box::new(Setup { plan: group.clone(), dir, part })));
+        self.groups.failover.give(Order::Run(Box::new(Setup { plan: group.clone(), dir, part, is_new })));
         info!("group {} is run", group.name);
         Ok(())
     }

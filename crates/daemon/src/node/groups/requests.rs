@@ -83,7 +83,7 @@ impl Node {
         });
         match begun {
             Ok(_) if no_wait => responder.done(Answer::Done),
-            Ok(group) => self.ops.push(Op::Restore { group, responder }),
+            Ok(group) => self.ops.push(Op::Restore { group: Box::new(group), responder }),
             Err(failure) => responder.failed(failure),
         }
     }
