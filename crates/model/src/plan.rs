@@ -138,6 +138,9 @@ pub struct ConnectionPlan {
     /// The route: `ADDRESS:PORT` of the target to use; none: any that it listens on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<std::net::SocketAddr>,
+    /// The same for the other way, while the target stands in: `ADDRESS:PORT` of the source.
+    #[serde(default, rename = "return-route", skip_serializing_if = "Option::is_none")]
+    pub return_route: Option<std::net::SocketAddr>,
     /// When a write of the application returns.
     #[serde(default)]
     pub mode: Mode,

@@ -49,7 +49,7 @@ impl Node {
             Request::AnswerBrake { set, on, accept } => self.answer_brake(&set, on.as_ref(), accept, responder),
             Request::LastVerify { set } => responder.end(self.last_verify(&set)),
             Request::Alerts => responder.done(Answer::Alerts(self.pulse.alerts.list().to_vec())),
-            Request::PlanShow => responder.done(Answer::Plan(self.plan.to_toml())),
+            Request::PlanShow => responder.done(Answer::Plan(self.plan.at_home().to_toml())),
             Request::PlanCheck => self.plan_check(responder),
             Request::PlanApply { text } => self.plan_apply(&text, responder),
             Request::Monitor(options) => self.monitor(*options, responder),

@@ -171,6 +171,8 @@ impl Node {
             let remedy = "Nothing was changed; compare with: stead plan show";
             Failure::new("the plan was not applied", e.to_string(), remedy).kind(FailureKind::Usage)
         });
+        // People say where sets belong, wherever they are at the moment.
+        let wanted = wanted.map(|wanted| wanted.as_in(&self.plan));
         let wanted = wanted.and_then(|wanted| self.check_modes(&wanted).map(|()| wanted));
         let steps = wanted.and_then(|wanted| Ok((apply::steps(&self.plan, &wanted, &self.name)?, wanted)));
         let (steps, wanted) = match steps {

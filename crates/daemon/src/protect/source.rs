@@ -347,6 +347,7 @@ fn connection_of(name: &SetName, paths: &[PathBuf], options: &Protect) -> Result
         set: name.clone(),
         target: options.on.clone(),
         route: options.route,
+        return_route: None,
         mode: options.mode,
         without: options.without.clone(),
         paused: options.paused,

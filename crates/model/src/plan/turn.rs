@@ -1,11 +1,12 @@
 //! A set with its roles exchanged: what it is while the target stands in, and once more when the source serves again.
 
-use super::{ConnectionPlan, Mapping, PathPlan, Plan, PlanError, SetPlan};
+use super::{ConnectionPlan, GroupPlan, Mapping, PathPlan, Plan, PlanError, SetPlan};
 use crate::{NodeName, SetName};
 
 impl Plan {
     /// The plan with a set turned round along its group: where its replica was is its source, and the other way round. How
-    /// it is captured and sent stays; route, pause and further targets were those of the old source and are left out.
+    /// it is captured and sent stays, and its further targets, which the new source may not know. Turned twice it is as it
+    /// was, but for a pause, which is over.
     ///
     /// # Errors
     /// Where it goes with no group, has no connection along it, relays another set, or its mapping does not name volumes;
@@ -17,15 +18,43 @@ impl Plan {
             return Err(PlanError::Relay { set: name.clone(), relay: relay.clone(), why });
         }
         let target = self.other_end(set)?;
+        let along = self.connections_of(name).find(|connection| connection.target == *target);
+        let along = along.ok_or_else(|| PlanError::UnknownConnection(name.clone(), target.clone()))?;
+        let turned = set.turned(along)?;
         let mut plan = self.clone();
-        plan.connections.retain(|connection| connection.set != *name || connection.target == *target);
-        let connection = plan.connections.iter_mut().find(|connection| connection.set == *name);
-        let connection = connection.ok_or_else(|| PlanError::UnknownConnection(name.clone(), target.clone()))?;
-        let turned = set.turned(connection)?;
-        *connection = connection.turned(set);
+        for connection in plan.connections.iter_mut().filter(|connection| connection.set == *name) {
+            *connection = if connection.target == *target { along.turned(set) } else { connection.moved(along) };
+        }
         plan.sets.iter_mut().filter(|set| set.name == *name).for_each(|set| *set = turned.clone());
         plan.check()?;
         Ok(plan)
+    }
+
+    /// The plan with every set where it belongs, the sources of groups being sources.
+    pub fn at_home(&self) -> Plan {
+        let away = |plan: &Plan, set: &SetName, group: &GroupPlan| {
+            plan.set(set).is_some_and(|planned| planned.source == group.target)
+        };
+        self.turned_where(away)
+    }
+
+    /// The plan with every set the way it goes in that one.
+    pub fn as_in(&self, now: &Plan) -> Plan {
+        let otherwise = |plan: &Plan, set: &SetName, group: &GroupPlan| {
+            let source = |plan: &Plan| plan.set(set).map(|planned| planned.source.clone());
+            source(now).is_some_and(|other| group.other(&other).is_some() && Some(other) != source(plan))
+        };
+        self.turned_where(otherwise)
+    }
+
+    fn turned_where(&self, is_to_turn: impl Fn(&Plan, &SetName, &GroupPlan) -> bool) -> Plan {
+        let mut plan = self.clone();
+        for group in &self.groups {
+            for set in group.sets.iter().filter(|set| is_to_turn(self, set, group)) {
+                plan = plan.turned(set).unwrap_or(plan);
+            }
+        }
+        plan
     }
 
     fn other_end(&self, set: &SetPlan) -> Result<&NodeName, PlanError> {
@@ -49,7 +78,16 @@ impl ConnectionPlan {
         let back =
             |mapping: &Mapping| Mapping { from: mapping.to.clone(), to: mapping.from.clone(), volume: volume(mapping) };
         let mapping = self.mapping.iter().map(back).collect();
-        ConnectionPlan { target: set.source.clone(), route: None, paused: false, mapping, ..self.clone() }
+        let (route, return_route) = (self.return_route, self.route);
+        let target = set.source.clone();
+        ConnectionPlan { target, route, return_route, paused: false, mapping, ..self.clone() }
+    }
+
+    /// The same from the other end of `along`.
+    fn moved(&self, along: &ConnectionPlan) -> ConnectionPlan {
+        let from = |mapping: &Mapping| along.replica_of(&mapping.from).unwrap_or(&mapping.from).to_path_buf();
+        let mapping = self.mapping.iter().map(|mapping| Mapping { from: from(mapping), ..mapping.clone() }).collect();
+        ConnectionPlan { mapping, ..self.clone() }
     }
 
     fn replica_as_path(&self, path: &PathPlan) -> Result<PathPlan, PlanError> {

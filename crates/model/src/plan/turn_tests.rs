@@ -75,18 +75,20 @@ proptest! {
 }
 
 #[test]
-fn what_was_the_old_sources_is_left_out() {
+fn routes_and_further_targets_come_back_and_a_pause_is_over() {
     let mut plan = plan(&[(String::new(), 7)], &[0]);
     let mut further = plan.connections[0].clone();
     further.target = "rome".parse().unwrap();
     let connection = &mut plan.connections[0];
     (connection.paused, connection.route) = (true, Some("10.0.0.2:7130".parse().unwrap()));
-    let back = plan.turned(&name("notes")).unwrap().turned(&name("notes")).unwrap();
     plan.connections.push(further);
-    assert_eq!(plan.turned(&name("notes")).unwrap().turned(&name("notes")).unwrap(), back);
-    (plan.connections[0].paused, plan.connections[0].route) = (false, None);
-    plan.connections.pop();
-    assert_eq!(back, plan);
+    let turned = plan.turned(&name("notes")).unwrap();
+    assert_eq!((turned.connections[0].route, turned.connections[0].paused), (None, false));
+    assert_eq!(turned.at_home(), turned.turned(&name("notes")).unwrap());
+    assert_eq!(turned.at_home().as_in(&turned), turned);
+    plan.connections[0].paused = false;
+    assert_eq!(turned.at_home(), plan);
+    assert_eq!(plan.as_in(&plan), plan);
 }
 
 #[test]
