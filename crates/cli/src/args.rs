@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use stead_model::SetName;
 use stead_model::plan::{BadAmount, Limit};
+use stead_model::{GroupName, SetName};
 
 use crate::commands;
 
@@ -56,6 +56,24 @@ pub enum Command {
     Resume(commands::pause::ResumeArgs),
     /// Limit how fast a set is sent
     Limit(commands::limit::Args),
+    /// Watch the source of sets from this node, which keeps their replicas, and stand in for it when it fails
+    Monitor(Box<commands::monitor::Args>),
+    /// Watch a group no longer; its sets stay protected
+    Unmonitor(GroupArg),
+    /// Have the target of a group serve in place of its source, which is dead
+    Failover(commands::failover::Args),
+    /// Say yes to the takeover that a group waits to be approved
+    Approve(GroupArg),
+    /// Have the node that stands by serve, nothing lost
+    Switchover(MoveArgs),
+    /// Bring the data of a group back to its source, while the target goes on serving
+    Restore(commands::restore::Args),
+    /// Have the restored source of a group serve again, nothing lost
+    Failback(MoveArgs),
+    /// Have nothing taken over by itself for a while, as during maintenance
+    Takeover(commands::takeover::Args),
+    /// Tell what happened to groups: what was seen, concluded and done, and how long each step took
+    Explain(commands::explain::Args),
     /// List what is wrong at this node now
     Alerts(commands::alerts::Args),
     /// Show, check or replace the plan
@@ -81,6 +99,23 @@ pub struct SetArg {
     /// Name of the set
     #[arg(value_name = "SET")]
     pub set: SetName,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct GroupArg {
+    /// Name of the group
+    #[arg(value_name = "GROUP")]
+    pub group: GroupName,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct MoveArgs {
+    /// Name of the group
+    #[arg(value_name = "GROUP")]
+    pub group: GroupName,
+    /// Do not ask whether it is meant; needed where there is no terminal to ask on
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Reads a duration: a number and `ms`, `s`, `m` or `h`; seconds without a unit.

@@ -1,10 +1,12 @@
 //! The command line `stead`: one file for each subcommand; all but `daemon` and `capture` talk to a running daemon.
 
+mod agree;
 mod args;
 mod bundle;
 mod check;
 mod client;
 mod commands;
+mod moving;
 mod show;
 mod words;
 
@@ -33,6 +35,15 @@ fn main() -> ExitCode {
         Command::Pause(args) => pause::pause(&state, args),
         Command::Resume(args) => pause::resume(&state, args),
         Command::Limit(args) => limit::run(&state, args),
+        Command::Monitor(args) => monitor::run(&state, *args),
+        Command::Unmonitor(args) => unmonitor::run(&state, args),
+        Command::Failover(args) => failover::run(&state, args),
+        Command::Approve(args) => approve::run(&state, args),
+        Command::Switchover(args) => switchover::run(&state, args),
+        Command::Restore(args) => restore::run(&state, args),
+        Command::Failback(args) => failback::run(&state, args),
+        Command::Takeover(args) => takeover::run(&state, args),
+        Command::Explain(args) => explain::run(&state, args),
         Command::Alerts(args) => alerts::run(&state, args),
         Command::Plan(args) => plan::run(&state, args),
         Command::State(args) => commands::state::run(&state, args),

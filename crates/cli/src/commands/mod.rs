@@ -1,25 +1,34 @@
 //! One module for each subcommand: its arguments, and what it does.
 
 pub mod alerts;
+pub mod approve;
 pub mod barrier;
 pub mod capture;
 pub mod completions;
 pub mod daemon;
 pub mod estimate;
+pub mod explain;
+pub mod failback;
+pub mod failover;
 pub mod invite;
 pub mod join;
 pub mod limit;
 pub mod man;
 pub mod mirror;
+pub mod monitor;
 pub mod node;
 pub mod nodes;
 pub mod pause;
 pub mod plan;
 pub mod protect;
+pub mod restore;
 pub mod shutdown;
 pub mod state;
 pub mod status;
 pub mod support;
+pub mod switchover;
+pub mod takeover;
+pub mod unmonitor;
 pub mod unprotect;
 pub mod verify;
 pub mod wait;

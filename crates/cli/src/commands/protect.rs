@@ -8,6 +8,7 @@ use stead_model::plan::{CaptureChoice, Feature, Limit, Mode, Order, SettingsSpec
 use stead_model::{NodeName, RulesSpec, SetName};
 
 use super::{DONE, Ended};
+use crate::agree::is_yes;
 use crate::args::limit;
 use crate::client::{ask, misunderstood};
 use crate::show::{Progress, behind, say};
@@ -99,7 +100,7 @@ pub fn run(state: &Path, args: Args) -> Ended {
     let no_wait = args.no_wait;
     let options = options(args)?;
     let answer = match begin(state, &options) {
-        Err(failure) if failure.kind == FailureKind::No && is_agreed(&failure) => {
+        Err(failure) if failure.kind == FailureKind::No && is_yes(&format!("{}. Go on?", failure.why)) => {
             begin(state, &stead_api::Protect { yes: true, ..options })?
         }
         other => other?,
@@ -119,13 +120,6 @@ fn begin(state: &Path, options: &stead_api::Protect) -> Result<Answer, Failure> 
     let answer = ask(state, &Request::Protect(Box::new(options.clone())), |status| progress.show(&status));
     progress.end();
     answer
-}
-
-/// What would be deleted was listed; asks whether that is meant.
-fn is_agreed(failure: &Failure) -> bool {
-    eprint!("{}. Go on? [y/N] ", failure.why);
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")
 }
 
 fn options(args: Args) -> Result<stead_api::Protect, Failure> {

@@ -4,6 +4,7 @@ mod care;
 mod daemon;
 mod estimate;
 mod grounds;
+mod groups;
 mod lines;
 mod live;
 mod nodes;

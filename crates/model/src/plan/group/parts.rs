@@ -21,7 +21,11 @@ impl AddressPlan {
         self.address.split_once('/')?.0.parse().ok()
     }
 
-    pub(super) fn check(&self) -> Why {
+    /// Can a host take it on a network?
+    ///
+    /// # Errors
+    /// Why not, to be read behind the address.
+    pub fn check(&self) -> Result<(), &'static str> {
         let prefix: u32 = self.address.split_once('/').and_then(|(_, prefix)| prefix.parse().ok()).unwrap_or(u32::MAX);
         match self.ip() {
             _ if prefix == u32::MAX => Err("has no network; write it as 10.0.0.100/24 or fd00::100/64"),
@@ -42,7 +46,11 @@ impl AddressPlan {
 }
 
 impl HeartbeatPath {
-    pub(super) fn check(&self) -> Why {
+    /// Can heartbeats go that way?
+    ///
+    /// # Errors
+    /// Why not, to be read behind the path.
+    pub fn check(&self) -> Result<(), &'static str> {
         if self.source.is_ipv4() != self.target.is_ipv4() {
             return Err("is from an address of IPv4 to one of IPv6, or back");
         }
@@ -87,7 +95,11 @@ impl CheckPlan {
 }
 
 impl ScriptPlan {
-    pub(super) fn check(&self) -> Why {
+    /// Can it be run?
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> Result<(), &'static str> {
         check_program(&self.command)?;
         check_limit(self.timeout)
     }
