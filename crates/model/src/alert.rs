@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::status::{Cause, ConnectionStatus, State, SyncState, Timestamp};
+use crate::status::{Cause, ConnectionStatus, MonitorStatus, State, SyncState, Timestamp};
 use crate::{NodeName, SetName};
 
-/// What can be wrong with a connection.
+/// What can be wrong with a connection, or with a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wrong {
@@ -33,6 +33,14 @@ pub enum Wrong {
     Bypassed,
     /// The replica was complete and is the image of no instant now: it cannot stand in.
     NoImage,
+    /// The source of a group is silent on every path.
+    SourceFailed,
+    /// A person has to say whether the target stands in.
+    Approval,
+    /// The target of a group stands in for its source.
+    StandsIn,
+    /// A heartbeat path is silent while others live.
+    PathDown,
 }
 
 impl Wrong {
@@ -49,7 +57,17 @@ impl Wrong {
             Wrong::RestoreRequired => "restore-required",
             Wrong::Bypassed => "bypassed",
             Wrong::NoImage => "no-image",
+            Wrong::SourceFailed => "source-failed",
+            Wrong::Approval => "approval",
+            Wrong::StandsIn => "stands-in",
+            Wrong::PathDown => "path-down",
         }
+    }
+}
+
+impl Wrong {
+    fn is_of_group(self) -> bool {
+        matches!(self, Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::PathDown)
     }
 }
 
@@ -106,11 +124,13 @@ impl Raised {
         &self.0
     }
 
-    /// Looks at all connections of a node and says what began and what ended since the last look. What is not known to
-    /// have ended goes on: a connection that is still `planned` but has no status yet keeps its alerts.
+    /// Looks at all connections of a node, and at the groups that it watches, each with the first of its sets, and says what
+    /// began and what ended since the last look. What is not known to have ended goes on: a connection that is still
+    /// `planned` but has no status yet keeps its alerts.
     pub fn look(
         &mut self,
         connections: &[ConnectionStatus],
+        groups: &[(SetName, MonitorStatus)],
         planned: impl Fn(&SetName, &NodeName) -> bool,
         patience: Patience,
         now: Timestamp,
@@ -118,10 +138,18 @@ impl Raised {
         let mut wrong: BTreeMap<_, _> = BTreeMap::new();
         for connection in connections {
             for (what, text) in wrongs(connection, patience, now) {
-                wrong.insert((what, connection.set.clone(), connection.target.clone()), (connection, text));
+                wrong.insert((what, connection.set.clone(), connection.target.clone()), (&connection.source, text));
+            }
+        }
+        for (set, group) in groups {
+            for (what, text) in wrongs_of_group(group) {
+                wrong.insert((what, set.clone(), group.target.clone()), (&group.source, text));
             }
         }
         let goes_on = |alert: &Alert| {
+            if alert.wrong.is_of_group() {
+                return false;
+            }
             let status = connections.iter().find(|c| c.set == alert.set && c.target == alert.target);
             status.map_or_else(|| planned(&alert.set, &alert.target), |status| may_last(alert.wrong, status, patience))
         };
@@ -140,13 +168,34 @@ impl Raised {
             }
             lasts
         });
-        for ((what, set, target), (connection, text)) in wrong {
-            let alert = Alert { wrong: what, set, source: connection.source.clone(), target, since: now, text };
+        for ((what, set, target), (source, text)) in wrong {
+            let alert = Alert { wrong: what, set, source: source.clone(), target, since: now, text };
             self.0.push(alert.clone());
             told.push((Edge::Raise, alert));
         }
         told
     }
+}
+
+/// What is wrong with a group.
+fn wrongs_of_group(group: &MonitorStatus) -> Vec<(Wrong, String)> {
+    let MonitorStatus { source, target, .. } = group;
+    let why = group.remark.as_ref().map_or(String::new(), |remark| format!("; {remark}"));
+    let mut all = Vec::new();
+    match group.state.as_str() {
+        "failed" => all.push((Wrong::SourceFailed, format!("{source} is silent on every path{why}"))),
+        "failed-over" => all.push((Wrong::StandsIn, format!("{target} stands in for {source}{why}"))),
+        _ => {}
+    }
+    if group.doing == "approval" {
+        let text = format!("{source} is silent: a person has to say whether {target} stands in{why}");
+        all.push((Wrong::Approval, text));
+    }
+    let down: Vec<_> = group.paths.iter().filter_map(|path| path.strip_suffix(" down")).collect();
+    if !down.is_empty() {
+        all.push((Wrong::PathDown, format!("no heartbeats over {} while others live", down.join(", "))));
+    }
+    all
 }
 
 /// What is wrong with a connection. A pause is asked for, so nothing that follows from it is wrong.
@@ -206,6 +255,7 @@ fn may_last(wrong: Wrong, connection: &ConnectionStatus, patience: Patience) -> 
                 || state == State::Replicating && lag
         }
         Wrong::Different | Wrong::Bypassed | Wrong::NoImage => false,
+        Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::PathDown => false,
     }
 }
 

@@ -14,7 +14,7 @@ fn connection(state: State, since: u64) -> ConnectionStatus {
 }
 
 fn look(raised: &mut Raised, connections: &[ConnectionStatus], now: u64) -> Vec<(Edge, Wrong)> {
-    let told = raised.look(connections, |_, _| true, PATIENCE, Timestamp(now));
+    let told = raised.look(connections, &[], |_, _| true, PATIENCE, Timestamp(now));
     told.into_iter().map(|(edge, alert)| (edge, alert.wrong)).collect()
 }
 
@@ -117,4 +117,34 @@ fn one_wrong_may_follow_another() {
     look(&mut raised, &[connection(State::Disconnected, 0)], 100 * SECOND);
     let told = look(&mut raised, &[connection(State::Halted, 0)], 101 * SECOND);
     assert_eq!(told, [(Edge::Clear, Wrong::Disconnected), (Edge::Raise, Wrong::Halted)]);
+}
+
+#[test]
+fn a_group_is_told_of_while_it_lasts() {
+    let group = |state: &str, doing: &str, path: &str| {
+        let json = serde_json::json!({
+            "group": "notes", "source": "paris", "target": "lyon", "state": state, "time_to_fail_seconds": 0.0,
+            "paths": [path], "doing": doing, "remark": "a remark"
+        });
+        ("notes".parse().unwrap(), serde_json::from_value(json).unwrap())
+    };
+    let good = group("online", "standby", "a=b");
+    let cases = [
+        (group("failed", "standby", "a=b"), vec![Wrong::SourceFailed]),
+        (group("failed", "approval", "a=b"), vec![Wrong::SourceFailed, Wrong::Approval]),
+        (group("failed-over", "active", "a=b"), vec![Wrong::StandsIn]),
+        (group("online", "standby", "a=b down"), vec![Wrong::PathDown]),
+        (group("late", "standby", "a=b"), vec![]),
+    ];
+    for (bad, wrong) in cases {
+        let mut raised = Raised::default();
+        let mut look = |group: &(SetName, MonitorStatus)| {
+            let told = raised.look(&[], std::slice::from_ref(group), |_, _| true, PATIENCE, Timestamp(1));
+            told.into_iter().map(|(edge, alert)| (edge, alert.wrong)).collect::<Vec<_>>()
+        };
+        assert_eq!(look(&good), []);
+        assert_eq!(look(&bad), wrong.iter().map(|wrong| (Edge::Raise, *wrong)).collect::<Vec<_>>());
+        assert_eq!(look(&bad), []);
+        assert_eq!(look(&good), wrong.iter().map(|wrong| (Edge::Clear, *wrong)).collect::<Vec<_>>());
+    }
 }

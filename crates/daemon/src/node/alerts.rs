@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use stead_api::Failure;
 use stead_model::alert::{Alert, Edge, Patience, Raised};
-use stead_model::status::{ConnectionStatus, State, Timestamp};
+use stead_model::status::{ConnectionStatus, MonitorStatus, State, Status, Timestamp};
 use stead_model::{NodeName, SetName};
 use stead_resource::command::{Command, Secret};
 use tracing::warn;
@@ -141,19 +141,30 @@ impl Alerts {
 impl Node {
     /// Looks for what began and what ended to be wrong, and has it told.
     pub(super) fn look_for_alerts(&mut self, now: Timestamp) {
-        let mut connections = self.local_status().connections;
+        let Status { mut connections, monitors, .. } = self.local_status();
+        let groups = self.watched(monitors);
         self.pulse.alerts.date(&mut connections, now, Instant::now());
         let settings = &self.plan.alerts;
         let patience = Patience { behind: settings.behind(), disconnected: settings.disconnected() };
         let plan = &self.plan;
         let planned = |set: &_, target: &NodeName| plan.connections_of(set).any(|c| c.target == *target);
-        let told = self.pulse.alerts.kept.raised.look(&connections, planned, patience, now);
+        let told = self.pulse.alerts.kept.raised.look(&connections, &groups, planned, patience, now);
         for (event, alert) in told {
             warn!("{}: {} of set {} → {}: {}", word(event), alert.wrong, alert.set, alert.target, alert.text);
             self.pulse.alerts.add(event, alert, now);
             self.pulse.alerts.save();
         }
         self.tell_next_alert();
+    }
+
+    /// The groups that this node watches, each with the first of its sets.
+    fn watched(&self, monitors: Vec<MonitorStatus>) -> Vec<(SetName, MonitorStatus)> {
+        let own = monitors.into_iter().filter(|monitor| monitor.target == self.name);
+        let set = |monitor: &MonitorStatus| {
+            let group = self.plan.groups.iter().find(|group| group.name.as_str() == monitor.group);
+            group.and_then(|group| group.sets.first().cloned())
+        };
+        own.filter_map(|monitor| Some((set(&monitor)?, monitor))).collect()
     }
 
     /// The command ended, however: the next event is its turn.
