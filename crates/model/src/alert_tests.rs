@@ -106,7 +106,7 @@ fn a_lag_about_the_limit_does_not_flap() {
 fn what_is_no_longer_planned_is_no_longer_wrong() {
     let mut raised = Raised::default();
     look(&mut raised, &[connection(State::Halted, 0)], SECOND);
-    let told = raised.look(&[], |_, _| false, PATIENCE, Timestamp(2 * SECOND));
+    let told = raised.look(&[], &[], |_, _| false, PATIENCE, Timestamp(2 * SECOND));
     assert!(matches!(told[..], [(Edge::Clear, _)]));
     assert!(raised.list().is_empty());
 }
