@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::command::{Command, End, Secret};
-use crate::{Failure, Outcome, Output};
+use crate::{Failure, Outcome, Output, Stop, Term};
 
 /// Between two looks at a node that was told to be off.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -42,43 +42,53 @@ impl Agent {
     /// # Errors
     /// In the outcome: whatever else is the case. The node may be on, or off.
     pub fn off(&self, limit: Duration) -> Outcome<Result<(), Failure>> {
+        self.off_until(limit, &Stop::never())
+    }
+
+    /// The same, unless it is called off: then the node may be off or not, if anything was begun.
+    ///
+    /// # Errors
+    /// As [`Agent::off`].
+    pub fn off_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<(), Failure>> {
         Outcome::with_output(|output| {
-            let moment = Instant::now() + limit;
+            stop.check()?;
+            let term = Term::new(limit, stop);
             // The last quarter is for the status, which decides also where the agent fails: the node may have been off.
-            let ended = self.act("off", moment - limit / 4, output)?;
-            self.prove(ended, limit, moment, output)
+            let ended = self.act("off", term.begin(limit - limit / 4), output)?;
+            self.prove(ended, term, output)
         })
     }
 
     /// Looks whether the node is off; changes nothing.
     pub fn status(&self, limit: Duration) -> Outcome<Power> {
         Outcome::with_output(|output| {
-            let moment = Instant::now() + limit;
-            match self.look(moment, output) {
-                Power::Off if !self.succeeds_in_something(moment, output) => Power::Unknown(BROKEN.into()),
+            let stop = Stop::never();
+            let term = Term::new(limit, &stop);
+            match self.look(term, output) {
+                Power::Off if !self.succeeds_in_something(term, output) => Power::Unknown(BROKEN.into()),
                 seen => seen,
             }
         })
     }
 
     /// Looks until the node is off: power goes when it goes.
-    fn prove(&self, ended: End, limit: Duration, moment: Instant, output: &mut Output) -> Result<(), Failure> {
+    fn prove(&self, ended: End, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
         loop {
-            let seen = self.look(moment, output);
+            let seen = self.look(term, output);
             let is_off = seen == Power::Off;
-            if is_off && (ended.is_success() || self.succeeds_in_something(moment, output)) {
+            if is_off && (ended.is_success() || self.succeeds_in_something(term, output)) {
                 return Ok(());
             }
             // An agent that failed has not begun anything to be waited for.
-            if !ended.is_success() || Instant::now() + LOOK_INTERVAL >= moment {
-                return Err(self.unproven(&ended, seen, limit));
+            let again = Instant::now() + LOOK_INTERVAL;
+            if !ended.is_success() || again >= term.moment || term.stop.wait(again) {
+                return Err(self.unproven(&ended, seen, term.limit));
             }
-            std::thread::sleep(LOOK_INTERVAL);
         }
     }
 
-    fn succeeds_in_something(&self, moment: Instant, output: &mut Output) -> bool {
-        self.act("monitor", moment, output).is_ok_and(|ended| ended.is_success())
+    fn succeeds_in_something(&self, term: Term<'_>, output: &mut Output) -> bool {
+        self.act("monitor", term, output).is_ok_and(|ended| ended.is_success())
     }
 
     fn unproven(&self, ended: &End, seen: Power, limit: Duration) -> Failure {
@@ -86,6 +96,7 @@ impl Agent {
         match (ended, seen) {
             (ended, Power::Off) => Failure::Unknown(format!("{name} {ended}; {BROKEN}")),
             (End::TimedOut { .. }, _) => Failure::TimedOut(limit),
+            (End::Cancelled { .. }, _) => Failure::Unknown(format!("{name} {ended}")),
             (ended, Power::On) if ended.is_success() => {
                 Failure::Failed(format!("{name} said that the node is off, but its status says that it is on"))
             }
@@ -94,8 +105,8 @@ impl Agent {
         }
     }
 
-    fn look(&self, moment: Instant, output: &mut Output) -> Power {
-        match self.act("status", moment, output) {
+    fn look(&self, term: Term<'_>, output: &mut Output) -> Power {
+        match self.act("status", term, output) {
             Ok(End::Exited(0)) => Power::On,
             Ok(End::Exited(2)) => Power::Off,
             Ok(end) => Power::Unknown(format!("{} {end}", self.name())),
@@ -103,9 +114,9 @@ impl Agent {
         }
     }
 
-    fn act(&self, action: &str, moment: Instant, output: &mut Output) -> Result<End, Failure> {
+    fn act(&self, action: &str, term: Term<'_>, output: &mut Output) -> Result<End, Failure> {
         let input = self.input(action)?;
-        let ran = Command { input, ..self.command.clone() }.run(moment.saturating_duration_since(Instant::now()));
+        let ran = Command { input, ..self.command.clone() }.run_until(term.left(), term.stop);
         output.append(ran.output);
         Ok(ran.end)
     }

@@ -7,8 +7,8 @@
 //! * [`service`]: units of systemd, and plain commands.
 //! * [`reference`]: is this node cut off?
 //!
-//! Everything here blocks, for no longer than it is told: call it from a thread that may wait. Nothing here decides; each
-//! call says what was asked, what came of it, how long that took, and what a program wrote meanwhile. What is not known
+//! Everything here blocks, for no longer than it is told, or until a [`Stop`] comes: call it from a thread that may wait.
+//! Nothing here decides; each call says what was asked, what came of it, how long that took, and what a program wrote meanwhile. What is not known
 //! is said to be unknown, never to be stopped.
 
 pub mod address;
@@ -20,7 +20,11 @@ mod outcome;
 pub mod reference;
 pub mod script;
 pub mod service;
+mod stop;
 mod sys;
+mod term;
 
 pub use net::{Cidr, Mac};
 pub use outcome::{Done, Failure, Outcome, Output, Resource, State};
+pub use stop::{Call, Deadline, Stop};
+pub use term::Term;

@@ -5,18 +5,29 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::Stop;
 use crate::net::Mac;
 
 /// Something that is started on the node that serves, and stopped everywhere else.
 pub trait Resource {
-    /// Starts it. Done already is done.
-    fn start(&self, limit: Duration) -> Outcome<Result<Done, Failure>>;
+    /// Starts it, unless it is called off: that is looked at right before anything is changed. Done already is done.
+    fn start_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>>;
 
-    /// Stops it. Done already is done.
-    fn stop(&self, limit: Duration) -> Outcome<Result<Done, Failure>>;
+    /// Stops it, unless it is called off. Done already is done.
+    fn stop_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>>;
 
     /// Looks what it is. Changes nothing.
     fn status(&self, limit: Duration) -> Outcome<State>;
+
+    /// Starts it. Done already is done.
+    fn start(&self, limit: Duration) -> Outcome<Result<Done, Failure>> {
+        self.start_until(limit, &Stop::never())
+    }
+
+    /// Stops it. Done already is done.
+    fn stop(&self, limit: Duration) -> Outcome<Result<Done, Failure>> {
+        self.stop_until(limit, &Stop::never())
+    }
 }
 
 /// What a call came to, how long it took, and what was written meanwhile.
@@ -82,6 +93,9 @@ pub enum Failure {
     /// It was not done in time. What runs on, or was half done, is not known.
     #[error("not done within {0:?}")]
     TimedOut(Duration),
+    /// It was called off; nothing was changed.
+    #[error("called off")]
+    Cancelled,
     /// It was tried and did not succeed.
     #[error("{0}")]
     Failed(String),
@@ -97,6 +111,7 @@ impl Failure {
             Failure::AddressHeld { .. } => "address-held",
             Failure::Unusable(_) => "unusable",
             Failure::TimedOut(_) => "timed-out",
+            Failure::Cancelled => "cancelled",
             Failure::Failed(_) => "failed",
             Failure::Unknown(_) => "unknown",
         }

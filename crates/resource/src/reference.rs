@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::Outcome;
 use crate::net::arp::{Arp, Operation};
 use crate::net::icmp::Echo;
 use crate::net::link::Link;
@@ -18,6 +17,7 @@ use crate::net::netlink::Netlink;
 use crate::net::packet::PacketSocket;
 use crate::net::table::Entry;
 use crate::net::{Mac, readable};
+use crate::{Outcome, Stop};
 
 /// A question that got no answer is asked again after that time.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
@@ -57,14 +57,20 @@ pub enum Presence {
 impl Reference {
     /// Asks until there is an answer, or the time is over.
     pub fn ask(&self, limit: Duration) -> Outcome<Presence> {
+        self.ask_until(limit, &Stop::never())
+    }
+
+    /// The same; nothing is known where it is called off.
+    pub fn ask_until(&self, limit: Duration, stop: &Stop) -> Outcome<Presence> {
         Outcome::of(|| {
             let moment = Instant::now() + limit;
             let asked = match &self.way {
-                Way::Echo => echo(self.address, moment),
-                Way::Neighbour { interface } => neighbour(self.address, interface, moment),
+                Way::Echo => echo(self.address, moment, stop),
+                Way::Neighbour { interface } => neighbour(self.address, interface, moment, stop),
             };
             match asked {
                 Ok(true) => Presence::Present,
+                Ok(false) if stop.is_called() => Presence::Unknown("called off".into()),
                 Ok(false) => Presence::Absent,
                 Err(e) => Presence::Unknown(format!("{} cannot be asked: {e}", self.address)),
             }
@@ -75,6 +81,7 @@ impl Reference {
 /// Asks again and again; the last answer counts however late it is looked at.
 fn ask(
     moment: Instant,
+    stop: &Stop,
     mut question: impl FnMut() -> io::Result<()>,
     mut answer: impl FnMut(Instant) -> io::Result<bool>,
 ) -> io::Result<bool> {
@@ -89,13 +96,13 @@ fn ask(
         if answer(moment.min(now + AGAIN_AFTER))? {
             return Ok(true);
         }
-        if Instant::now() >= moment {
+        if stop.is_called() || Instant::now() >= moment {
             return Ok(false);
         }
     }
 }
 
-fn echo(address: IpAddr, moment: Instant) -> io::Result<bool> {
+fn echo(address: IpAddr, moment: Instant, stop: &Stop) -> io::Result<bool> {
     let (echo, domain, protocol) = match address {
         IpAddr::V4(_) => (Echo::V4, Domain::IPV4, Protocol::ICMPV4),
         IpAddr::V6(_) => (Echo::V6, Domain::IPV6, Protocol::ICMPV6),
@@ -109,27 +116,27 @@ fn echo(address: IpAddr, moment: Instant) -> io::Result<bool> {
         number += 1;
         socket.send(&echo.request(id, number)).map(drop)
     };
-    ask(moment, question, |until| is_answered(&socket, echo, id, until))
+    ask(moment, stop, question, |until| is_answered(&socket, echo, id, until, stop))
 }
 
-fn is_answered(socket: &Socket, echo: Echo, id: u16, until: Instant) -> io::Result<bool> {
+fn is_answered(socket: &Socket, echo: Echo, id: u16, until: Instant, stop: &Stop) -> io::Result<bool> {
     use io::Read;
     let mut packet = [0; 1500];
     loop {
-        let [can_be_read] = readable([socket.as_fd()], until)?;
+        let [can_be_read] = readable([socket.as_fd()], stop, until)?;
         match (&mut &*socket).read(&mut packet) {
             Ok(len) if echo.is_reply(&packet[..len], id) => return Ok(true),
             Ok(_) => {}
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::HostUnreachable) => {}
             Err(e) => return Err(e),
         }
-        if !can_be_read && Instant::now() >= until {
+        if !can_be_read && (stop.is_called() || Instant::now() >= until) {
             return Ok(false);
         }
     }
 }
 
-fn neighbour(address: IpAddr, interface: &str, moment: Instant) -> io::Result<bool> {
+fn neighbour(address: IpAddr, interface: &str, moment: Instant, stop: &Stop) -> io::Result<bool> {
     let netlink = Netlink::open()?;
     let link = Link::all(&netlink)?.into_iter().find(|link| link.name == interface);
     let link = link.ok_or_else(|| io::Error::other(format!("there is no interface {interface}")))?;
@@ -145,8 +152,9 @@ fn neighbour(address: IpAddr, interface: &str, moment: Instant) -> io::Result<bo
     };
     ask(
         moment,
+        stop,
         || socket.send(&question),
-        |until| Ok(socket.find(until, |frame| is_reply(frame, address).then_some(()))?.is_some()),
+        |until| Ok(socket.find(until, stop, |frame| is_reply(frame, address).then_some(()))?.is_some()),
     )
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use stead_model::NodeName;
 
-use crate::Outcome;
 use crate::command::{Command, End};
+use crate::{Outcome, Stop};
 
 /// When a script runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,13 +65,18 @@ pub struct Script {
 impl Script {
     /// Runs it. How it ended is told as it was; what follows from that is not decided here.
     pub fn run(&self, occasion: &Occasion, limit: Duration) -> Outcome<End> {
+        self.run_until(occasion, limit, &Stop::never())
+    }
+
+    /// The same, until it is called off.
+    pub fn run_until(&self, occasion: &Occasion, limit: Duration, stop: &Stop) -> Outcome<End> {
         let env = match occasion.variables() {
             Ok(env) => env,
             Err(why) => return Outcome::of(|| End::NotStarted(why)),
         };
         let mut command = self.command.clone();
         command.env.extend(env);
-        let ran = command.run(limit);
+        let ran = command.run_until(limit, stop);
         Outcome { value: ran.end, took: ran.took, output: ran.output }
     }
 }

@@ -3,10 +3,10 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use common::LONG;
+use common::{LONG, is_alive, pids};
 use stead_resource::command::{Command, End, Ran};
 use stead_resource::script::{Event, Occasion, Script};
 
@@ -22,16 +22,6 @@ fn run(command: &Command, limit: Duration) -> Ran {
     let ran = command.run(limit);
     assert!(ran.took < limit + GRACE + Duration::from_secs(2), "{ran:?}");
     ran
-}
-
-fn is_alive(pid: &str) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
-}
-
-fn pids(dir: &Path) -> Vec<String> {
-    let text = fs::read_to_string(dir.join("pids")).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
 }
 
 #[test]

@@ -22,7 +22,7 @@ use std::time::Duration;
 use crate::net::link::Link;
 use crate::net::netlink::Netlink;
 use crate::net::table::{Entry, Route};
-use crate::{Cidr, Done, Failure, Outcome, Resource, State};
+use crate::{Cidr, Done, Failure, Outcome, Resource, State, Stop, Term};
 use saved::Saved;
 
 pub use probe::Probe;
@@ -66,13 +66,14 @@ pub struct Address {
 }
 
 impl Resource for Address {
-    /// Takes the address and announces it once; [`Watch`] announces it again. Where it fails, all is as before.
-    fn start(&self, limit: Duration) -> Outcome<Result<Done, Failure>> {
-        Outcome::of(|| self.take(limit))
+    /// Takes the address and announces it once; [`Watch`] announces it again. Where it fails, or is called off before it is
+    /// announced, all is as before.
+    fn start_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        Outcome::of(|| self.take(Term::new(limit, stop)))
     }
 
-    /// Gives the address up and brings back what the interface had before.
-    fn stop(&self, _: Duration) -> Outcome<Result<Done, Failure>> {
+    /// Gives the address up and brings back what the interface had before. Nothing is waited for, so nothing is called off.
+    fn stop_until(&self, _: Duration, _: &Stop) -> Outcome<Result<Done, Failure>> {
         Outcome::of(|| self.give_up())
     }
 
@@ -100,15 +101,9 @@ pub fn restore(saved: &Path) -> Outcome<Result<Done, Failure>> {
 }
 
 impl Address {
-    fn take(&self, limit: Duration) -> Result<Done, Failure> {
-        if let Holder::Possible(probe) = self.holder
-            && probe.takes() > limit
-        {
-            return Err(Failure::Unusable(format!(
-                "the limit of {limit:?} leaves no time to probe ({:?})",
-                probe.takes()
-            )));
-        }
+    fn take(&self, term: Term<'_>) -> Result<Done, Failure> {
+        self.check_limit(term.limit)?;
+        term.stop.check()?;
         let netlink = open()?;
         if self.is_taken(&netlink)? {
             self.announce(&netlink)?;
@@ -118,12 +113,25 @@ impl Address {
         restore(&self.saved).value?;
         let link = find::interface(&netlink, self.cidr, self.interface.as_deref())?;
         let own = self.replaced(&netlink, &link)?;
-        self.ask_for_holders(&netlink, &link)?;
-        self.put(&netlink, &link, own).inspect_err(|_| {
+        self.ask_for_holders(&netlink, &link, term.stop)?;
+        self.put(&netlink, &link, own, term.stop).inspect_err(|_| {
             let _ = restore(&self.saved);
         })?;
+        // Whoever takes down what is up may have looked before it was.
+        if term.stop.is_called() {
+            return self.give_up().and(Err(Failure::Cancelled));
+        }
         self.announce(&netlink)?;
         Ok(Done::Changed)
+    }
+
+    fn check_limit(&self, limit: Duration) -> Result<(), Failure> {
+        let Holder::Possible(probe) = self.holder else { return Ok(()) };
+        let takes = probe.takes();
+        if takes <= limit {
+            return Ok(());
+        }
+        Err(Failure::Unusable(format!("the limit of {limit:?} leaves no time to probe ({takes:?})")))
     }
 
     /// Is it on its interface, and a start of it complete?
@@ -153,20 +161,21 @@ impl Address {
         })
     }
 
-    fn ask_for_holders(&self, netlink: &Netlink, link: &Link) -> Result<(), Failure> {
+    fn ask_for_holders(&self, netlink: &Netlink, link: &Link, stop: &Stop) -> Result<(), Failure> {
         let Holder::Possible(probe) = self.holder else { return Ok(()) };
         if !link.is_running() {
             return Err(Failure::Failed(format!("{} is down or has no carrier: nobody can be asked", link.name)));
         }
         let address = self.cidr.address();
-        let found = probe.run(netlink, link, address).map_err(Failure::at(format!("probe for {address}")))?;
-        found.map_or(Ok(()), |holder| Err(Failure::AddressHeld { address, holder }))
+        let found = probe.run(netlink, link, address, stop).map_err(Failure::at(format!("probe for {address}")))?;
+        found.map_or(stop.check(), |holder| Err(Failure::AddressHeld { address, holder }))
     }
 
-    /// Saves the table durably, then changes it.
-    fn put(&self, netlink: &Netlink, link: &Link, own: Option<Cidr>) -> Result<(), Failure> {
+    /// Saves the table durably, which may take its time, then changes it.
+    fn put(&self, netlink: &Netlink, link: &Link, own: Option<Cidr>, stop: &Stop) -> Result<(), Failure> {
         let saved = Saved::of(netlink, link, self.cidr, own)?;
         saved.write(&self.saved)?;
+        stop.check()?;
         let mut wanted = saved.entries.clone();
         let is_source = own.is_some();
         let new = Entry::new(link.index, self.cidr, is_source);

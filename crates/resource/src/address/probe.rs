@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use crate::Stop;
 use crate::net::Mac;
 use crate::net::arp::Arp;
 use crate::net::link::Link;
@@ -39,7 +40,7 @@ impl Probe {
     }
 
     /// Who answers, if anybody; never one of the host's own interfaces. Where there are no neighbours nobody does.
-    pub(crate) fn run(self, netlink: &Netlink, link: &Link, address: IpAddr) -> io::Result<Option<Mac>> {
+    pub(crate) fn run(self, netlink: &Netlink, link: &Link, address: IpAddr, stop: &Stop) -> io::Result<Option<Mac>> {
         let Some(mac) = link.neighbourly() else { return Ok(None) };
         let own = own_macs(netlink)?;
         let question = question(mac, address);
@@ -47,8 +48,8 @@ impl Probe {
         for _ in 0..self.count {
             socket.send(&question)?;
             let answer = |frame: &[u8]| claim_in(frame, address).map(Claim::by).filter(|by| !own.contains(by));
-            let answer = socket.find(Instant::now() + self.wait, answer)?;
-            if answer.is_some() {
+            let answer = socket.find(Instant::now() + self.wait, stop, answer)?;
+            if answer.is_some() || stop.is_called() {
                 return Ok(answer);
             }
         }

@@ -13,7 +13,7 @@ use crate::net::netlink::Netlink;
 use crate::net::packet::PacketSocket;
 use crate::net::table::Entry;
 use crate::net::{Mac, readable, until};
-use crate::{Cidr, Failure};
+use crate::{Cidr, Failure, Stop};
 
 /// RFC 5227 §1.1, DEFEND_INTERVAL: an address is defended at most once in that time, or two defenders would never stop.
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
@@ -100,11 +100,22 @@ impl Watch {
     /// # Errors
     /// Where a socket fails, or the address cannot be removed.
     pub fn next(&mut self, wait: Duration, lease: Lease) -> Result<Option<Seen>, Failure> {
+        self.next_until(wait, lease, &Stop::never())
+    }
+
+    /// The same, unless it is called off: nothing is announced any more then.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub fn next_until(&mut self, wait: Duration, lease: Lease, stop: &Stop) -> Result<Option<Seen>, Failure> {
         let moment = Instant::now() + wait;
         loop {
+            if stop.is_called() {
+                return Ok(None);
+            }
             self.announce_what_is_due(lease)?;
             let pause = until(moment).min(until(self.due()));
-            let [changed, claimed] = self.wait(Instant::now() + pause).map_err(self.trouble())?;
+            let [changed, claimed] = self.wait(Instant::now() + pause, stop).map_err(self.trouble())?;
             if changed && let Some(seen) = self.look(lease)? {
                 return Ok(Some(seen));
             }
@@ -117,10 +128,10 @@ impl Watch {
         }
     }
 
-    fn wait(&self, moment: Instant) -> io::Result<[bool; 2]> {
+    fn wait(&self, moment: Instant, stop: &Stop) -> io::Result<[bool; 2]> {
         match &self.frames {
-            Some(frames) => readable([self.changes.as_fd(), frames.as_fd()], moment),
-            None => readable([self.changes.as_fd()], moment).map(|[changed]| [changed, false]),
+            Some(frames) => readable([self.changes.as_fd(), frames.as_fd()], stop, moment),
+            None => readable([self.changes.as_fd()], stop, moment).map(|[changed]| [changed, false]),
         }
     }
 
@@ -175,7 +186,7 @@ impl Watch {
             Claim::Holds(by) if !self.own.contains(&by) => Some(by),
             _ => None,
         };
-        frames.find(Instant::now(), read).map_err(self.trouble())
+        frames.find(Instant::now(), &Stop::never(), read).map_err(self.trouble())
     }
 
     /// RFC 5227 §2.4: (c) for who holds the lease, (a) for everyone else.

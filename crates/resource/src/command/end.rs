@@ -17,6 +17,11 @@ pub enum End {
         /// Processes that not even SIGKILL ended within a second: they wait for a device, mostly.
         unkillable: usize,
     },
+    /// It was called off; it was ended.
+    Cancelled {
+        /// As above.
+        unkillable: usize,
+    },
     /// It was not started; why.
     NotStarted(String),
 }
@@ -40,6 +45,10 @@ impl fmt::Display for End {
             End::TimedOut { limit, unkillable: 0 } => write!(f, "was not done within {limit:?} and was ended"),
             End::TimedOut { limit, unkillable } => {
                 write!(f, "was not done within {limit:?}, and {unkillable} of its processes cannot be ended")
+            }
+            End::Cancelled { unkillable: 0 } => f.write_str("was called off and was ended"),
+            End::Cancelled { unkillable } => {
+                write!(f, "was called off, and {unkillable} of its processes cannot be ended")
             }
             End::NotStarted(why) => write!(f, "was not started: {why}"),
         }

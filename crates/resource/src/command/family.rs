@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, pidfd_send_signal};
 
 use super::cgroup::Cgroup;
+use crate::Stop;
 use crate::net::readable;
 
 /// How long an end by SIGKILL is waited for.
@@ -125,5 +126,5 @@ fn pid(text: &str) -> Option<Pid> {
 
 /// A descriptor of a process can be read when it has ended.
 fn has_ended(process: &OwnedFd) -> bool {
-    readable([process.as_fd()], Instant::now()).is_ok_and(|[has_ended]| has_ended)
+    readable([process.as_fd()], &Stop::never(), Instant::now()).is_ok_and(|[has_ended]| has_ended)
 }

@@ -8,7 +8,7 @@ mod run;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::Output;
+use crate::{Output, Stop};
 
 pub use end::End;
 
@@ -16,7 +16,8 @@ pub use end::End;
 ///
 /// It gets a session of its own, `/` to work in, standard input from memory, and one pipe for standard output and standard error. What it
 /// leaves running when it ends by itself goes on (a start command leaves its service), without the pipe: a service has to
-/// turn its output elsewhere, or writing to it fails. What runs beyond the time limit is ended whole.
+/// turn its output elsewhere, or writing to it fails. What runs beyond the time limit, or
+/// when it is called off, is ended whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     /// Program and arguments; the program with its path, or found in `PATH`. No shell reads it.
@@ -64,6 +65,11 @@ impl Command {
 
     /// Runs it to its end; at the limit it is told to end (SIGTERM), after the grace it is made to (SIGKILL).
     pub fn run(&self, limit: Duration) -> Ran {
-        run::run(self, limit)
+        self.run_until(limit, &Stop::never())
+    }
+
+    /// Runs it to its end, to the limit, or until it is called off: then it is made to end at once, without grace.
+    pub fn run_until(&self, limit: Duration, stop: &Stop) -> Ran {
+        run::run(self, limit, stop)
     }
 }

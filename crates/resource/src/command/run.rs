@@ -14,18 +14,19 @@ use super::cgroup::Cgroup;
 use super::family::Family;
 use super::{Command, End, Ran};
 use crate::net::readable;
-use crate::{Output, sys};
+use crate::{Output, Stop, sys};
 
 /// How often it is looked who descends from a program that was told to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Most that is read after the end: more than a pipe holds, and no more, for somebody may go on writing.
 const LAST_BYTES_MAX: usize = 1 << 20;
 
-pub fn run(command: &Command, limit: Duration) -> Ran {
+pub fn run(command: &Command, limit: Duration, stop: &Stop) -> Ran {
     let began = Instant::now();
     let mut output = Output::default();
-    let (end, left) = match start(command) {
-        Ok(running) => running.wait(command.grace, limit, &mut output),
+    let started = if stop.is_called() { Err(io::Error::other("it was called off before")) } else { start(command) };
+    let (end, left) = match started {
+        Ok(running) => running.wait(command.grace, limit, stop, &mut output),
         Err(why) => (End::NotStarted(why.to_string()), 0),
     };
     Ran { end, took: began.elapsed(), output, left }
@@ -69,19 +70,34 @@ fn input(bytes: &[u8]) -> io::Result<Stdio> {
 }
 
 impl Running {
-    fn wait(mut self, grace: Duration, limit: Duration, output: &mut Output) -> (End, usize) {
+    fn wait(mut self, grace: Duration, limit: Duration, stop: &Stop, output: &mut Output) -> (End, usize) {
         let moment = Instant::now() + limit;
-        if self.wait_until(moment, output) {
+        if self.wait_until(moment, stop, output) {
             let left = self.family.release();
             return (self.status(), left);
         }
+        if Instant::now() < moment {
+            return (End::Cancelled { unkillable: self.kill(output) }, 0);
+        }
+        self.wait_politely(grace, stop, output);
+        (End::TimedOut { limit, unkillable: self.kill(output) }, 0)
+    }
+
+    fn wait_politely(&mut self, grace: Duration, stop: &Stop, output: &mut Output) {
         self.family.ask_to_end();
         let last = Instant::now() + grace;
-        while !self.wait_until(last.min(Instant::now() + LOOK_INTERVAL), output) && Instant::now() < last {
+        while !self.wait_until(last.min(Instant::now() + LOOK_INTERVAL), stop, output) {
+            if Instant::now() >= last || stop.is_called() {
+                return;
+            }
             self.family.look();
         }
+    }
+
+    /// Returns how many could not be ended.
+    fn kill(mut self, output: &mut Output) -> usize {
         let unkillable = self.family.kill();
-        let has_ended = self.wait_until(Instant::now() + Duration::from_secs(1), output);
+        let has_ended = self.wait_until(Instant::now() + Duration::from_secs(1), &Stop::never(), output);
         if has_ended {
             let _ = self.child.wait();
         } else {
@@ -89,17 +105,18 @@ impl Running {
             let mut child = self.child;
             thread::spawn(move || child.wait());
         }
-        (End::TimedOut { limit, unkillable: unkillable.max(usize::from(!has_ended)) }, 0)
+        unkillable.max(usize::from(!has_ended))
     }
 
     fn status(&mut self) -> End {
         self.child.wait().map_or_else(|e| End::NotStarted(e.to_string()), End::of)
     }
 
-    /// Reads what it writes until it ends or the time has come; has it ended? What it wrote before its end is read then.
-    fn wait_until(&mut self, moment: Instant, output: &mut Output) -> bool {
+    /// Reads what it writes until it ends, is called off, or the time has come; has it ended? What it wrote before its end is
+    /// read then.
+    fn wait_until(&mut self, moment: Instant, stop: &Stop, output: &mut Output) -> bool {
         loop {
-            let (has_ended, can_be_read) = self.poll(moment);
+            let (has_ended, can_be_read) = self.poll(moment, stop);
             if has_ended {
                 for _ in 0..LAST_BYTES_MAX / BUFFER_BYTES {
                     if !self.read(output) {
@@ -111,17 +128,17 @@ impl Running {
             if can_be_read {
                 self.read(output);
             }
-            if Instant::now() >= moment {
+            if stop.is_called() || Instant::now() >= moment {
                 return false;
             }
         }
     }
 
-    fn poll(&self, moment: Instant) -> (bool, bool) {
+    fn poll(&self, moment: Instant, stop: &Stop) -> (bool, bool) {
         let polled = if self.is_silent {
-            readable([self.ended.as_fd()], moment).map(|[ended]| (ended, false))
+            readable([self.ended.as_fd()], stop, moment).map(|[ended]| (ended, false))
         } else {
-            readable([self.ended.as_fd(), self.pipe.as_fd()], moment).map(|[ended, pipe]| (ended, pipe))
+            readable([self.ended.as_fd(), self.pipe.as_fd()], stop, moment).map(|[ended, pipe]| (ended, pipe))
         };
         polled.unwrap_or_default()
     }

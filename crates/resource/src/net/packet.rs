@@ -7,7 +7,7 @@ use std::time::Instant;
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use super::{arp, nd, readable};
-use crate::sys;
+use crate::{Stop, sys};
 
 /// Larger than any frame that matters here.
 const FRAME_BYTES_MAX: usize = 1600;
@@ -44,13 +44,18 @@ impl PacketSocket {
         (&self.0).write(frame).map(drop)
     }
 
-    /// What came until that moment and means something to `read`, the first of it.
-    pub fn find<T>(&self, moment: Instant, mut read: impl FnMut(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
+    /// What came until that moment, or until it is to stop, and means something to `read`, the first of it.
+    pub fn find<T>(
+        &self,
+        moment: Instant,
+        stop: &Stop,
+        mut read: impl FnMut(&[u8]) -> Option<T>,
+    ) -> io::Result<Option<T>> {
         // What already lies there is looked at even when the moment has passed: the own process may have been stalled.
         let mut late = 0;
         loop {
-            readable([self.0.as_fd()], moment)?;
-            let is_late = Instant::now() >= moment;
+            readable([self.0.as_fd()], stop, moment)?;
+            let is_late = Instant::now() >= moment || stop.is_called();
             match self.take(&mut read)? {
                 Taken::Found(found) => return Ok(Some(found)),
                 Taken::Nothing if is_late => return Ok(None),

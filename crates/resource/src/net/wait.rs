@@ -5,17 +5,20 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::Stop;
+
 /// Time from now to a moment; zero where it has passed.
 pub fn until(moment: Instant) -> Duration {
     moment.saturating_duration_since(Instant::now())
 }
 
-/// Waits until one of these can be read, or has an error to tell, or the time has come; says which.
-pub fn readable<const N: usize>(fds: [BorrowedFd<'_>; N], moment: Instant) -> io::Result<[bool; N]> {
-    let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+/// Waits until one of these can be read, or has an error to tell, or it is to stop, or the time has come; says which.
+pub fn readable<const N: usize>(fds: [BorrowedFd<'_>; N], stop: &Stop, moment: Instant) -> io::Result<[bool; N]> {
+    let all = fds.into_iter().chain(stop.fds());
+    let mut polled: Vec<_> = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     let wait = Timespec::try_from(until(moment)).map_err(io::Error::other)?;
     match poll(&mut polled, Some(&wait)) {
-        Ok(_) => Ok(polled.map(|fd| !fd.revents().is_empty())),
+        Ok(_) => Ok(std::array::from_fn(|at| !polled[at].revents().is_empty())),
         Err(Errno::INTR) => Ok([false; N]),
         Err(e) => Err(e.into()),
     }

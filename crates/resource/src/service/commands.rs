@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::procedure::{Switch, To, switch};
 use crate::command::{Command, End};
-use crate::{Done, Failure, Outcome, Output, Resource, State};
+use crate::{Done, Failure, Outcome, Output, Resource, State, Stop, Term};
 
 /// A service that is started, stopped and looked at by commands. The code of the status command decides, as LSB's init
 /// scripts have it: 0 running, 3 stopped; everything else, also 1 and 2 ("dead, but something is left"), is not known.
@@ -22,22 +22,22 @@ pub struct Commands {
 }
 
 impl Resource for Commands {
-    fn start(&self, limit: Duration) -> Outcome<Result<Done, Failure>> {
-        Outcome::with_output(|output| switch(self, To::Start, limit, output))
+    fn start_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        Outcome::with_output(|output| switch(self, To::Start, Term::new(limit, stop), output))
     }
 
-    fn stop(&self, limit: Duration) -> Outcome<Result<Done, Failure>> {
-        Outcome::with_output(|output| switch(self, To::Stop, limit, output))
+    fn stop_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        Outcome::with_output(|output| switch(self, To::Stop, Term::new(limit, stop), output))
     }
 
     fn status(&self, limit: Duration) -> Outcome<State> {
-        Outcome::with_output(|output| self.look(limit, output))
+        Outcome::with_output(|output| self.look(Term::new(limit, &Stop::never()), output))
     }
 }
 
 impl Switch for Commands {
-    fn look(&self, limit: Duration, output: &mut Output) -> State {
-        let ran = self.status.run(limit);
+    fn look(&self, term: Term<'_>, output: &mut Output) -> State {
+        let ran = self.status.run_until(term.left(), term.stop);
         output.append(ran.output);
         match ran.end {
             End::Exited(0) => State::Started,
@@ -46,9 +46,9 @@ impl Switch for Commands {
         }
     }
 
-    fn tell(&self, to: To, limit: Duration, output: &mut Output) -> Result<(), Failure> {
+    fn tell(&self, to: To, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
         let (word, command) = if to == To::Start { ("start", &self.start) } else { ("stop", &self.stop) };
-        let ran = command.run(limit);
+        let ran = command.run_until(term.left(), term.stop);
         output.append(ran.output);
         match ran.end {
             End::Exited(0) => Ok(()),

@@ -12,7 +12,7 @@ use zbus::message::Message;
 use zbus::wire::{DynamicType, OwnedObjectPath, OwnedVariant};
 
 use super::unit::{Manager, Standing, UnitName};
-use crate::{Failure, Output};
+use crate::{Failure, Output, Term};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -44,11 +44,11 @@ impl Dbus {
     /// Does some work on a connection, on a thread: a bus that accepts and says nothing is not waited for.
     fn ask<T: Send + 'static>(
         &self,
-        limit: Duration,
+        term: Term<'_>,
         work: impl FnOnce(Systemd) -> Work<T> + Send + 'static,
     ) -> Result<T, Failure> {
         let (sender, receiver) = channel();
-        let dbus = self.clone();
+        let (dbus, limit) = (self.clone(), term.left());
         thread::spawn(move || {
             let done = zbus::block_on(async {
                 let connection = dbus.builder().method_timeout(limit).build().await?;
@@ -56,10 +56,14 @@ impl Dbus {
             });
             let _ = sender.send(done);
         });
-        match receiver.recv_timeout(limit) {
-            Ok(done) => done.map_err(|e| failure(&e, limit)),
-            Err(RecvTimeoutError::Timeout) => Err(Failure::TimedOut(limit)),
-            Err(RecvTimeoutError::Disconnected) => Err(Failure::Unknown("asking systemd came to no end".into())),
+        loop {
+            match receiver.recv_timeout(term.left().min(LOOK_INTERVAL)) {
+                Ok(done) => return done.map_err(|e| failure(&e, limit)),
+                Err(RecvTimeoutError::Disconnected) => return Err(Failure::Unknown("systemd gave no answer".into())),
+                Err(_) if term.stop.is_called() => return Err(Failure::Unknown("called off".into())),
+                Err(_) if term.is_over() => return Err(Failure::TimedOut(limit)),
+                Err(_) => {}
+            }
         }
     }
 
@@ -69,14 +73,14 @@ impl Dbus {
 }
 
 impl Manager for Dbus {
-    fn look(&self, unit: &UnitName, limit: Duration, _: &mut Output) -> Result<Standing, Failure> {
+    fn look(&self, unit: &UnitName, term: Term<'_>, _: &mut Output) -> Result<Standing, Failure> {
         let unit = unit.to_string();
-        self.ask(limit, |systemd| Box::pin(async move { systemd.look(&unit).await }))
+        self.ask(term, |systemd| Box::pin(async move { systemd.look(&unit).await }))
     }
 
-    fn start(&self, unit: &UnitName, limit: Duration, _: &mut Output) -> Result<(), Failure> {
+    fn start(&self, unit: &UnitName, term: Term<'_>, _: &mut Output) -> Result<(), Failure> {
         let unit = unit.to_string();
-        self.ask(limit, |systemd| {
+        self.ask(term, |systemd| {
             Box::pin(async move {
                 // Without it a unit that failed too often is not started again; one that did not fail does not mind.
                 let _ = systemd.call("ResetFailedUnit", &(&unit,)).await;
@@ -85,14 +89,14 @@ impl Manager for Dbus {
         })
     }
 
-    fn stop(&self, unit: &UnitName, limit: Duration, _: &mut Output) -> Result<(), Failure> {
+    fn stop(&self, unit: &UnitName, term: Term<'_>, _: &mut Output) -> Result<(), Failure> {
         let unit = unit.to_string();
-        self.ask(limit, |systemd| Box::pin(async move { systemd.finish("StopUnit", &unit).await }))
+        self.ask(term, |systemd| Box::pin(async move { systemd.finish("StopUnit", &unit).await }))
     }
 
-    fn disable(&self, unit: &UnitName, limit: Duration, _: &mut Output) -> Result<(), Failure> {
+    fn disable(&self, unit: &UnitName, term: Term<'_>, _: &mut Output) -> Result<(), Failure> {
         let unit = unit.to_string();
-        self.ask(limit, |systemd| {
+        self.ask(term, |systemd| {
             Box::pin(async move {
                 let is_until_boot = false;
                 systemd.call("DisableUnitFiles", &(vec![&unit], is_until_boot)).await?;

@@ -1,9 +1,8 @@
 //! Look, act, look again.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Done, Failure, Output, State};
+use crate::{Done, Failure, Output, State, Term};
 
 /// Between two looks at what is on its way.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -11,10 +10,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// What can be looked at and told to change.
 pub trait Switch {
     /// Looks what it is.
-    fn look(&self, limit: Duration, output: &mut Output) -> State;
+    fn look(&self, term: Term<'_>, output: &mut Output) -> State;
 
     /// Tells it to be so.
-    fn tell(&self, to: To, limit: Duration, output: &mut Output) -> Result<(), Failure>;
+    fn tell(&self, to: To, term: Term<'_>, output: &mut Output) -> Result<(), Failure>;
 
     /// Once it was told, can it still come from that state to another by itself?
     fn may_change(&self, state: &State) -> bool;
@@ -38,17 +37,19 @@ impl To {
 }
 
 /// Has it so. What is not known is told all the same: to be what it shall be changes nothing.
-pub fn switch(it: &impl Switch, to: To, limit: Duration, output: &mut Output) -> Result<Done, Failure> {
-    let moment = Instant::now() + limit;
-    if to.is(&it.look(left(moment), output)) {
+pub fn switch(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Result<Done, Failure> {
+    term.stop.check()?;
+    if to.is(&it.look(term, output)) {
         return Ok(Done::Already);
     }
-    let told = it.tell(to, left(moment), output);
+    term.stop.check()?;
+    let told = it.tell(to, term, output);
     // What failed may be so all the same, and a look after the time is over still tells the truth.
-    let pause = if told.is_ok() { moment } else { Instant::now() };
-    match (look_until(it, to, pause, output), told) {
+    let pause = if told.is_ok() { term.moment } else { Instant::now() };
+    match (look_until(it, to, Term { moment: pause, ..term }, output), told) {
         (None, _) => Ok(Done::Changed),
-        (Some(_), Err(Failure::TimedOut(_))) => Err(Failure::TimedOut(limit)),
+        (Some(_), _) if term.stop.is_called() => Err(Failure::Unknown("called off while it changed".into())),
+        (Some(_), Err(Failure::TimedOut(_))) => Err(Failure::TimedOut(term.limit)),
         (Some(_), Err(why)) => Err(why),
         (Some(State::Unknown(why)), _) => Err(Failure::Unknown(why)),
         (Some(_), _) => Err(Failure::Failed(format!("it was told, but is not {}", to.word()))),
@@ -56,22 +57,17 @@ pub fn switch(it: &impl Switch, to: To, limit: Duration, output: &mut Output) ->
 }
 
 /// None where it is so in the end; else what it is.
-fn look_until(it: &impl Switch, to: To, moment: Instant, output: &mut Output) -> Option<State> {
+fn look_until(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Option<State> {
     loop {
-        let state = it.look(left(moment).max(LAST_LOOK), output);
+        let state = it.look(term.begin(term.left().max(LAST_LOOK)), output);
         if to.is(&state) {
             return None;
         }
-        if Instant::now() >= moment || !it.may_change(&state) {
+        if term.is_over() || !it.may_change(&state) || term.stop.wait(Instant::now() + LOOK_INTERVAL) {
             return Some(state);
         }
-        thread::sleep(LOOK_INTERVAL);
     }
 }
 
 /// A look takes that long at most when the time is over.
 const LAST_LOOK: Duration = Duration::from_secs(1);
-
-fn left(moment: Instant) -> Duration {
-    moment.saturating_duration_since(Instant::now())
-}

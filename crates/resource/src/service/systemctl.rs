@@ -1,11 +1,10 @@
 //! systemd by its own command.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::unit::{Manager, Standing, UnitName};
 use crate::command::{Command, End, Ran};
-use crate::{Failure, Output};
+use crate::{Failure, Output, Term};
 
 const PROPERTIES: &str = "--property=LoadState,ActiveState,UnitFileState";
 
@@ -23,8 +22,8 @@ impl Default for Systemctl {
 }
 
 impl Manager for Systemctl {
-    fn look(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<Standing, Failure> {
-        let ran = self.run(&["show", PROPERTIES], unit, limit);
+    fn look(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<Standing, Failure> {
+        let ran = self.run(&["show", PROPERTIES], unit, term);
         let text = ran.output.text();
         // Said each time, of interest only where it fails.
         if ran.end.is_success()
@@ -39,24 +38,24 @@ impl Manager for Systemctl {
         }
     }
 
-    fn start(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure> {
+    fn start(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
         // Without it a unit that failed too often is not started again; one that did not fail does not mind.
-        output.append(self.run(&["reset-failed"], unit, limit).output);
-        self.tell("start", unit, limit, output)
+        output.append(self.run(&["reset-failed"], unit, term).output);
+        self.tell("start", unit, term, output)
     }
 
-    fn stop(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure> {
-        self.tell("stop", unit, limit, output)
+    fn stop(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
+        self.tell("stop", unit, term, output)
     }
 
-    fn disable(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure> {
-        self.tell("disable", unit, limit, output)
+    fn disable(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
+        self.tell("disable", unit, term, output)
     }
 }
 
 impl Systemctl {
-    fn tell(&self, verb: &str, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure> {
-        let ran = self.run(&[verb], unit, limit);
+    fn tell(&self, verb: &str, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
+        let ran = self.run(&[verb], unit, term);
         output.append(ran.output);
         match ran.end {
             End::Exited(0) => Ok(()),
@@ -65,12 +64,12 @@ impl Systemctl {
         }
     }
 
-    fn run(&self, words: &[&str], unit: &UnitName, limit: Duration) -> Ran {
+    fn run(&self, words: &[&str], unit: &UnitName, term: Term<'_>) -> Ran {
         let mut command = Command::new([&self.program]);
         command.argv.extend(["--no-ask-password", "--no-pager", "--system"].map(Into::into));
         command.argv.extend(words.iter().map(Into::into));
         command.argv.extend(["--", unit.as_str()].map(Into::into));
-        command.run(limit)
+        command.run_until(term.left(), term.stop)
     }
 }
 

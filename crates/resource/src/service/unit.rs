@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::procedure::{Switch, To, switch};
-use crate::{Done, Failure, Outcome, Output, Resource, State};
+use crate::{Done, Failure, Outcome, Output, Resource, State, Stop, Term};
 
 /// Name of a unit, with its kind: `notes.service`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,42 +46,42 @@ pub trait Manager: Send + Sync {
     ///
     /// # Errors
     /// Where systemd does not tell.
-    fn look(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<Standing, Failure>;
+    fn look(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<Standing, Failure>;
 
     /// Has it started, and waits for the end of that. A unit that failed too often is given a new chance.
     ///
     /// # Errors
     /// Where systemd says that it did not work, or says nothing in time.
-    fn start(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure>;
+    fn start(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure>;
 
     /// Has it stopped, and waits for the end of that.
     ///
     /// # Errors
     /// As [`Manager::start`].
-    fn stop(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure>;
+    fn stop(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure>;
 
     /// Makes the links go that start it at boot.
     ///
     /// # Errors
     /// As [`Manager::start`].
-    fn disable(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure>;
+    fn disable(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure>;
 }
 
 impl Manager for Box<dyn Manager> {
-    fn look(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<Standing, Failure> {
-        (**self).look(unit, limit, output)
+    fn look(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<Standing, Failure> {
+        (**self).look(unit, term, output)
     }
 
-    fn start(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure> {
-        (**self).start(unit, limit, output)
+    fn start(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
+        (**self).start(unit, term, output)
     }
 
-    fn stop(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure> {
-        (**self).stop(unit, limit, output)
+    fn stop(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
+        (**self).stop(unit, term, output)
     }
 
-    fn disable(&self, unit: &UnitName, limit: Duration, output: &mut Output) -> Result<(), Failure> {
-        (**self).disable(unit, limit, output)
+    fn disable(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
+        (**self).disable(unit, term, output)
     }
 }
 
@@ -178,27 +178,38 @@ impl<M: Manager> Unit<M> {
     /// In the outcome: `Unusable` where something else may start it (another unit, a socket, a timer), which only a person
     /// can judge.
     pub fn keep_from_boot(&self, limit: Duration) -> Outcome<Result<Done, Failure>> {
-        Outcome::with_output(|output| match self.boot(limit, output)? {
+        self.keep_from_boot_until(limit, &Stop::never())
+    }
+
+    /// The same, unless it is called off.
+    ///
+    /// # Errors
+    /// As [`Unit::keep_from_boot`].
+    pub fn keep_from_boot_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        let term = Term::new(limit, stop);
+        Outcome::with_output(|output| match self.boot(term, output)? {
             Boot::Disabled => Ok(Done::Already),
             Boot::Other(word) => Err(self.started_by_others(&word)),
-            Boot::Enabled => {
-                self.manager.disable(&self.name, limit, output)?;
-                match self.boot(limit, output)? {
-                    Boot::Disabled => Ok(Done::Changed),
-                    Boot::Enabled => Err(Failure::Failed(format!("{} was disabled and is enabled", self.name))),
-                    Boot::Other(word) => Err(self.started_by_others(&word)),
-                }
-            }
+            Boot::Enabled => self.disable(term, output),
         })
     }
 
     /// What systemd tells of it.
     pub fn standing(&self, limit: Duration) -> Outcome<Result<Standing, Failure>> {
-        Outcome::with_output(|output| self.manager.look(&self.name, limit, output))
+        Outcome::with_output(|output| self.manager.look(&self.name, Term::new(limit, &Stop::never()), output))
     }
 
-    fn boot(&self, limit: Duration, output: &mut Output) -> Result<Boot, Failure> {
-        let standing = self.manager.look(&self.name, limit, output)?;
+    fn disable(&self, term: Term<'_>, output: &mut Output) -> Result<Done, Failure> {
+        self.manager.disable(&self.name, term, output)?;
+        match self.boot(term, output)? {
+            Boot::Disabled => Ok(Done::Changed),
+            Boot::Enabled => Err(Failure::Failed(format!("{} was disabled and is enabled", self.name))),
+            Boot::Other(word) => Err(self.started_by_others(&word)),
+        }
+    }
+
+    fn boot(&self, term: Term<'_>, output: &mut Output) -> Result<Boot, Failure> {
+        let standing = self.manager.look(&self.name, term, output)?;
         match standing.load {
             Load::NotFound => Err(Failure::Unusable(format!("there is no unit {} on this node", self.name))),
             _ => Ok(standing.boot),
@@ -214,29 +225,29 @@ impl<M: Manager> Unit<M> {
 }
 
 impl<M: Manager> Resource for Unit<M> {
-    fn start(&self, limit: Duration) -> Outcome<Result<Done, Failure>> {
-        Outcome::with_output(|output| switch(self, To::Start, limit, output))
+    fn start_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        Outcome::with_output(|output| switch(self, To::Start, Term::new(limit, stop), output))
     }
 
-    fn stop(&self, limit: Duration) -> Outcome<Result<Done, Failure>> {
-        Outcome::with_output(|output| switch(self, To::Stop, limit, output))
+    fn stop_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        Outcome::with_output(|output| switch(self, To::Stop, Term::new(limit, stop), output))
     }
 
     fn status(&self, limit: Duration) -> Outcome<State> {
-        Outcome::with_output(|output| self.look(limit, output))
+        Outcome::with_output(|output| self.look(Term::new(limit, &Stop::never()), output))
     }
 }
 
 impl<M: Manager> Switch for Unit<M> {
-    fn look(&self, limit: Duration, output: &mut Output) -> State {
-        let standing = self.manager.look(&self.name, limit, output);
+    fn look(&self, term: Term<'_>, output: &mut Output) -> State {
+        let standing = self.manager.look(&self.name, term, output);
         standing.map_or_else(|why| State::Unknown(why.to_string()), |standing| standing.state())
     }
 
-    fn tell(&self, to: To, limit: Duration, output: &mut Output) -> Result<(), Failure> {
+    fn tell(&self, to: To, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
         match to {
-            To::Start => self.manager.start(&self.name, limit, output),
-            To::Stop => self.manager.stop(&self.name, limit, output),
+            To::Start => self.manager.start(&self.name, term, output),
+            To::Stop => self.manager.stop(&self.name, term, output),
         }
     }
 

@@ -3,9 +3,10 @@
 
 pub mod systemd;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -158,6 +159,18 @@ impl Net {
             !tables.contains("tentative") && tables.contains("multicast ff00::/8") && tables.contains("local fe80::")
         });
     }
+}
+
+/// Does the process run?
+pub fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// The processes that wrote their number into the file `pids`.
+pub fn pids(dir: &Path) -> Vec<String> {
+    let text = fs::read_to_string(dir.join("pids")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
 }
 
 /// Asks until the answer is yes.
