@@ -100,6 +100,21 @@ pub fn restore(saved: &Path) -> Outcome<Result<Done, Failure>> {
     })
 }
 
+/// Removes an address from every interface that has it, and nothing else. No file is read, written or removed: it works
+/// where the disk does not, and where what was saved is damaged.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn take_off(cidr: Cidr) -> Outcome<Result<Done, Failure>> {
+    Outcome::of(|| {
+        let netlink = open()?;
+        let mut there = entries(&netlink)?;
+        there.retain(|entry| entry.cidr.address() == cidr.address());
+        there.iter().try_for_each(|entry| remove(&netlink, entry))?;
+        Ok(if there.is_empty() { Done::Already } else { Done::Changed })
+    })
+}
+
 impl Address {
     fn take(&self, term: Term<'_>) -> Result<Done, Failure> {
         self.check_limit(term.limit)?;

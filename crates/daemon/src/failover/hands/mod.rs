@@ -1,55 +1,147 @@
-//! What is done of one group on this node, one thing at a time.
+//! The hands of one group on this node: they do what its machine asks for, one thing after the other, and tell what came
+//! of it.
+//!
+//! ```text
+//!   perform ─▸ queue ─▸ worker ─┬─ references, fence, scripts, services    programs and questions, ended at a Stop
+//!   cancel ──────────────┘      ├─ addresses ── a thread that watches each while it is up
+//!   lease ── Deadline ──────────┴─ Drain, Capture, HandOver: the data path
+//! ```
+//! Nothing is brought up past the lease: its end is a [`Deadline`] that stops whatever was begun, without anybody asking,
+//! and is looked at right before something is changed.
+
+mod fence;
+mod kit;
+mod queue;
+mod references;
+mod scripts;
+mod services;
+#[cfg(test)]
+mod tests;
+mod watches;
+mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use stead_api::Failure;
 use stead_failover::machine::{Action, Lease, Outcome};
 use stead_model::NodeName;
 use stead_model::plan::GroupPlan;
+use stead_resource::service::{self, Manager};
+use stead_resource::{Deadline, Stop};
 
+use super::clock;
+use kit::Kit;
+use queue::Queue;
+use worker::Worker;
+
+/// So much longer than the plan's own time-out the limit of an action has to be: a program that is told to end has two
+/// seconds, and what a service is then is looked at for one. Where it is not, the time-out counts less.
+pub(crate) const SLACK: Duration = Duration::from_secs(3);
+
+/// How long the end of the hands waits for what is being done.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What is done of one group on this node; one thing at a time.
+pub(crate) struct Hands {
+    queue: Arc<Queue>,
+    lease: Deadline,
+}
+
+/// One thing to be done.
+#[derive(Clone, Debug)]
 pub(crate) struct Job {
+    /// What the machine wants.
     pub(crate) action: Action,
+    /// Is the other node fenced, by evidence?
     pub(crate) fenced: bool,
+    /// Why, for people.
     pub(crate) reason: String,
 }
 
+/// How a job ended. Told once for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JobEnd {
+    /// Number of its action.
     pub(crate) id: u64,
+    /// What came of it.
     pub(crate) outcome: Outcome,
+    /// What programs wrote meanwhile.
     pub(crate) output: String,
+    /// It was cancelled before it ended; nobody waits for its outcome.
     pub(crate) cancelled: bool,
 }
 
-#[derive(Clone, Default)]
-pub(crate) struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
+/// `Drain`, `Capture` and `HandOver`: what the data path does.
 pub(crate) trait DataSteps: Send {
+    /// Does it, for no longer than its limit; looks often at `stop`, after which nothing is brought up any more.
     fn perform(&mut self, job: &Job, stop: &Stop) -> Outcome;
 }
 
-pub(crate) struct Hands {}
+/// Tells people something between the ends of jobs.
+type Tell = Arc<dyn Fn(String) + Send + Sync>;
 
 impl Hands {
+    /// Those of a group on node `me`. `dir` is the group's own, and there; `roots` are those of its sets on this node.
+    /// Nothing is done before it is asked for, and nothing is brought up before [`Hands::lease`].
+    ///
+    /// # Errors
+    /// Where the plan names something that cannot be, or there are too many threads.
     pub(crate) fn new(
-        _group: GroupPlan,
-        _me: NodeName,
-        _dir: PathBuf,
-        _roots: Vec<PathBuf>,
-        _data: Box<dyn DataSteps>,
-        _tell: Box<dyn Fn(String) + Send + Sync>,
-        _ended: Box<dyn Fn(JobEnd) + Send>,
+        group: GroupPlan,
+        me: NodeName,
+        dir: PathBuf,
+        roots: Vec<PathBuf>,
+        data: Box<dyn DataSteps>,
+        tell: impl Fn(String) + Send + Sync + 'static,
+        ended: impl Fn(JobEnd) + Send + 'static,
     ) -> Result<Hands, Failure> {
-        Ok(Hands {})
+        let kit = Kit::new(group, &me, &dir, roots, service::manager)?;
+        Hands::of(kit, data, Arc::new(tell), ended)
     }
-    pub(crate) fn perform(&self, _job: Job) {}
-    pub(crate) fn cancel(&self, _id: u64) {}
-    pub(crate) fn lease(&self, _lease: Lease) {}
+
+    fn of(
+        kit: Kit<Box<dyn Manager>>,
+        data: Box<dyn DataSteps>,
+        tell: Tell,
+        ended: impl Fn(JobEnd) + Send + 'static,
+    ) -> Result<Hands, Failure> {
+        let failed = |e: std::io::Error| kit::refused(kit.name(), &format!("the kernel refuses: {e}"));
+        let lease = Deadline::new().map_err(failed)?;
+        let queue = Arc::new(Queue::default());
+        let worker = Worker::new(kit, data, lease.clone(), tell);
+        let jobs = queue.clone();
+        let body = move || worker.work(&jobs, &ended);
+        let spawned = thread::Builder::new().name("hands".into()).spawn(body);
+        spawned.map_err(|e| Failure::new("no group is served", e.to_string(), "Look at the limits on threads"))?;
+        Ok(Hands { queue, lease })
+    }
+
+    /// Has it done when everything before is. Does not block.
+    pub(crate) fn perform(&self, job: Job) {
+        self.queue.push(job);
+    }
+
+    /// Calls it off: its programs are killed whole, its waits end. Its end is told all the same. Does not block.
+    pub(crate) fn cancel(&self, id: u64) {
+        self.queue.cancel(id);
+    }
+
+    /// Until when this node may serve, from now on. Does not block.
+    pub(crate) fn lease(&self, lease: Lease) {
+        self.lease.set(match lease {
+            Lease::None => 0,
+            Lease::Until(at) => clock::boot_ns(at),
+            Lease::Unlimited => u64::MAX,
+        });
+    }
+}
+
+/// What is being done is called off, and waited for a while. What is up stays up.
+impl Drop for Hands {
+    fn drop(&mut self) {
+        self.queue.close(FINISH_TIMEOUT);
+    }
 }

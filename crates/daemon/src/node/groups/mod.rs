@@ -19,7 +19,9 @@ use tracing::{info, warn};
 use super::Node;
 use crate::event::{Event, GroupEvent};
 use crate::failover::config::{self, node_id};
-use crate::failover::hands::{DataSteps, Hands, Job as HandsJob, Stop as HandsStop};
+use stead_resource::Stop as HandsStop;
+
+use crate::failover::hands::{DataSteps, Hands, Job as HandsJob};
 use crate::failover::kept::GroupDir;
 use crate::failover::secrets::Secrets;
 use crate::failover::{Failover, Order, Part, Setup, Told};
@@ -372,7 +374,7 @@ impl DataSteps for LoopSteps {
             return Outcome::Unknown("the daemon ends".into());
         }
         let deadline = Instant::now() + job.action.limit;
-        while !stop.is_set() && Instant::now() < deadline {
+        while !stop.is_called() && Instant::now() < deadline {
             if let Ok(outcome) = answer.recv_timeout(LOOK) {
                 return outcome;
             }

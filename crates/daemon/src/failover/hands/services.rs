@@ -1,0 +1,72 @@
+//! Services of the group: units of systemd, or three commands each.
+
+use std::time::Duration;
+
+use stead_failover::machine::Turn;
+use stead_resource::service::{Active, Commands, Load, Manager, Unit};
+use stead_resource::{Done, Failure, Resource, Stop};
+
+use super::scripts::bounded;
+use super::worker::{Did, Worker, missing};
+
+pub(super) enum Service<M> {
+    Unit { unit: Unit<M>, timeout: Duration },
+    Commands { commands: Commands, timeout: Duration },
+}
+
+/// How a service is called for people.
+const COMMANDS: &str = "the service";
+
+impl<M: Manager> Worker<M> {
+    pub(super) fn switch(&self, at: usize, turn: Turn, limit: Duration, stop: &Stop) -> Did {
+        match self.kit.services.get(at) {
+            None => missing("service", at).into(),
+            Some(Service::Commands { commands, timeout }) => {
+                let switched = switch(commands, turn, bounded(*timeout, limit), stop);
+                Did { outcome: self.outcome(COMMANDS, switched.value), output: switched.output }
+            }
+            Some(Service::Unit { unit, timeout }) => self.switch_unit(unit, turn, bounded(*timeout, limit), stop),
+        }
+    }
+
+    fn switch_unit(&self, unit: &Unit<M>, turn: Turn, limit: Duration, stop: &Stop) -> Did {
+        let switched = switch(unit, turn, limit, stop);
+        let left = limit.saturating_sub(switched.took);
+        let is_missing = turn == Turn::Undo && switched.value.is_err() && !stop.is_called() && is_missing(unit, left);
+        let value = if is_missing { Ok(Done::Already) } else { switched.value };
+        if is_missing {
+            (self.tell)(format!("there is no unit {} on this node: it cannot be started here", unit.name));
+        } else if value.is_ok() {
+            self.keep_from_boot(unit, left, stop);
+        }
+        Did { outcome: self.outcome(unit.name.as_str(), value), output: switched.output }
+    }
+
+    /// On either node: after a boot nobody knows whose turn it is. That it did not work holds nothing up.
+    fn keep_from_boot(&self, unit: &Unit<M>, limit: Duration, stop: &Stop) {
+        match unit.keep_from_boot_until(limit, stop).value {
+            Ok(Done::Changed) => (self.tell)(format!("{} is disabled now: Stead starts it", unit.name)),
+            Ok(Done::Already) => {}
+            Err(why) if stop.is_called() => drop(why),
+            Err(why) => (self.tell)(format!("{} may start at boot by itself: {why}", unit.name)),
+        }
+    }
+}
+
+fn switch(
+    resource: &impl Resource,
+    turn: Turn,
+    limit: Duration,
+    stop: &Stop,
+) -> stead_resource::Outcome<Result<Done, Failure>> {
+    match turn {
+        Turn::Do => resource.start_until(limit, stop),
+        Turn::Undo => resource.stop_until(limit, stop),
+    }
+}
+
+/// Does systemd say that it knows of no such unit, and that none of the name runs?
+fn is_missing<M: Manager>(unit: &Unit<M>, limit: Duration) -> bool {
+    let standing = unit.standing(limit).value;
+    standing.is_ok_and(|standing| (standing.load, standing.active) == (Load::NotFound, Active::Inactive))
+}
