@@ -42,7 +42,7 @@ pub enum Command {
     Unprotect(commands::unprotect::Args),
     /// Wait until everything written to the set so far is applied on every target
     Wait(commands::wait::Args),
-    /// Show every connection: what it does and how far behind its replica is
+    /// Show every connection and every watched group: what it does, how far behind its replica is, who serves
     Status(commands::status::Args),
     /// Measure how much changes in directories and files, and which line would carry it; needs no other node
     Estimate(commands::estimate::Args),

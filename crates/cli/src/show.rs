@@ -65,8 +65,8 @@ pub fn columns(rows: &[Vec<String>]) -> String {
 }
 
 /// What `stead status` prints.
-pub fn status_text(status: &Status) -> String {
-    crate::words::status_text(status, now())
+pub fn status_text(status: &Status, colours: bool) -> String {
+    crate::words::status_text(status, now(), colours)
 }
 
 /// The wall clock, for what people read.

@@ -2,15 +2,16 @@
 
 use stead_model::status::{BrakeStatus, ConnectionStatus, Gone, State, Status, SyncState, Timestamp};
 
+use crate::monitors::monitors_text;
 use crate::show::{behind, columns, percent, portion, seconds, size};
 
 /// How long nothing may move until that is said.
 const STILL_SECONDS: f64 = 10.0;
 
-/// All connections, each with what there is to say.
-pub fn status_text(status: &Status, now: Timestamp) -> String {
+/// All connections, then all monitors, each with what there is to say.
+pub fn status_text(status: &Status, now: Timestamp, colours: bool) -> String {
     let mut out = String::new();
-    if status.connections.is_empty() {
+    if status.connections.is_empty() && status.monitors.is_empty() {
         out += &format!("{} takes part in no set; begin with: stead protect PATH… --on NODE\n", status.node);
     }
     let row = |c: &ConnectionStatus| {
@@ -21,6 +22,7 @@ pub fn status_text(status: &Status, now: Timestamp) -> String {
         out += &format!("{row}\n");
         more(connection, now).iter().for_each(|line| out += &format!("    {line}\n"));
     }
+    out += &monitors_text(&status.monitors, colours);
     for node in &status.unreachable {
         out += &format!("{node} does not answer: what only it knows is unknown\n");
     }
@@ -172,7 +174,7 @@ mod tests {
             monitors: vec![],
             unreachable: vec![],
         };
-        status_text(&status, "2026-11-20T07:16:00.000Z".parse().unwrap())
+        status_text(&status, "2026-11-20T07:16:00.000Z".parse().unwrap(), false)
     }
 
     #[test]
@@ -238,14 +240,14 @@ mod tests {
             unreachable: silent.iter().map(|name| name.parse().unwrap()).collect(),
         };
         let now = "2026-11-20T07:16:00.000Z".parse().unwrap();
-        let text = status_text(&status(vec![connection("replicating", since), halted], &["rome"]), now);
+        let text = status_text(&status(vec![connection("replicating", since), halted], &["rome"]), now, false);
         let expected = "\
 notes  paris → lyon  replicating  lyon is 2 ms behind
 notes  paris → lyon  halted       no room on lyon, 3 changes (12.2 KiB, 10.0 KiB of it on disk) waiting, for 60 s, replica is consistent as of 2026-11-20T07:14:00.500Z
 rome does not answer: what only it knows is unknown
 ";
         assert_eq!(text, expected);
-        let empty = status_text(&status(vec![], &[]), now);
+        let empty = status_text(&status(vec![], &[]), now, false);
         assert_eq!(empty, "paris takes part in no set; begin with: stead protect PATH… --on NODE\n");
     }
 

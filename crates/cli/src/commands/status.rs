@@ -11,6 +11,7 @@ use super::{DONE, Ended, print_json};
 use crate::args::duration;
 use crate::check::{self, Thresholds};
 use crate::client::{ask, ask_quietly, misunderstood};
+use crate::monitors::has_colours;
 use crate::show::{now, say, status_text};
 
 #[derive(Debug, clap::Args)]
@@ -46,7 +47,7 @@ pub fn run(state: &Path, args: Args) -> Ended {
     let answer = ask(state, &asked, |status| show_again(&status, args.json))?;
     match answer {
         Answer::Status(status) if args.json => print_json(&serde_json::json!(status)),
-        Answer::Status(status) => say(status_text(&status)),
+        Answer::Status(status) => say(status_text(&status, has_colours())),
         other => return Err(misunderstood(&other)),
     }
     DONE
@@ -65,6 +66,6 @@ fn run_check(state: &Path, args: &Args) -> Ended {
 
 fn show_again(status: &Status, json: bool) {
     let clear = if !json && std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-    let text = if json { format!("{}\n", serde_json::json!(status)) } else { status_text(status) };
+    let text = if json { format!("{}\n", serde_json::json!(status)) } else { status_text(status, has_colours()) };
     say(format_args!("{clear}{text}"));
 }

@@ -60,7 +60,7 @@ fn from_daemon(state: &Path, bundle: &mut Bundle) {
         let text = match ask_quietly(state, &request) {
             Ok(Answer::Status(status)) => {
                 bundle.add("status.json", &format!("{:#}\n", serde_json::json!(status)));
-                status_text(&status)
+                status_text(&status, false)
             }
             Ok(Answer::Nodes(nodes)) => format!("{:#}\n", serde_json::json!(nodes)),
             Ok(Answer::Checked(findings)) => findings.into_iter().map(|finding| finding.text + "\n").collect(),
