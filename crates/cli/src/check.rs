@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stead_model::SetName;
-use stead_model::status::{ConnectionStatus, State, Status, SyncState, Timestamp};
+use stead_model::status::{ConnectionStatus, MonitorStatus, State, Status, SyncState, Timestamp};
 
 use crate::show::seconds;
 use crate::words::ago;
@@ -46,14 +46,16 @@ impl Verdict {
     }
 }
 
-/// The line and the verdict for all connections, or for those of one set.
+/// The line and the verdict for all connections and monitors, or for the connections of one set.
 pub fn check(status: &Status, set: Option<&SetName>, limits: Thresholds, now: Timestamp) -> (Verdict, String) {
     let meant: Vec<_> = status.connections.iter().filter(|c| set.is_none_or(|set| c.set == *set)).collect();
-    if meant.is_empty() {
+    let monitors = if set.is_none() { status.monitors.as_slice() } else { &[] };
+    if meant.is_empty() && monitors.is_empty() {
         let what = set.map_or_else(|| "no set is protected".into(), |set| format!("there is no set {set}"));
         return (Verdict::Unknown, line(Verdict::Unknown, &what, ""));
     }
-    let judged: Vec<_> = meant.iter().map(|c| judge(c, limits, now)).collect();
+    let judged: Vec<_> =
+        meant.iter().map(|c| judge(c, limits, now)).chain(monitors.iter().map(judge_monitor)).collect();
     let worst = judged.iter().fold(Verdict::Ok, |worst, (verdict, _)| worst.and(*verdict));
     let told: Vec<_> = judged.into_iter().filter(|(verdict, _)| *verdict == worst).map(|(_, text)| text).collect();
     let perfdata: Vec<_> = meant.iter().flat_map(|c| perfdata(c, limits)).collect();
@@ -92,6 +94,19 @@ fn judge(connection: &ConnectionStatus, limits: Thresholds, now: Timestamp) -> (
     // A pause by schedule makes lag, and that is meant.
     let by_lag = if connection.details.paused_until.is_some() { Verdict::Ok } else { by_lag };
     (by_state.and(by_lag).and(by_sync).and(by_care), text(connection, differs))
+}
+
+/// What serves from its target serves, and has no other node to fail over to.
+fn judge_monitor(monitor: &MonitorStatus) -> (Verdict, String) {
+    let verdict = match monitor.state.as_str() {
+        "online" => Verdict::Ok,
+        "late" | "failed-over" => Verdict::Warning,
+        "failed" => Verdict::Critical,
+        _ => Verdict::Unknown,
+    };
+    let remark = monitor.remark.as_ref().map_or(String::new(), |remark| format!(", {remark}"));
+    let MonitorStatus { group, source, target, state, .. } = monitor;
+    (verdict, format!("group {group} {source} → {target} {state}{remark}"))
 }
 
 fn text(connection: &ConnectionStatus, differs: bool) -> String {
@@ -171,6 +186,25 @@ mod tests {
         }
         assert_eq!(judged("replicating", json!({}), "mail"), (Unknown, "STEAD UNKNOWN - there is no set mail".into()));
         assert_eq!((Critical as u8, Unknown as u8), (2, 3));
+    }
+
+    #[test]
+    fn monitors_count_where_no_set_is_named() {
+        use Verdict::*;
+        for (state, expected) in
+            [("online", Ok), ("late", Warning), ("failed", Critical), ("failed-over", Warning), ("asleep", Unknown)]
+        {
+            let json = serde_json::json!({
+                "node": "rome", "connections": [], "monitors": [{"group": "office", "source": "paris", "target": "lyon",
+                "state": state, "time_to_fail_seconds": 0.0, "paths": [], "remark": "see it"}]
+            });
+            let status: Status = serde_json::from_value(json).unwrap();
+            let (verdict, line) = check(&status, None, LIMITS, Timestamp(0));
+            assert_eq!(verdict, expected, "{line}");
+            assert!(line.ends_with(&format!("group office paris → lyon {state}, see it")), "{line}");
+            let named = check(&status, Some(&"notes".parse().unwrap()), LIMITS, Timestamp(0));
+            assert_eq!(named.1, "STEAD UNKNOWN - there is no set notes");
+        }
     }
 
     #[test]
