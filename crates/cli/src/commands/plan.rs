@@ -62,7 +62,8 @@ fn check(state: &Path) -> Ended {
 fn check_file(file: &Path) -> Ended {
     match stead_model::plan::Plan::parse(&read(file)?) {
         Ok(plan) => {
-            say(format_args!("a plan of {} sets and {} connections\n", plan.sets.len(), plan.connections.len()));
+            let (sets, connections, groups) = (plan.sets.len(), plan.connections.len(), plan.groups.len());
+            say(format_args!("a plan of {sets} sets, {connections} connections and {groups} groups\n"));
             DONE
         }
         Err(e) => {
