@@ -35,13 +35,22 @@ complete -c stead -n "__fish_stead_needs_command" -f -a "node" -d 'List, remove,
 complete -c stead -n "__fish_stead_needs_command" -f -a "protect" -d 'Keep a live replica of directories on another node'
 complete -c stead -n "__fish_stead_needs_command" -f -a "unprotect" -d 'End the protection of a set; its replica stays as it is'
 complete -c stead -n "__fish_stead_needs_command" -f -a "wait" -d 'Wait until everything written to the set so far is applied on every target'
-complete -c stead -n "__fish_stead_needs_command" -f -a "status" -d 'Show every connection: what it does and how far behind its replica is'
+complete -c stead -n "__fish_stead_needs_command" -f -a "status" -d 'Show every connection and every watched group: what it does, how far behind its replica is, who serves'
 complete -c stead -n "__fish_stead_needs_command" -f -a "estimate" -d 'Measure how much changes in directories and files, and which line would carry it; needs no other node'
 complete -c stead -n "__fish_stead_needs_command" -f -a "mirror" -d 'Compare everything and send what differs'
 complete -c stead -n "__fish_stead_needs_command" -f -a "verify" -d 'Compare replicas with their source while both are in use; exit code 3 where they differ'
 complete -c stead -n "__fish_stead_needs_command" -f -a "pause" -d 'Stop sending a set; what changes is remembered'
 complete -c stead -n "__fish_stead_needs_command" -f -a "resume" -d 'Go on sending a set; or answer the mass-change brake that halted it'
 complete -c stead -n "__fish_stead_needs_command" -f -a "limit" -d 'Limit how fast a set is sent'
+complete -c stead -n "__fish_stead_needs_command" -f -a "monitor" -d 'Watch the source of sets from this node, which keeps their replicas, and stand in for it when it fails'
+complete -c stead -n "__fish_stead_needs_command" -f -a "unmonitor" -d 'Watch a group no longer; its sets stay protected'
+complete -c stead -n "__fish_stead_needs_command" -f -a "failover" -d 'Have the target of a group serve in place of its source, which is dead'
+complete -c stead -n "__fish_stead_needs_command" -f -a "approve" -d 'Say yes to the takeover that a group waits to be approved'
+complete -c stead -n "__fish_stead_needs_command" -f -a "switchover" -d 'Have the node that stands by serve, nothing lost'
+complete -c stead -n "__fish_stead_needs_command" -f -a "restore" -d 'Bring the data of a group back to its source, while the target goes on serving'
+complete -c stead -n "__fish_stead_needs_command" -f -a "failback" -d 'Have the restored source of a group serve again, nothing lost'
+complete -c stead -n "__fish_stead_needs_command" -f -a "takeover" -d 'Have nothing taken over by itself for a while, as during maintenance'
+complete -c stead -n "__fish_stead_needs_command" -f -a "explain" -d 'Tell what happened to groups: what was seen, concluded and done, and how long each step took'
 complete -c stead -n "__fish_stead_needs_command" -f -a "alerts" -d 'List what is wrong at this node now'
 complete -c stead -n "__fish_stead_needs_command" -f -a "plan" -d 'Show, check or replace the plan'
 complete -c stead -n "__fish_stead_needs_command" -f -a "state" -d 'Save what this node is and knows, or bring it back'
@@ -143,6 +152,59 @@ complete -c stead -n "__fish_stead_using_subcommand limit" -l to -d 'How fast, a
 complete -c stead -n "__fish_stead_using_subcommand limit" -l on -d 'Only the connection to that node' -r
 complete -c stead -n "__fish_stead_using_subcommand limit" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand limit" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l set -d 'A set that goes with it, of which this node keeps the replica; may be repeated' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l address -d 'An address of the server, as 10.0.0.100/24, that moves to the node that serves; may be repeated' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l interface -d 'The interface of the addresses [default: the one that has an address in the same network]' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l service -d 'A unit of systemd that runs on the node that serves; may be repeated, in the order in which they are started' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l start -d 'Starts a service that is no unit, after the units: program with its absolute path, and arguments; no shell runs it' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l stop -d 'Stops it' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l status -d 'Tells by its exit code what it is: 0 running, 3 stopped' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l pre-failover -d 'Run on the node that takes over, before anything is brought up' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l post-failover -d 'Run there when all is up' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l pre-failback -d 'Run on the node that hands over to the source, before anything is taken down' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l post-failback -d 'Run on the source when all is up' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l heartbeat -d 'Between two heartbeats, 10ms to 60s [default: 500ms]' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l timeout -d 'Silence after which the source counts as failed, at least three heartbeats [default: 3s]' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l path -d 'A heartbeat path, from an address of the source to one of this node; may be repeated [default: the addresses at which the nodes know each other]' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l witness -d 'A third node that both trust, which grants and votes; without one, a person approves each takeover' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l reference -d 'An address, as of a gateway, of which one has to answer before a takeover; may be repeated' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l switch-back -d 'How long the restored source has to be well until it serves again by itself [default: a person says when]' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l replace -d 'The addresses replace the host\'s own in their networks, instead of standing beside them'
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l take -d 'The addresses are taken also where somebody else answers for them'
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l approve -d 'A person approves each takeover, also with a witness'
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l unsafe-two-node -d 'Take over without a witness and without a person: where the line between the nodes is cut, both may serve'
+complete -c stead -n "__fish_stead_using_subcommand monitor" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand unmonitor" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand unmonitor" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand failover" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand failover" -l force -d 'Whatever stands against it: a source that may still serve, a replica that is not level, a witness that does not agree'
+complete -c stead -n "__fish_stead_using_subcommand failover" -l yes -d 'Do not ask whether --force is meant; needed where there is no terminal to ask on'
+complete -c stead -n "__fish_stead_using_subcommand failover" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand approve" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand approve" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand switchover" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand switchover" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
+complete -c stead -n "__fish_stead_using_subcommand switchover" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand restore" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand restore" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
+complete -c stead -n "__fish_stead_using_subcommand restore" -l no-wait -d 'Return once it runs, not once the source is restored'
+complete -c stead -n "__fish_stead_using_subcommand restore" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand failback" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand failback" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
+complete -c stead -n "__fish_stead_using_subcommand failback" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand takeover; and not __fish_seen_subcommand_from suspend resume" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand takeover; and not __fish_seen_subcommand_from suspend resume" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand takeover; and not __fish_seen_subcommand_from suspend resume" -f -a "suspend" -d 'Have nothing taken over by itself; what a person asks for is done'
+complete -c stead -n "__fish_stead_using_subcommand takeover; and not __fish_seen_subcommand_from suspend resume" -f -a "resume" -d 'Take over by itself again, before that time is over'
+complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from suspend" -l for -d 'How long, as 30m, 2h; then takeovers resume by themselves' -r
+complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from suspend" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from suspend" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from resume" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from resume" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand explain" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand explain" -l json -d 'For programs'
+complete -c stead -n "__fish_stead_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand alerts" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand alerts" -l json -d 'For programs'
 complete -c stead -n "__fish_stead_using_subcommand alerts" -s h -l help -d 'Print help'
