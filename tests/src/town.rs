@@ -39,15 +39,25 @@ impl Town {
     /// # Errors
     /// Where any step of it fails.
     pub fn new(program: &Path) -> Result<Town> {
+        let town = Town::unprotected(program, "notes")?;
+        town.site.protect(&town.notes, &[])?;
+        Ok(town)
+    }
+
+    /// The same before anything is protected; the set's directory has that name.
+    ///
+    /// # Errors
+    /// As [`Town::new`].
+    pub fn unprotected(program: &Path, directory: &str) -> Result<Town> {
         let (hosts, others) = Hosts::on_switches(&["oslo", "berne"])?;
         let [oslo, berne] = <[Host; 2]>::try_from(others).ok().context("two more hosts were made")?;
         let site = Site::on(hosts)?;
         let oslo = Node::start(&oslo)?;
         oslo.join(&site.paris)?;
         oslo.join(&site.lyon)?;
-        let notes = site.pairing("notes")?;
-        let commands = Commands::write(site.hosts.run().dir(), program, format!("{ADDRESS}:{PORT}").parse()?, "notes")?;
-        site.protect(&notes, &[])?;
+        let notes = Pairing { set: GROUP.into(), ..site.pairing(directory)? };
+        let address = format!("{ADDRESS}:{PORT}").parse()?;
+        let commands = Commands::write(site.hosts.run().dir(), program, address, directory)?;
         Ok(Town { site, oslo, berne, notes, commands })
     }
 

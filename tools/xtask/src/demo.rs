@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use stead_tests::command::{shown, until};
-use stead_tests::host::Hosts;
-use stead_tests::load::{Found, Journal, Load, Options, examine_copy, now_ns};
+use stead_tests::load::{Journal, Load, Options};
 use stead_tests::node::{Node, protect_args};
 use stead_tests::run::mounts_beneath;
+use stead_tests::service::{Answered, numbers};
+use stead_tests::town::{GROUP, Town};
 use stead_tests::{apt, tree};
 
 use crate::build;
@@ -20,7 +21,11 @@ const TREE_FILES: u64 = 2_000;
 const TREE_BYTES: u64 = 200 << 20;
 /// Commits per second: a busy server that is not only writing its database.
 const COMMITS_PER_SECOND: u64 = 400;
-const SET: &str = "notes";
+/// Transactions that the client asks for each second.
+const REQUESTS_PER_SECOND: u32 = 300;
+const SET: &str = GROUP;
+/// How long anyone may take to stand in.
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// What the demo measured, for the table at its end.
 #[derive(Default)]
@@ -34,60 +39,98 @@ pub fn main() -> Result<()> {
     build::use_binary(&build::stead("release")?)?;
     let begin = Instant::now();
     let mut measured = Measured::default();
-    let hosts = Hosts::new()?;
-    for shortcoming in &hosts.shortcomings {
+    let mut town = Town::unprotected(&std::env::current_exe()?, "srv/notes")?;
+    for shortcoming in &town.site.hosts.shortcomings {
         say(shortcoming);
     }
-    show(&hosts, &mut measured)?;
-    drop(hosts);
+    replicate(&town, &mut measured)?;
+    stand_in(&mut town, &mut measured)?;
+    drop(town);
     measured.note("whole demo, after the build", format!("{:.0} s", begin.elapsed().as_secs_f64()));
     measured.print();
     Ok(())
 }
 
-fn show(hosts: &Hosts, measured: &mut Measured) -> Result<()> {
-    let source = hosts.paris.disk().join("srv/notes");
-    let replica = hosts.lyon.disk().join("srv/notes");
-    let bytes = prepare(&source)?;
+/// A live directory with a database is mirrored, replicated and verified.
+fn replicate(town: &Town, measured: &mut Measured) -> Result<()> {
+    let (paris, lyon) = (&town.site.paris, &town.site.lyon);
+    let (source, replica) = (&town.notes.source, &town.notes.replica);
+    let bytes = prepare(source)?;
     say(&format!(
         "paris ({}) has {TREE_FILES} files, {} MiB, and a SQLite database",
-        hosts.paris.address(),
+        paris.host().address(),
         bytes >> 20
     ));
-
-    let (mut paris, lyon) = (Node::start(&hosts.paris)?, Node::start(&hosts.lyon)?);
     say("lyon#  stead invite          paris# stead join stead1:…");
-    paris.join(&lyon)?;
-
     let options = Options {
         database: source.join("db/notes.db"),
-        acknowledgements: hosts.paris.dir().join("acknowledged"),
+        acknowledgements: paris.host().dir().join("acknowledged"),
         journal: Journal::Wal,
         rate: COMMITS_PER_SECOND,
         seconds: 0,
     };
-    let (mut load, took) = protect(&paris, &lyon, &source, &replica, &options)?;
+    let (mut load, took) = protect(paris, lyon, source, replica, &options)?;
     measured.note("first mirror, while the database was written", format!("{:.1} s", took.as_secs_f64()));
-
-    watch_lag(&paris, &mut load, measured)?;
-
+    watch_lag(paris, &mut load, measured)?;
     say("paris# stead verify notes    (while the load goes on)");
     let begin = Instant::now();
-    let said = paris.cli(["verify", SET])?;
-    print!("{}", indented(&said));
+    print!("{}", indented(&paris.cli(["verify", SET])?));
     measured
         .note("verify, at one position of the live stream", format!("equal, {:.1} s", begin.elapsed().as_secs_f64()));
+    load.check()
+}
 
-    load.check()?;
-    say("now paris dies: SIGKILL to everything on it, in the middle of the load");
-    let died = Instant::now();
-    let died_ns = now_ns();
-    paris.kill_host();
-    let told = load.acknowledged()?;
-    let found = open_replica(&lyon, &replica, &hosts.lyon.dir().join("opened"))?;
-    measured
-        .note("until the database was open on lyon", format!("{:.2} s after the kill", died.elapsed().as_secs_f64()));
-    conclude(measured, told, found, died_ns);
+/// The server dies, the other one stands in, and gives everything back; a client asks all the time.
+fn stand_in(town: &mut Town, measured: &mut Measured) -> Result<()> {
+    say("lyon#  stead monitor notes --set notes --address 10.77.0.100/24 --start … --witness oslo");
+    town.monitor(&["--witness", "oslo"])?;
+    let client = town.client(REQUESTS_PER_SECOND)?;
+    say("berne asks the service under 10.77.0.100 all the time; each answer is a committed transaction");
+    std::thread::sleep(Duration::from_secs(2));
+    say("now paris dies: SIGKILL to everything on it, and its line is cut");
+    town.paris_dies()?;
+    town.answers(&client, "lyon", WITHIN)?;
+    explain(town, "lyon# stead explain notes")?;
+    say("paris is repaired and starts again: it finds that lyon has the newer epoch, and starts nothing");
+    town.paris_returns()?;
+    town.does("paris", "restore-required")?;
+    let begin = Instant::now();
+    say("lyon#  stead restore notes   (while lyon serves)");
+    town.site.lyon.cli(["restore", GROUP, "--yes"])?;
+    measured.note("restore of paris, while lyon served", format!("{:.1} s", begin.elapsed().as_secs_f64()));
+    say("lyon#  stead failback notes");
+    town.site.lyon.cli(["failback", GROUP, "--yes"])?;
+    town.answers(&client, "paris", WITHIN)?;
+    explain(town, "paris# stead explain notes")?;
+    std::thread::sleep(Duration::from_secs(1));
+    let answers = client.stop();
+    town.site.replicates(SET)?;
+    town.site.settle(&town.notes)?;
+    conclude(&answers, &numbers(&town.notes.source.join("notes.db"))?, measured)
+}
+
+/// Prints what happened since the last look, as the node that serves tells it.
+fn explain(town: &Town, command: &str) -> Result<()> {
+    say(command);
+    let told = town.site.lyon.cli(["explain", GROUP])?;
+    print!("{}", indented(&told));
+    Ok(())
+}
+
+fn conclude(answers: &[Answered], there: &[u64], measured: &mut Measured) -> Result<()> {
+    let absent = |answered: &&Answered| there.binary_search(&answered.number).is_err();
+    let by = |from: &str, to: &str| {
+        let pair = answers.windows(2).find(|pair| pair[0].holder == from && pair[1].holder == to);
+        pair.map(|pair| pair[1].at - pair[0].at).context("the client was answered by both")
+    };
+    let ms = |outage: Duration| format!("{:.2} s", outage.as_secs_f64());
+    measured.note("paris dies: until lyon answered the client", ms(by("paris", "lyon")?));
+    measured.note("failback: until paris answered the client again", ms(by("lyon", "paris")?));
+    measured.note("transactions acknowledged to the client", answers.len().to_string());
+    let lost = answers.iter().filter(absent).count();
+    measured.note("of them in the database on paris in the end", format!("{}, {lost} missing", answers.len() - lost));
+    let later = answers.iter().skip_while(|answered| answered.holder == "paris").filter(absent).count();
+    measured.note("of those that lyon had acknowledged", format!("{later} missing"));
     Ok(())
 }
 
@@ -139,24 +182,6 @@ fn watch_lag(paris: &Node, load: &mut Load, measured: &mut Measured) -> Result<(
     let median = lags.get(lags.len() / 2).copied().unwrap_or(f64::NAN);
     measured.note("lag under load", format!("median {:.1} ms, worst {:.1} ms", median * 1e3, worst * 1e3));
     Ok(())
-}
-
-/// Opens a copy of the database as lyon's application would: the replica itself stays untouched for a real failover.
-fn open_replica(lyon: &Node, replica: &Path, copy: &Path) -> Result<Found> {
-    until("lyon has applied what it had received", Duration::from_secs(20), || {
-        let connection = lyon.connection(SET)?;
-        Ok(connection["state"] != "replicating" && connection["queue"]["changes"].as_u64().unwrap_or(0) == 0)
-    })?;
-    examine_copy(&replica.join("db/notes.db"), copy).context("the database on lyon is broken")
-}
-
-fn conclude(measured: &mut Measured, told: Found, found: Found, died_ns: u64) {
-    let age = died_ns.saturating_sub(found.last_ns) as f64 / 1e6;
-    let missing = told.transactions.saturating_sub(found.transactions);
-    measured.note("integrity check and invariant of three tables", "intact".into());
-    measured.note("commits that paris had confirmed", told.transactions.to_string());
-    measured.note("of them in the database on lyon", format!("{}, {missing} missing", found.transactions));
-    measured.note("age of the last one when paris died", format!("{age:.1} ms"));
 }
 
 impl Measured {

@@ -45,6 +45,7 @@ fn chore(args: &[String]) -> Result<ExitCode> {
         "docs" => docs::main(rest)?,
         "load-sqlite" => stead_tests::load::main(rest)?,
         "load-random" => stead_tests::random::main(rest)?,
+        "serve" => stead_tests::service::main(rest)?,
         _ => bail!("no chore is called {word}\n{USAGE}"),
     }
     Ok(ExitCode::SUCCESS)

@@ -244,6 +244,11 @@ impl Node {
 
     pub(super) fn unprotect(&mut self, name: &SetName, force: bool, responder: Responder) {
         let what = format!("set {name} is still protected");
+        if let Some(group) = self.plan.group_of(name).filter(|_| !force) {
+            let why = format!("it goes with group {}, which is watched", group.name);
+            let remedy = format!("End that first: stead unmonitor {}", group.name);
+            return responder.failed(Failure::new(what, why, remedy));
+        }
         let ended = match self.known(name, &what).cloned() {
             Ok(set) if set.source != self.name => {
                 return responder.end(self.release_replica(&set, force, &what).map(|()| Answer::Done));

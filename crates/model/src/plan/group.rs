@@ -178,6 +178,20 @@ pub struct ScriptsPlan {
 }
 
 impl ScriptsPlan {
+    /// The same commands, with the time-outs and policies that `old` has for those that are the same.
+    pub fn with_details_of(&self, old: &ScriptsPlan) -> ScriptsPlan {
+        let merged = |new: &Option<ScriptPlan>, old: &Option<ScriptPlan>| match (new, old) {
+            (Some(new), Some(old)) if new.command == old.command => Some(old.clone()),
+            _ => new.clone(),
+        };
+        ScriptsPlan {
+            pre_failover: merged(&self.pre_failover, &old.pre_failover),
+            post_failover: merged(&self.post_failover, &old.post_failover),
+            pre_failback: merged(&self.pre_failback, &old.pre_failback),
+            post_failback: merged(&self.post_failback, &old.post_failback),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         *self == ScriptsPlan::default()
     }

@@ -12,6 +12,7 @@ mod reconnect;
 mod restart;
 mod several;
 mod slow;
+mod standin;
 mod sustained;
 mod synchronous;
 mod table;
@@ -27,6 +28,7 @@ const PACKAGES: &[&str] = &[
     "e2fsprogs",
     "fuse3",
     "gcc",
+    "keepalived",
     "iproute2",
     "libc6-dev",
     "libfuse3-dev",
@@ -72,6 +74,7 @@ const ROWS: &[Row] = &[
     Row { name: "killed", run: killed::run },
     Row { name: "synchronous", run: synchronous::run },
     Row { name: "three-targets", run: several::run },
+    Row { name: "stand-in", run: standin::run },
     Row { name: "memory", run: memory::run },
 ];
 

@@ -75,8 +75,12 @@ impl Node {
             paths: options.paths,
             addresses: options.addresses,
             services: options.services,
-            checks: options.checks,
-            scripts: options.scripts,
+            checks: if options.checks.is_empty() {
+                old.map(|old| old.checks.clone()).unwrap_or_default()
+            } else {
+                options.checks
+            },
+            scripts: old.map_or(options.scripts.clone(), |old| options.scripts.with_details_of(&old.scripts)),
             fence: old.map(|old| old.fence.clone()).unwrap_or_default(),
         })
     }
@@ -94,9 +98,11 @@ impl Node {
         let volumes = self.volumes_of(&group, &what)?;
         let ask = GroupAsk { epoch: self.first_epoch(&group), group, volumes };
         let plan = with_group(&self.plan, &ask, &what)?;
-        let group = &ask.group;
-        config::machine(group, &group.target, false, 1)?;
-        drop(plan);
+        for set in &ask.group.sets {
+            let turned = plan.turned(set).map_err(|e| Failure::new(&what, e.to_string(), "Nothing was changed"))?;
+            drop(turned);
+        }
+        config::machine(&ask.group, &ask.group.target, false, 1)?;
         let halves = others.into_iter().map(|node| self.groups.secrets.ours(&node).map(|ours| (node, ours)));
         Ok((ask, halves.collect::<Result<_, _>>()?))
     }
