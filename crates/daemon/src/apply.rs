@@ -20,13 +20,17 @@ pub(crate) struct Steps {
     pub(crate) new: Vec<Protect>,
 }
 
-/// The steps from `now` to `wanted` on node `own`; refused where a step belongs to another node, or would change what
+impl Steps {
+    /// Is there nothing to be done?
+    pub(crate) fn are_none(&self, now: &Plan) -> bool {
+        let sets = self.ended.is_empty() && self.changed.is_empty() && self.dropped.is_empty() && self.new.is_empty();
+        sets && self.going_on == *now
+    }
+}
+
+/// The steps from `now` to `wanted` on node `own`, groups apart; refused where a step belongs to another node, or would change what
 /// cannot change while a set runs.
 pub(crate) fn steps(now: &Plan, wanted: &Plan, own: &NodeName) -> Result<Steps, Failure> {
-    if now.groups != wanted.groups {
-        let remedy = "Change groups on their targets, with stead monitor and stead unmonitor";
-        return Err(refused("a group would be another".into(), remedy));
-    }
     let (alerts, defaults) = (wanted.alerts.clone(), wanted.defaults.clone());
     let mut going_on = Plan { alerts, defaults, ..now.clone() };
     let mut steps = Steps { ended: vec![], going_on: Plan::default(), changed: vec![], dropped: vec![], new: vec![] };

@@ -8,7 +8,7 @@ use std::thread;
 
 use stead_api::Failure;
 use stead_model::plan::{ConnectionPlan, Plan, SetPlan};
-use stead_model::{Epoch, NodeName, SetName};
+use stead_model::{Epoch, GroupName, NodeName, SetName};
 use tracing::error;
 
 use crate::api_server::Responder;
@@ -55,8 +55,12 @@ pub(crate) enum JobDone {
     AlertTold,
     /// A peer told its half of the secret for heartbeats, or why not.
     Exchanged { peer: NodeName, told: Result<Tell, Failure> },
-    /// `monitor`: the other nodes take part in the group now, or why not.
-    Grouped { result: Result<Box<Grouped>, Failure>, responder: Responder },
+    /// `monitor`: the other nodes take part in the group now, or why not; the plan of that text is applied next.
+    Grouped { result: Result<Box<Grouped>, Failure>, responder: Responder, then: Option<String> },
+    /// `unmonitor`: the other nodes know that a group has ended; the plan of that text is applied next.
+    Ungrouped { responder: Responder, then: Option<String> },
+    /// A check of a group's service ended; what spoke against it.
+    Checked { group: GroupName, at: usize, failed: Option<String> },
     /// Replicas became images of one instant, or not.
     StoodIn(Box<StoodIn>),
 }

@@ -74,7 +74,11 @@ fn check_file(file: &Path) -> Ended {
 }
 
 fn apply(state: &Path, file: &Path) -> Ended {
-    ask_quietly(state, &Request::PlanApply { text: read(file)? })?;
+    let text = read(file)?;
+    // Groups come after the sets that go with them.
+    for _ in 0..2 {
+        ask_quietly(state, &Request::PlanApply { text: text.clone() })?;
+    }
     say(format_args!("the plan is applied\n"));
     DONE
 }

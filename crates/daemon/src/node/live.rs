@@ -172,7 +172,10 @@ impl Node {
             Failure::new("the plan was not applied", e.to_string(), remedy).kind(FailureKind::Usage)
         });
         // People say where sets belong, wherever they are at the moment.
-        let wanted = wanted.map(|wanted| wanted.as_in(&self.plan));
+        let wanted = match wanted.map(|wanted| wanted.as_in(&self.plan)) {
+            Ok(wanted) if self.has_other_groups(&wanted) => return self.apply_groups(&wanted, text, responder),
+            wanted => wanted,
+        };
         let wanted = wanted.and_then(|wanted| self.check_modes(&wanted).map(|()| wanted));
         let steps = wanted.and_then(|wanted| Ok((apply::steps(&self.plan, &wanted, &self.name)?, wanted)));
         let (steps, wanted) = match steps {

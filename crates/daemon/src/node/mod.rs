@@ -175,7 +175,9 @@ impl Node {
             JobDone::Named { set, responder } => self.unprotect_open(&set, responder),
             JobDone::AlertTold => self.alert_told(),
             JobDone::Exchanged { peer, told } => self.exchanged(&peer, told),
-            JobDone::Grouped { result, responder } => self.grouped(result, &responder),
+            JobDone::Grouped { result, responder, then } => self.grouped(result, responder, then),
+            JobDone::Ungrouped { responder, then } => self.ungrouped(responder, then),
+            JobDone::Checked { group, at, failed } => self.checked(&group, at, failed),
             JobDone::StoodIn(done) => self.stood_in(*done),
             JobDone::Released { sets, responder, rest } => {
                 self.reserved.retain(|set| !sets.contains(set));

@@ -38,8 +38,22 @@ impl Plan {
         self.turned_where(away)
     }
 
-    /// The plan with every set the way it goes in that one.
+    /// The plan with every set the way it goes in that one, and the volumes of replicas that are known there.
     pub fn as_in(&self, now: &Plan) -> Plan {
+        let known = now.at_home();
+        let mut plan = self.clone();
+        for connection in &mut plan.connections {
+            let before = known.connections_of(&connection.set).find(|before| before.target == connection.target);
+            for mapping in connection.mapping.iter_mut().filter(|mapping| mapping.volume.is_none()) {
+                let same =
+                    before.and_then(|c| c.mapping.iter().find(|m| (&m.from, &m.to) == (&mapping.from, &mapping.to)));
+                mapping.volume = same.and_then(|same| same.volume.clone());
+            }
+        }
+        plan.turned_as_in(now)
+    }
+
+    fn turned_as_in(&self, now: &Plan) -> Plan {
         let otherwise = |plan: &Plan, set: &SetName, group: &GroupPlan| {
             let source = |plan: &Plan| plan.set(set).map(|planned| planned.source.clone());
             source(now).is_some_and(|other| group.other(&other).is_some() && Some(other) != source(plan))

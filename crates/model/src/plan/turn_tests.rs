@@ -89,6 +89,9 @@ fn routes_and_further_targets_come_back_and_a_pause_is_over() {
     plan.connections[0].paused = false;
     assert_eq!(turned.at_home(), plan);
     assert_eq!(plan.as_in(&plan), plan);
+    let mut unknowing = plan.clone();
+    unknowing.connections[0].mapping[0].volume = None;
+    assert_eq!(unknowing.as_in(&plan), plan, "volumes that are known need not be said");
 }
 
 #[test]

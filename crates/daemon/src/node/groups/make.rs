@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::Node;
 use crate::api_server::Responder;
+use crate::apply;
 use crate::failover::Order;
 use crate::failover::config::{self, node_id};
 use crate::failover::kept::GroupDir;
@@ -32,8 +33,15 @@ pub(crate) struct Grouped {
 
 impl Node {
     pub(in super::super) fn monitor(&mut self, options: Monitor, responder: Responder) {
-        let arranged = self.group_of(options).and_then(|group| self.arrange(group));
-        let (ask, others) = match arranged {
+        match self.group_of(options) {
+            Ok(group) => self.make(group, responder, None),
+            Err(failure) => responder.failed(failure),
+        }
+    }
+
+    /// Has all nodes of a group take part; then the plan of that text is applied once more.
+    fn make(&mut self, group: GroupPlan, responder: Responder, then: Option<String>) {
+        let (ask, others) = match self.arrange(group) {
             Ok(arranged) => arranged,
             Err(failure) => return responder.failed(failure),
         };
@@ -41,7 +49,7 @@ impl Node {
         job::spawn(&self.events, move || {
             let result = tell_others(&dialer, &ask, others);
             let result = result.map(|secrets| Box::new(Grouped { ask, secrets }));
-            Some(JobDone::Grouped { result, responder })
+            Some(JobDone::Grouped { result, responder, then })
         });
     }
 
@@ -137,14 +145,50 @@ impl Node {
     }
 
     /// The other nodes know the group: this one begins to run it.
-    pub(in super::super) fn grouped(&mut self, result: Result<Box<Grouped>, Failure>, responder: &Responder) {
+    pub(in super::super) fn grouped(
+        &mut self,
+        result: Result<Box<Grouped>, Failure>,
+        responder: Responder,
+        then: Option<String>,
+    ) {
         let done = result.and_then(|grouped| {
             for (peer, theirs) in grouped.secrets {
                 self.learn_secret(&peer, theirs)?;
             }
             self.begin_group(&grouped.ask)
         });
-        responder.end(done.map(|()| Answer::Done));
+        match (done, then) {
+            (Ok(()), Some(text)) => self.plan_apply(&text, responder),
+            (done, _) => responder.end(done.map(|()| Answer::Done)),
+        }
+    }
+
+    /// Does the plan end a group, or, its sets being as they are wanted, want others?
+    pub(in super::super) fn has_other_groups(&self, wanted: &Plan) -> bool {
+        let ends = self.plan.groups.iter().any(|group| wanted.group(&group.name).is_none());
+        let sets = Plan { groups: self.plan.groups.clone(), ..wanted.clone() };
+        let sets_are_so = apply::steps(&self.plan, &sets, &self.name).is_ok_and(|steps| steps.are_none(&self.plan));
+        ends || sets_are_so && self.plan.groups != wanted.groups
+    }
+
+    /// Ends the groups that are no longer wanted, or makes the first one that is wanted otherwise; then the rest follows.
+    pub(in super::super) fn apply_groups(&mut self, wanted: &Plan, text: &str, responder: Responder) {
+        let ended = self.plan.groups.iter().find(|group| wanted.group(&group.name).is_none()).cloned();
+        if let Some(group) = ended {
+            return self.end_everywhere(&group.name, responder, Some(text.to_string()));
+        }
+        let other = wanted.groups.iter().find(|group| self.plan.group(&group.name) != Some(group));
+        match other {
+            Some(group) if group.other(&self.name).is_some() => {
+                self.make(group.clone(), responder, Some(text.to_string()));
+            }
+            Some(group) => {
+                let why = format!("group {} would be another, and this node is none of its two", group.name);
+                let remedy = format!("Apply that part of the plan on {} or {}", group.target, group.source);
+                responder.failed(Failure::new("the plan was not applied", why, remedy));
+            }
+            None => responder.done(Answer::Done),
+        }
     }
 
     /// Another node asks this one to take part in a group.
@@ -198,11 +242,12 @@ impl Node {
     }
 
     pub(in super::super) fn unmonitor(&mut self, group: &GroupName, responder: Responder) {
-        let what = format!("group {group} is still watched");
-        let found = self.known_group(group, &what).cloned();
-        let ended =
-            found.and_then(|plan| self.is_at_home(&plan, &what).and_then(|()| self.end_group(group)).map(|()| plan));
-        let plan = match ended {
+        self.end_everywhere(group, responder, None);
+    }
+
+    /// Ends a group on all its nodes; then the plan of that text is applied once more.
+    fn end_everywhere(&mut self, group: &GroupName, responder: Responder, then: Option<String>) {
+        let plan = match self.end_here(group) {
             Ok(plan) => plan,
             Err(failure) => return responder.failed(failure),
         };
@@ -216,9 +261,24 @@ impl Node {
                     responder.notice(format!("{node} still takes part in it ({}); {remedy}", failure.why));
                 }
             }
-            responder.done(Answer::Done);
-            None
+            Some(JobDone::Ungrouped { responder, then })
         });
+    }
+
+    fn end_here(&mut self, group: &GroupName) -> Result<GroupPlan, Failure> {
+        let what = format!("group {group} is still watched");
+        let plan = self.known_group(group, &what)?.clone();
+        self.is_at_home(&plan, &what)?;
+        self.end_group(group)?;
+        Ok(plan)
+    }
+
+    /// The other nodes of a group know that it has ended, as far as they answered.
+    pub(in super::super) fn ungrouped(&mut self, responder: Responder, then: Option<String>) {
+        match then {
+            Some(text) => self.plan_apply(&text, responder),
+            None => responder.done(Answer::Done),
+        }
     }
 
     /// Refuses to end a group that is not where it belongs.

@@ -1,5 +1,6 @@
 //! Groups as the loop sees them: which are run here, which way their sets go, and how fit their replicas are.
 
+mod checks;
 pub(super) mod make;
 mod requests;
 mod steps;
@@ -49,6 +50,9 @@ pub(crate) struct Groups {
     pub(super) awaiting: BTreeSet<SetName>,
     /// Sets that are being handed over.
     handing: Vec<steps::Handing>,
+    checks: checks::Checks,
+    /// Since when groups could switch back.
+    well_since: BTreeMap<GroupName, Instant>,
     /// Nodes that are being asked for their half of a secret.
     exchanging: BTreeSet<NodeName>,
     exchange_at: Instant,
@@ -62,6 +66,8 @@ impl Groups {
             told: BTreeMap::new(),
             awaiting: BTreeSet::new(),
             handing: Vec::new(),
+            checks: checks::Checks::default(),
+            well_since: BTreeMap::new(),
             exchanging: BTreeSet::new(),
             exchange_at: Instant::now(),
         }
@@ -260,6 +266,31 @@ impl Node {
         self.tell_fitness();
         self.exchange_secrets();
         self.look_after_handing();
+        self.check_services();
+        self.switch_back();
+    }
+
+    /// Has groups go back by themselves, where the plan says so and their source was well for long enough.
+    fn switch_back(&mut self) {
+        let now = Instant::now();
+        for group in self.own_groups().into_iter().filter(|group| group.source == self.name) {
+            let Some(after) = group.switch_back else { continue };
+            let monitor = self.monitor_of(&group.name);
+            let is_well = monitor.is_some_and(|monitor| {
+                let waits = monitor.doing == "standby" && monitor.other.as_deref() == Some("active");
+                waits && monitor.state == "online"
+            });
+            let is_fit = self.groups.told.get(&group.name).is_some_and(|fitness| fitness.consistent && !fitness.halted);
+            if !is_well || !is_fit {
+                self.groups.well_since.remove(&group.name);
+                continue;
+            }
+            let since = *self.groups.well_since.entry(group.name.clone()).or_insert(now);
+            if now.duration_since(since) >= after.0 {
+                self.groups.well_since.remove(&group.name);
+                self.ask_for(&group.name, stead_failover::machine::Want::Failback);
+            }
+        }
     }
 
     /// Tells the watcher how fit the replicas here are, where that changed.

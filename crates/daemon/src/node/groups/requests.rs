@@ -70,7 +70,7 @@ impl Node {
         }
     }
 
-    fn monitor_of(&self, name: &GroupName) -> Option<MonitorStatus> {
+    pub(super) fn monitor_of(&self, name: &GroupName) -> Option<MonitorStatus> {
         self.groups.failover.monitors().into_iter().find(|monitor| monitor.group == name.as_str())
     }
 
