@@ -383,6 +383,8 @@ impl Machine {
     fn settle(&mut self, now: Instant) {
         self.consider(now);
         self.press_on(now);
+        // Whoever does an action has to know of the lease that it is done under.
+        self.publish();
         self.advance(now);
         self.publish();
     }
