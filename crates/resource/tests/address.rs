@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{Host, LONG, Net};
-use stead_resource::address::{Address, Holder, Mode, Probe, restore};
+use stead_resource::address::{Address, Holder, Mode, Probe, restore, take_off};
 use stead_resource::{Done, Failure, Resource, State};
 
 const SIGABRT: i32 = 6;
@@ -274,4 +274,22 @@ fn a_damaged_file_stops_everything_and_stays() {
         assert!(matches!(&result, Err(Failure::Failed(why)) if why.contains("damaged")), "{result:?}");
     }
     assert!(taken.saved.exists());
+}
+
+#[test]
+fn an_address_is_taken_off_without_its_file_and_brought_back_to_order_by_it() {
+    for mode in [Mode::Beside, Mode::Replacing { own: None }] {
+        for cidr in BOTH {
+            let (net, dir) = (Net::new(), tempfile::tempdir().unwrap());
+            furnish(&net.lyon, "0");
+            let before = net.lyon.tables();
+            let taken = Address { mode, ..address(cidr, dir.path()) };
+            start(&net.lyon, &taken).unwrap();
+            let off = || net.lyon.inside(|| take_off(cidr.parse().unwrap())).value;
+            assert_eq!((off(), off()), (Ok(Done::Changed), Ok(Done::Already)));
+            assert_eq!(status(&net.lyon, &taken), State::Stopped);
+            assert_eq!(stop(&net.lyon, &taken), Ok(Done::Changed));
+            assert_eq!(sorted(&net.lyon.tables()), sorted(&before));
+        }
+    }
 }

@@ -110,7 +110,7 @@ pub fn take_off(cidr: Cidr) -> Outcome<Result<Done, Failure>> {
         let netlink = open()?;
         let mut there = entries(&netlink)?;
         there.retain(|entry| entry.cidr.address() == cidr.address());
-        there.iter().try_for_each(|entry| remove(&netlink, entry))?;
+        there.iter().try_for_each(|entry| remove_first_of_all(&netlink, entry))?;
         Ok(if there.is_empty() { Done::Already } else { Done::Changed })
     })
 }
@@ -255,6 +255,17 @@ fn routes(netlink: &Netlink, index: u32) -> Result<Vec<Route>, Failure> {
 
 fn told<T>(what: &str, told: io::Result<T>) -> Result<T, Failure> {
     told.map_err(|e| Failure::Unknown(format!("the kernel does not tell its {what}: {e}")))
+}
+
+/// Removes an address of an interface; of what the kernel removes with it, what can come back without it does.
+fn remove_first_of_all(netlink: &Netlink, there: &Entry) -> Result<(), Failure> {
+    let (mut wanted, before) = (entries(netlink)?, routes(netlink, there.index)?);
+    wanted.retain(|it| it.index == there.index && !it.is(there.cidr));
+    there.remove(netlink).map_err(Failure::at(format!("remove {}", there.cidr)))?;
+    let _ = settle::settle(netlink, there.index, &wanted, &[]);
+    let left = routes(netlink, there.index)?;
+    before.iter().filter(|route| !left.contains(route)).for_each(|route| _ = route.put(netlink));
+    Ok(())
 }
 
 /// Removes an address of an interface, and brings back what the kernel removes with it.

@@ -196,7 +196,12 @@ impl<M: Manager> Unit<M> {
 
     /// What systemd tells of it.
     pub fn standing(&self, limit: Duration) -> Outcome<Result<Standing, Failure>> {
-        Outcome::with_output(|output| self.manager.look(&self.name, Term::new(limit, &Stop::never()), output))
+        self.standing_until(limit, &Stop::never())
+    }
+
+    /// The same, unless it is called off.
+    pub fn standing_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Standing, Failure>> {
+        Outcome::with_output(|output| self.manager.look(&self.name, Term::new(limit, stop), output))
     }
 
     fn disable(&self, term: Term<'_>, output: &mut Output) -> Result<Done, Failure> {
