@@ -78,7 +78,7 @@ fn service<M>(plan: &ServicePlan, manager: &impl Fn() -> M) -> Result<Service<M>
         }
         None => {
             let [start, stop, status] = [&plan.start, &plan.stop, &plan.status].map(Command::new);
-            Service::Commands { commands: Commands { start, stop, status }, timeout }
+            Service::Commands { commands: Box::new(Commands { start, stop, status }), timeout }
         }
     })
 }

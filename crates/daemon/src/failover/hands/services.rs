@@ -11,7 +11,7 @@ use super::worker::{Did, Worker, missing};
 
 pub(super) enum Service<M> {
     Unit { unit: Unit<M>, timeout: Duration },
-    Commands { commands: Commands, timeout: Duration },
+    Commands { commands: Box<Commands>, timeout: Duration },
 }
 
 /// How a service is called for people.
@@ -22,7 +22,7 @@ impl<M: Manager> Worker<M> {
         match self.kit.services.get(at) {
             None => missing("service", at).into(),
             Some(Service::Commands { commands, timeout }) => {
-                let switched = switch(commands, turn, bounded(*timeout, limit), stop);
+                let switched = switch(commands.as_ref(), turn, bounded(*timeout, limit), stop);
                 Did { outcome: self.outcome(COMMANDS, switched.value), output: switched.output }
             }
             Some(Service::Unit { unit, timeout }) => self.switch_unit(unit, turn, bounded(*timeout, limit), stop),
@@ -30,16 +30,16 @@ impl<M: Manager> Worker<M> {
     }
 
     fn switch_unit(&self, unit: &Unit<M>, turn: Turn, limit: Duration, stop: &Stop) -> Did {
-        let switched = switch(unit, turn, limit, stop);
-        let left = limit.saturating_sub(switched.took);
-        let is_missing = turn == Turn::Undo && switched.value.is_err() && !stop.is_called() && is_missing(unit, left);
-        let value = if is_missing { Ok(Done::Already) } else { switched.value };
-        if is_missing {
-            (self.tell)(format!("there is no unit {} on this node: it cannot be started here", unit.name));
-        } else if value.is_ok() {
-            self.keep_from_boot(unit, left, stop);
+        let name = unit.name.as_str();
+        if turn == Turn::Undo && is_missing(unit, limit, stop) {
+            (self.tell)(format!("there is no unit {name} on this node: it cannot be started here"));
+            return self.outcome(name, Ok(Done::Already)).into();
         }
-        Did { outcome: self.outcome(unit.name.as_str(), value), output: switched.output }
+        let switched = switch(unit, turn, limit, stop);
+        if switched.value.is_ok() {
+            self.keep_from_boot(unit, limit.saturating_sub(switched.took), stop);
+        }
+        Did { outcome: self.outcome(name, switched.value), output: switched.output }
     }
 
     /// On either node: after a boot nobody knows whose turn it is. That it did not work holds nothing up.
@@ -66,7 +66,7 @@ fn switch(
 }
 
 /// Does systemd say that it knows of no such unit, and that none of the name runs?
-fn is_missing<M: Manager>(unit: &Unit<M>, limit: Duration) -> bool {
-    let standing = unit.standing(limit).value;
+fn is_missing<M: Manager>(unit: &Unit<M>, limit: Duration, stop: &Stop) -> bool {
+    let standing = unit.standing_until(limit, stop).value;
     standing.is_ok_and(|standing| (standing.load, standing.active) == (Load::NotFound, Active::Inactive))
 }
