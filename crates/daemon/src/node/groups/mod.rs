@@ -273,7 +273,9 @@ impl Node {
     /// Has groups go back by themselves, where the plan says so and their source was well for long enough.
     fn switch_back(&mut self) {
         let now = Instant::now();
-        for group in self.own_groups().into_iter().filter(|group| group.source == self.name) {
+        let mut groups = self.own_groups();
+        groups.retain(|group| group.source == self.name);
+        for group in groups {
             let Some(after) = group.switch_back else { continue };
             let monitor = self.monitor_of(&group.name);
             let is_well = monitor.is_some_and(|monitor| {
