@@ -102,8 +102,11 @@ impl Node {
 
     fn plan_check(&self, responder: Responder) {
         let (plan, node, dialer) = (self.plan.clone(), self.name.clone(), self.dialer.clone());
+        let groups = self.groups_with_roots();
         job::spawn(&self.events, move || {
-            responder.done(Answer::Checked(check::findings(&plan, &node, &dialer)));
+            let mut findings = check::findings(&plan, &node, &dialer);
+            findings.extend(check::group_findings(&groups, &node, &dialer));
+            responder.done(Answer::Checked(findings));
             None
         });
     }

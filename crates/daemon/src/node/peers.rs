@@ -31,6 +31,7 @@ impl Node {
             (Ask::Move { group, want, expires_ms }, Some(_)) => {
                 return self.move_for(&group, want, expires_ms, reply);
             }
+            (Ask::CheckGroup { group }, Some(_)) => return self.check_group(&group, reply),
             (Ask::Explain { group }, Some(_)) => Ok(Tell::Timelines(self.timelines(group.as_ref()))),
             (Ask::Have { set }, Some(name)) => Ok(Tell::Have(self.may_send(&set, name).is_ok())),
             (Ask::Change(change), Some(name)) => self.change_replica(*change, name),

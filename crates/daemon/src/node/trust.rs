@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::{Node, unix_seconds};
 use crate::api_server::Responder;
+use crate::failover::Order;
 use crate::job::{self, JobDone};
 use crate::peer::hello::VERSIONS;
 use crate::peer::messages::{Ask, JoinAsk, Tell};
@@ -93,6 +94,7 @@ impl Node {
     pub(super) fn adopt_peers(&mut self, peers: Peers) -> Result<(), Failure> {
         peers.save(&self.state)?;
         self.book.set(peers.list().to_vec());
+        self.groups.failover.give(Order::Look);
         self.peers = peers;
         Ok(())
     }

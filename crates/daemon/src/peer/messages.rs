@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use stead_model::plan::{ConnectionPlan, GroupPlan, SetPlan};
-use stead_model::status::{ConnectionStatus, MonitorStatus};
+use stead_model::status::{ConnectionStatus, MonitorStatus, Timestamp};
 use stead_model::{Epoch, GroupName, NodeName, SetName};
 
 use super::Fingerprint;
@@ -45,6 +45,8 @@ pub(crate) enum Ask {
     Ungroup { group: GroupName },
     /// A person wants that of a group, of which you are the one to serve (version 3).
     Move { group: GroupName, want: stead_api::Want, expires_ms: u64 },
+    /// What stands against that group on your machine? (version 3)
+    CheckGroup { group: GroupName },
     /// What happened to groups, or to that one, as you saw it? (version 3)
     Explain { group: Option<GroupName> },
 }
@@ -58,6 +60,7 @@ impl Ask {
             | Ask::Group(_)
             | Ask::Ungroup { .. }
             | Ask::Move { .. }
+            | Ask::CheckGroup { .. }
             | Ask::Explain { .. } => 3,
             Ask::Change(_) | Ask::Forget | Ask::NewKey { .. } => 2,
             _ => 1,
@@ -76,6 +79,11 @@ pub(crate) enum Tell {
     Standing(Standing),
     Secret(String),
     Timelines(Vec<stead_api::Timeline>),
+    /// And what the clock shows.
+    Findings {
+        texts: Vec<String>,
+        now: Timestamp,
+    },
 }
 
 /// What a node knows of connections and groups.

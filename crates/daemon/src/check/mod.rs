@@ -1,15 +1,21 @@
 //! `plan check`: does the plan still fit the machines?
 
+pub(crate) mod groups;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use stead_api::CheckFinding;
 use stead_model::NodeName;
-use stead_model::plan::{ConnectionPlan, PathPlan, Plan, SetPlan};
+use stead_model::plan::{ConnectionPlan, GroupPlan, PathPlan, Plan, SetPlan};
 
+use crate::data::wall_clock;
 use crate::peer::messages::{Ask, Tell};
 use crate::peer::{Dialer, ask};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Clocks of two nodes that differ by more are told of.
+const CLOCKS_APART: Duration = Duration::from_secs(2);
 
 /// Everything in which they differ, seen from node `own`.
 pub(crate) fn findings(plan: &Plan, own: &NodeName, dialer: &Dialer) -> Vec<CheckFinding> {
@@ -25,6 +31,41 @@ pub(crate) fn findings(plan: &Plan, own: &NodeName, dialer: &Dialer) -> Vec<Chec
         }
     }
     texts.into_iter().map(|text| CheckFinding { text }).collect()
+}
+
+/// The same of the groups of which this node is one of the two: here and on the other one. `roots`: where the sets of each
+/// are here.
+pub(crate) fn group_findings(
+    groups: &[(GroupPlan, Vec<PathBuf>)],
+    own: &NodeName,
+    dialer: &Dialer,
+) -> Vec<CheckFinding> {
+    let of = |(group, roots): &(GroupPlan, Vec<PathBuf>)| {
+        let mut texts = groups::by_plan(group);
+        texts.extend(groups::on_this_machine(group, own, roots));
+        if let Some(other) = group.other(own) {
+            texts.extend(on_the_other(group, other, dialer));
+        }
+        if let Some(witness) = &group.witness {
+            let asked = ask(dialer, witness, &Ask::Ping, TIMEOUT);
+            texts.extend(asked.err().map(|failure| format!("group {}: {}", group.name, failure.why)));
+        }
+        texts
+    };
+    groups.iter().flat_map(of).map(|text| CheckFinding { text }).collect()
+}
+
+fn on_the_other(group: &GroupPlan, other: &NodeName, dialer: &Dialer) -> Vec<String> {
+    let name = &group.name;
+    match ask(dialer, other, &Ask::CheckGroup { group: name.clone() }, TIMEOUT) {
+        Ok(Tell::Findings { texts, now }) => {
+            let apart = Duration::from_nanos(wall_clock().0.abs_diff(now.0));
+            let told = format!("group {name}: the clocks of the two nodes are {:.1} s apart", apart.as_secs_f64());
+            texts.into_iter().chain((apart > CLOCKS_APART).then_some(told)).collect()
+        }
+        Ok(other) => vec![format!("group {name}: it answered {other:?}")],
+        Err(failure) => vec![format!("group {name}: {}", failure.why)],
+    }
 }
 
 fn path_finding(set: &SetPlan, path: &PathPlan) -> Option<String> {

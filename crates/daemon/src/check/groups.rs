@@ -1,0 +1,189 @@
+//! Would a takeover of a group work on this machine, and would it be safe?
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use stead_model::NodeName;
+use stead_model::plan::{AddressPlan, GroupPlan, ScriptPlan, ServicePlan, Takeover};
+use stead_resource::service::{self, Boot, Load, UnitName};
+use stead_resource::{Cidr, Output, Stop, Term};
+
+const UNIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Files of a replica that are looked at for owners that this machine does not know.
+const FILES_MAX: usize = 1_000_000;
+/// Owners that are named.
+const OWNERS_SHOWN: usize = 5;
+/// Where addresses that come up at boot are configured, by the tools that Linux distributions have.
+const NETWORKS: [&str; 6] = [
+    "/etc/network/interfaces",
+    "/etc/network/interfaces.d",
+    "/etc/netplan",
+    "/etc/systemd/network",
+    "/etc/NetworkManager/system-connections",
+    "/etc/sysconfig/network-scripts",
+];
+
+/// What the plan itself says about a group that an administrator should know.
+pub(super) fn by_plan(group: &GroupPlan) -> Vec<String> {
+    let mut found = Vec::new();
+    let (name, source, target) = (&group.name, &group.source, &group.target);
+    match (group.takeover, &group.witness) {
+        (Takeover::Automatic, None) => found.push(format!(
+            "group {name}: there is no witness, so that a person has to approve each takeover; name a third node with \
+             --witness"
+        )),
+        (Takeover::UnsafeTwoNode, None) => found.push(format!(
+            "group {name}: {source} and {target} may both serve where they do not hear each other; name a third node \
+             with --witness"
+        )),
+        _ => {}
+    }
+    if group.paths.len() < 2 {
+        found.push(format!(
+            "group {name}: there is one heartbeat path, and a cut of it looks like a dead {source}; name two with --path"
+        ));
+    }
+    found
+}
+
+/// What stands against it on this machine, one of the two; `roots`: where its sets are here.
+pub(crate) fn on_this_machine(group: &GroupPlan, own: &NodeName, roots: &[PathBuf]) -> Vec<String> {
+    let mut found: Vec<String> = group.addresses.iter().flat_map(address_findings).collect();
+    let is_standby = group.target == *own;
+    found.extend(group.services.iter().flat_map(|service| service_findings(service, is_standby)));
+    let scripts = &group.scripts;
+    let hooks = [&scripts.pre_failover, &scripts.post_failover, &scripts.pre_failback, &scripts.post_failback];
+    found.extend(hooks.into_iter().flatten().filter_map(script_finding));
+    if let Some(fence) = group.other(own).and_then(|other| group.fence.get(other)) {
+        found.extend(fence.agent.first().filter(|agent| !is_found(agent)).map(|agent| missing("fence agent", agent)));
+    }
+    found.extend(owner_finding(roots));
+    found.into_iter().map(|text| format!("group {} on {own}: {text}", group.name)).collect()
+}
+
+fn address_findings(plan: &AddressPlan) -> Vec<String> {
+    let mut found = Vec::new();
+    let Ok(cidr) = plan.address.parse::<Cidr>() else { return found };
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let suits = |interface: &if_addrs::Interface| match &plan.interface {
+        Some(name) => interface.name == *name,
+        None => cidr.contains(interface.ip()),
+    };
+    if !interfaces.iter().any(suits) {
+        found.push(match &plan.interface {
+            Some(name) => format!("there is no interface {name} with an address, for {}", plan.address),
+            None => format!("no interface is in the network of {}; name one with --interface", plan.address),
+        });
+    }
+    if let Some(file) = configured_at_boot(&cidr.address().to_string()) {
+        found.push(format!("{} comes up at boot by {}; take it out there", plan.address, file.display()));
+    }
+    found
+}
+
+fn configured_at_boot(address: &str) -> Option<PathBuf> {
+    let files = NETWORKS.iter().flat_map(|place| {
+        let entries = fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.chain([PathBuf::from(place)]).collect::<Vec<_>>()
+    });
+    let names =
+        |text: &str| text.split(|c: char| !(c.is_ascii_hexdigit() || ".:".contains(c))).any(|word| word == address);
+    let mut named = files.filter(|file| fs::read_to_string(file).is_ok_and(|text| names(&text)));
+    named.next()
+}
+
+fn service_findings(plan: &ServicePlan, is_standby: bool) -> Vec<String> {
+    let Some(unit) = &plan.unit else {
+        let programs = [&plan.start, &plan.stop, &plan.status].into_iter().filter_map(|argv| argv.first());
+        return programs.filter(|program| !is_found(program)).map(|program| missing("program", program)).collect();
+    };
+    let Ok(name) = unit.parse::<UnitName>() else { return Vec::new() };
+    let stop = Stop::never();
+    let looked = service::manager().look(&name, Term::new(UNIT_TIMEOUT, &stop), &mut Output::default());
+    let standing = match looked {
+        Ok(standing) => standing,
+        Err(why) => return vec![format!("nothing is known of unit {name}: {why}")],
+    };
+    let mut found = Vec::new();
+    if standing.load != Load::Loaded {
+        found.push(format!("there is no unit {name} ({:?}); install it here too", standing.load));
+    }
+    if is_standby && standing.boot == Boot::Enabled {
+        found.push(format!("unit {name} starts at boot by itself: systemctl disable {name}"));
+    }
+    found
+}
+
+fn script_finding(script: &ScriptPlan) -> Option<String> {
+    script.command.first().filter(|program| !is_found(program)).map(|program| missing("script", program))
+}
+
+/// Is it a program that can be run, by its path or in `PATH`?
+fn is_found(program: &str) -> bool {
+    let runs =
+        |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    if program.contains('/') {
+        return runs(Path::new(program));
+    }
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| runs(&dir.join(program))))
+}
+
+fn missing(what: &str, program: &str) -> String {
+    format!("{what} {program} is not there, or cannot be run")
+}
+
+/// Names users that own files here and that this machine does not know.
+fn owner_finding(roots: &[PathBuf]) -> Option<String> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let known: BTreeSet<u32> = users.lines().filter_map(|line| line.split(':').nth(2)?.parse().ok()).collect();
+    let mut unknown = BTreeSet::new();
+    let mut left = FILES_MAX;
+    let mut places: Vec<PathBuf> = roots.to_vec();
+    while let Some(place) = places.pop()
+        && left > 0
+        && unknown.len() < OWNERS_SHOWN
+    {
+        left -= 1;
+        let Ok(meta) = fs::symlink_metadata(&place) else { continue };
+        if !known.contains(&meta.uid()) {
+            unknown.insert(meta.uid());
+        }
+        if meta.is_dir() {
+            places.extend(fs::read_dir(&place).into_iter().flatten().flatten().map(|entry| entry.path()));
+        }
+    }
+    let named: Vec<_> = unknown.iter().map(u32::to_string).collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "files belong to users whom this machine does not know: {}; make them with the same ids",
+            named.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_by_their_path_and_in_path() {
+        assert!(is_found("/bin/sh") && is_found("sh"));
+        assert!(!is_found("/etc/passwd") && !is_found("no-such-program") && !is_found("/no/such"));
+    }
+
+    #[test]
+    fn owners_whom_nobody_knows_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("sub/file");
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        fs::write(&file, b"x").unwrap();
+        assert_eq!(owner_finding(&[dir.path().into()]), None);
+        if std::os::unix::fs::chown(&file, Some(3_999_999_999), None).is_err() {
+            return eprintln!("not run: this process may not give files away");
+        }
+        assert!(owner_finding(&[dir.path().into()]).unwrap().contains("3999999999"));
+    }
+}
