@@ -165,6 +165,16 @@ pub enum Request {
         /// Only that one.
         group: Option<GroupName>,
     },
+    /// What the watching node would have concluded from the heartbeats that it heard, had the plan said otherwise. Answer:
+    /// `Timelines`.
+    WhatIf {
+        /// The group.
+        group: GroupName,
+        /// Between two heartbeats; none: as the plan says.
+        heartbeat_ms: Option<u64>,
+        /// Silence after which a node counts as failed; none: as the plan says.
+        timeout_ms: Option<u64>,
+    },
     /// End the daemon. Answer: `Done`.
     Shutdown,
 }

@@ -1,9 +1,11 @@
 use std::path::Path;
+use std::time::Duration;
 
 use stead_api::{Answer, Request, Timeline, TimelineEntry};
 use stead_model::GroupName;
 
 use super::{DONE, Ended, print_json};
+use crate::args::duration;
 use crate::client::{ask_quietly, misunderstood};
 use crate::show::{say, seconds};
 
@@ -12,13 +14,16 @@ pub struct Args {
     /// Only that group
     #[arg(value_name = "GROUP")]
     group: Option<GroupName>,
+    /// What this node would have concluded from the heartbeats that it heard, had the plan said that: timeout=5s, heartbeat=1s
+    #[arg(long, value_name = "WHAT=D", value_parser = what_if, requires = "group")]
+    what_if: Vec<(String, Duration)>,
     /// For programs
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(state: &Path, args: Args) -> Ended {
-    let answer = ask_quietly(state, &Request::Explain { group: args.group })?;
+    let answer = ask_quietly(state, &request(&args))?;
     let Answer::Timelines(timelines) = answer else { return Err(misunderstood(&answer)) };
     if args.json {
         print_json(&serde_json::json!(timelines));
@@ -26,6 +31,27 @@ pub fn run(state: &Path, args: Args) -> Ended {
         say(text(&timelines));
     }
     DONE
+}
+
+fn request(args: &Args) -> Request {
+    let ms = |what: &str| {
+        let found = args.what_if.iter().rfind(|(name, _)| name == what);
+        found.map(|(_, value)| u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    };
+    match &args.group {
+        Some(group) if !args.what_if.is_empty() => {
+            Request::WhatIf { group: group.clone(), heartbeat_ms: ms("heartbeat"), timeout_ms: ms("timeout") }
+        }
+        group => Request::Explain { group: group.clone() },
+    }
+}
+
+fn what_if(text: &str) -> Result<(String, Duration), String> {
+    let (what, value) = text.split_once('=').ok_or("write it as timeout=5s")?;
+    if !matches!(what, "timeout" | "heartbeat") {
+        return Err(format!("{what} is neither timeout nor heartbeat"));
+    }
+    Ok((what.into(), duration(value)?))
 }
 
 fn text(timelines: &[Timeline]) -> String {

@@ -61,7 +61,8 @@ pub(crate) fn witness(plan: &GroupPlan) -> Result<WitnessConfig, Failure> {
     Ok(WitnessConfig { group: group_id(&plan.name), nodes, times: times(plan)? })
 }
 
-fn monitor(plan: &GroupPlan) -> MonitorConfig {
+/// How the other node of a group is watched.
+pub(crate) fn monitor(plan: &GroupPlan) -> MonitorConfig {
     let paths = u32::try_from(plan.paths.len().max(1)).unwrap_or(u32::MAX);
     let usual = MonitorConfig::default();
     let timeout = plan.timeout();

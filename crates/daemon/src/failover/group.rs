@@ -8,13 +8,14 @@ use crossbeam_channel::Sender;
 use stead_api::{Failure, FailureKind, TimelineEntry};
 use stead_failover::heartbeat::{Heartbeat, Note, Say};
 use stead_failover::machine::{Answer, Fitness, Lease, Refusal, Request, Step, Turn, Want};
+use stead_failover::monitor::replay;
 use stead_failover::{
-    Ballot, Config, Entry, GroupId, Input, Machine, NodeId, Output, Record, Witness, WitnessConfig, WitnessInput,
-    WitnessOutput,
+    Ballot, Config, Entry, GroupId, Input, Machine, MonitorConfig, MonitorInput, NodeId, Output, Record, Witness,
+    WitnessConfig, WitnessInput, WitnessOutput,
 };
 use stead_model::Epoch;
 use stead_model::plan::GroupPlan;
-use stead_model::status::MonitorStatus;
+use stead_model::status::{MonitorStatus, Timestamp};
 use tracing::info;
 
 use super::config::{group_id, node_id};
@@ -22,6 +23,9 @@ use super::hands::{Hands, Job as HandsJob, JobEnd};
 use super::kept::{GroupDir, Job, LINES_MAX};
 use super::words;
 use crate::data::{lock, wall_clock};
+
+/// Heartbeats that are remembered.
+const RECORDED_MAX: usize = 100_000;
 
 /// The way back to whoever asked for something.
 pub(crate) type Answerer = Box<dyn Fn(Reply) + Send>;
@@ -79,6 +83,8 @@ pub(super) struct Group {
     /// The epoch that the loop knows.
     known: Option<Epoch>,
     role: Option<(NodeId, Note)>,
+    /// Heartbeats of the other node that were heard lately.
+    recorded: VecDeque<(Instant, MonitorInput)>,
 }
 
 /// What a group wants of the watcher.
@@ -121,6 +127,7 @@ impl Group {
             saving: VecDeque::new(),
             known: None,
             role: None,
+            recorded: VecDeque::new(),
         }
     }
 
@@ -152,6 +159,10 @@ impl Group {
             && is_node
         {
             machine.handle(Input::Heard { path, leaving }, now);
+            if self.recorded.len() >= RECORDED_MAX {
+                self.recorded.pop_front();
+            }
+            self.recorded.push_back((now, MonitorInput::Heard { path, leaving }));
         }
         for note in heartbeat.notes.iter().filter(|note| note.group == self.id).copied() {
             match &mut self.mind {
@@ -336,6 +347,16 @@ impl Group {
             Mind::Machine(machine, _) => Some(machine),
             Mind::Witness(_) => None,
         }
+    }
+
+    /// What would have been concluded from what was heard, by that configuration.
+    pub(super) fn what_if(&self, monitor: MonitorConfig, now: Instant) -> Vec<TimelineEntry> {
+        let Some((from, _)) = self.recorded.front() else { return Vec::new() };
+        let recorded: Vec<_> = self.recorded.iter().copied().collect();
+        let told = replay(monitor, &recorded, *from, now);
+        let wall = wall_clock();
+        let at = |at: Instant| Timestamp(wall.0.saturating_sub(now.saturating_duration_since(at).as_nanos() as u64));
+        told.into_iter().map(|(when, output)| words::concluded(output, &self.plan, at(when))).collect()
     }
 
     /// How it stands, as the node says it that watches the source.

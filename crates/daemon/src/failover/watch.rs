@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use stead_api::TimelineEntry;
 use stead_failover::heartbeat::{Key, NOTES_MAX, Note};
 use stead_failover::machine::{Fitness, Want};
-use stead_failover::{self as failover, GroupId, NodeId};
+use stead_failover::{self as failover, GroupId, MonitorConfig, NodeId};
 use stead_model::plan::GroupPlan;
 use stead_model::status::MonitorStatus;
 use stead_model::{GroupName, NodeName};
@@ -48,6 +49,8 @@ pub(crate) enum Order {
     Saved(GroupName, u64),
     /// A person asks for something.
     Request { group: GroupName, want: Want, expires: Duration, answer: Answerer },
+    /// What would have been concluded from what was heard, by that configuration?
+    WhatIf { group: GroupName, monitor: MonitorConfig, told: Box<dyn FnOnce(Vec<TimelineEntry>) + Send> },
     /// The daemon goes down in order.
     Stop,
 }
@@ -133,6 +136,11 @@ impl Watcher {
             Order::Ended(name, end) => self.with(&name, |group, _| group.ended(end, now)),
             Order::Saved(name, number) => self.with(&name, |group, wants| group.saved(number, wants, now)),
             Order::Request { group, want, expires, answer } => self.request(&group, want, expires, answer, now),
+            Order::WhatIf { group, monitor, told } => {
+                let groups = &self.groups.by_id;
+                let found = groups.values().find(|(known, _)| known.plan.name == group);
+                told(found.map(|(group, _)| group.what_if(monitor, now)).unwrap_or_default());
+            }
             Order::Stop => {}
         }
     }

@@ -1,9 +1,9 @@
 //! What the mind tells, as lines of a timeline: with the names of the plan in the place of numbers.
 
 use stead_api::TimelineEntry;
-use stead_failover::Entry;
 use stead_failover::heartbeat::Role;
 use stead_failover::machine::{State, Step, Turn};
+use stead_failover::{Entry, MonitorOutput, Watch};
 use stead_model::plan::{GroupPlan, ServicePlan};
 use stead_model::status::Timestamp;
 
@@ -22,6 +22,21 @@ pub(super) fn line(entry: &Entry, plan: &GroupPlan, output: Option<String>, at: 
         _ => {}
     }
     line
+}
+
+/// The line for what a monitor would have told.
+pub(super) fn concluded(output: MonitorOutput, plan: &GroupPlan, at: Timestamp) -> TimelineEntry {
+    let text = match output {
+        MonitorOutput::Became(Watch::Online) => "online".into(),
+        MonitorOutput::Became(Watch::Late) => "late".into(),
+        MonitorOutput::Became(Watch::Failed) => "failed: a takeover would have been considered".into(),
+        MonitorOutput::Became(Watch::Unknown) => "not known".into(),
+        MonitorOutput::PathDown(path) => format!("path {} silent while others live", path_name(path, plan)),
+        MonitorOutput::PathUp(path) => format!("path {} lives again", path_name(path, plan)),
+        MonitorOutput::Stalled(by) => format!("this process stalled for {by:?}"),
+        MonitorOutput::Leaves => "goes down in order".into(),
+    };
+    TimelineEntry { at, text, step: None, took_ms: None, outage_ms: None, output: None }
 }
 
 fn text(entry: &Entry, plan: &GroupPlan) -> String {

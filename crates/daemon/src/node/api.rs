@@ -57,6 +57,9 @@ impl Node {
             Request::Move { group, want, expires_ms } => self.move_group(&group, want, expires_ms, responder),
             Request::Restore { group, no_wait } => self.restore(&group, no_wait, responder),
             Request::Explain { group } => self.explain_groups(group, responder),
+            Request::WhatIf { group, heartbeat_ms, timeout_ms } => {
+                self.what_if(&group, heartbeat_ms, timeout_ms, responder);
+            }
             Request::Shutdown => {
                 responder.done(Answer::Done);
                 return ControlFlow::Break(());

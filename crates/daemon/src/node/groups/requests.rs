@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stead_api::{Answer, Failure, Timeline, Want};
 use stead_failover::machine;
-use stead_model::plan::GroupPlan;
+use stead_model::plan::{GroupPlan, Span};
 use stead_model::status::MonitorStatus;
 use stead_model::{GroupName, NodeName};
 
@@ -15,6 +15,7 @@ use super::Node;
 use crate::api_server::Responder;
 use crate::check;
 use crate::data::wall_clock;
+use crate::failover::config;
 use crate::failover::{Answerer, Order, Reply};
 use crate::job;
 use crate::peer::ask;
@@ -136,6 +137,35 @@ impl Node {
             responder.done(Answer::Timelines(told));
             None
         });
+    }
+
+    pub(in super::super) fn what_if(
+        &mut self,
+        name: &GroupName,
+        heartbeat_ms: Option<u64>,
+        timeout_ms: Option<u64>,
+        responder: Responder,
+    ) {
+        let what = format!("nothing is concluded of group {name}");
+        let group = match self.known_group(name, &what) {
+            Ok(group) => group.clone(),
+            Err(failure) => return responder.failed(failure),
+        };
+        let ms = |ms: Option<u64>, usual: Option<Span>| ms.map(|ms| Span(Duration::from_millis(ms))).or(usual);
+        let other = GroupPlan {
+            heartbeat: ms(heartbeat_ms, group.heartbeat),
+            timeout: ms(timeout_ms, group.timeout),
+            ..group.clone()
+        };
+        let monitor = config::monitor(&other);
+        if let Err(e) = monitor.check() {
+            return responder.failed(Failure::new(what, e.to_string(), "Choose other values"));
+        }
+        let node = self.name.clone();
+        let told = move |entries| {
+            responder.done(Answer::Timelines(vec![Timeline { group: group.name, node, entries }]));
+        };
+        self.groups.failover.give(Order::WhatIf { group: name.clone(), monitor, told: Box::new(told) });
     }
 
     /// The groups of which this node is one of the two, and where their sets are here.
