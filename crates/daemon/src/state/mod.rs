@@ -8,6 +8,8 @@
 //!   plan.toml                      what is wanted
 //!   sets/NAME/set.toml             epoch, lineage, what was made for the set
 //!   sets/NAME/source  …/target     the data path's own
+//!   heartbeats.json                secrets for heartbeats, number of this start, starts of peers
+//!   groups/NAME/                   record or ballot, timeline, what addresses replaced
 //! ```
 //! Everything is written to a new file, synced, renamed over the old one, and the directory synced.
 
