@@ -42,7 +42,8 @@ impl Commands {
         let host = format!("$(dirname \"${MARK}\")");
         let pid = format!("{host}/service.pid");
         let (program, database) = (program.display(), format!("{host}/store/disk/{directory}/notes.db"));
-        let alive = format!("kill -0 \"$(cat {pid})\" 2>/dev/null");
+        // Whoever has ended and was not waited for yet is dead all the same.
+        let alive = format!("grep -qs '^State:.[^Z]' /proc/\"$(cat {pid} 2>/dev/null)\"/status");
         let start = format!(
             "{alive} && exit 0\nsetsid {program} serve {address} {database} \"$(basename {host})\" \
              >{host}/service.log 2>&1 </dev/null &\necho $! >{pid}\n"

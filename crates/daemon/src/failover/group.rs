@@ -142,10 +142,18 @@ impl Group {
             return Some(setup);
         }
         self.plan = setup.plan;
-        if let (Mind::Machine(_, old), Part::Node { hands, .. }) = (&mut self.mind, setup.part) {
-            *old = hands;
+        if let (Mind::Machine(machine, old), Part::Node { hands, .. }) = (&mut self.mind, setup.part) {
+            hands.lease(machine.lease());
+            end_apart(std::mem::replace(old, hands));
         }
         None
+    }
+
+    /// Runs no longer; what is being done is called off.
+    pub(super) fn end(self) {
+        if let Mind::Machine(_, hands) = self.mind {
+            end_apart(hands);
+        }
     }
 
     /// A heartbeat of another node was taken.
@@ -392,4 +400,10 @@ impl Group {
             _ => machine.refusal().map(|why| format!("no takeover: {why}")),
         }
     }
+}
+
+/// The end of hands waits for what they do, and the watcher waits for nobody.
+fn end_apart(hands: Hands) {
+    let ended = std::thread::Builder::new().name("hands-end".into()).spawn(move || drop(hands));
+    ended.map(drop).unwrap_or_else(|e| tracing::warn!("hands end where nobody waits for them: {e}"));
 }

@@ -150,7 +150,10 @@ impl Watcher {
         let id = group_id(&setup.plan.name);
         let group = match self.groups.by_id.remove(&id) {
             Some((mut group, _)) => match group.change(setup, now) {
-                Some(setup) => Group::new(setup, now),
+                Some(setup) => {
+                    group.end();
+                    Group::new(setup, now)
+                }
                 None => group,
             },
             None => Group::new(setup, now),
@@ -161,7 +164,9 @@ impl Watcher {
     }
 
     fn end(&mut self, name: &GroupName) {
-        self.groups.by_id.retain(|_, (group, _)| group.plan.name != *name);
+        if let Some((group, _)) = self.groups.by_id.remove(&group_id(name)) {
+            group.end();
+        }
         let mut seen = lock(&self.seen);
         seen.monitors.remove(name);
         seen.timelines.remove(name);
@@ -231,7 +236,7 @@ impl Watcher {
     }
 
     fn id_of(&self, name: &GroupName) -> Option<GroupId> {
-        self.groups.by_id.iter().find(|(_, (group, _))| group.plan.name == *name).map(|(id, _)| *id)
+        Some(group_id(name)).filter(|id| self.groups.by_id.contains_key(id))
     }
 
     /// Does what a group wants.

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::{Done, Failure, Output, State, Term};
 
-/// Between two looks at what is on its way.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Between the first two looks at what is on its way; each pause is longer than the one before, up to a limit.
+const FIRST_PAUSE: Duration = Duration::from_millis(4);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What can be looked at and told to change.
 pub trait Switch {
@@ -58,14 +59,16 @@ pub fn switch(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> 
 
 /// None where it is so in the end; else what it is.
 fn look_until(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Option<State> {
+    let mut pause = FIRST_PAUSE;
     loop {
         let state = it.look(term.begin(term.left().max(LAST_LOOK)), output);
         if to.is(&state) {
             return None;
         }
-        if term.is_over() || !it.may_change(&state) || term.stop.wait(Instant::now() + LOOK_INTERVAL) {
+        if term.is_over() || !it.may_change(&state) || term.stop.wait(Instant::now() + pause) {
             return Some(state);
         }
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
