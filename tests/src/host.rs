@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::command::{run, until, words};
+use crate::node::PORT;
 use crate::rng::Rng;
 use crate::run::{MARK, Run, kill_marked, marked, mounts_beneath, signal};
 
@@ -321,6 +322,30 @@ impl Host {
     pub fn card(&self, card: &str, is_up: bool) -> Result<()> {
         let netns = self.netns.as_ref().context("this host has no network of its own")?;
         words(&format!("ip -n {netns} link set {card} {}", if is_up { "up" } else { "down" })).map(drop)
+    }
+
+    /// Pulls its cables out of both switches, or plugs them in: what runs on it goes on, and hears nobody.
+    ///
+    /// # Errors
+    /// Where it is on no switches.
+    pub fn plugged(&self, is_in: bool) -> Result<()> {
+        let number = self.address.rsplit('.').next().unwrap_or_default();
+        let turn = if is_in { "up" } else { "down" };
+        ["p0", "p1"].iter().try_for_each(|port| {
+            words(&format!("ip -n {}-switch link set {port}-{number} {turn}", self._run.name())).map(drop)
+        })
+    }
+
+    /// Heartbeats from here to that host are lost on the way, or are no more; whatever else is sent arrives.
+    ///
+    /// # Errors
+    /// Where the host has no network of its own.
+    pub fn loses_heartbeats_to(&self, other: &Host, are_lost: bool) -> Result<()> {
+        let netns = self.netns.as_ref().context("this host has no network of its own")?;
+        let turn = if are_lost { "add" } else { "del" };
+        [other.address.clone(), other.second_address()].iter().try_for_each(|to| {
+            words(&format!("ip -n {netns} rule {turn} pref 1 to {to} ipproto udp dport {PORT} blackhole")).map(drop)
+        })
     }
 
     /// Its address on the second switch.

@@ -1,6 +1,7 @@
 //! A service with a database, as a client sees it: each line that it sends is a transaction, acknowledged when it is
 //! committed. And the client, which goes on asking and notes who answered when.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::host::Host;
@@ -40,13 +41,13 @@ impl Commands {
     pub fn write(place: &Path, program: &Path, address: SocketAddr, directory: &str) -> Result<Commands> {
         // The variable of a daemon names it beneath the directory of its host.
         let host = format!("$(dirname \"${MARK}\")");
-        let pid = format!("{host}/service.pid");
+        let pid = format!("{host}/{directory}.pid");
         let (program, database) = (program.display(), format!("{host}/store/disk/{directory}/notes.db"));
         // Whoever has ended and was not waited for yet is dead all the same.
         let alive = format!("grep -qs '^State:.[^Z]' /proc/\"$(cat {pid} 2>/dev/null)\"/status");
         let start = format!(
             "{alive} && exit 0\nsetsid {program} serve {address} {database} \"$(basename {host})\" \
-             >{host}/service.log 2>&1 </dev/null &\necho $! >{pid}\n"
+             >{host}/{directory}.log 2>&1 </dev/null &\necho $! >{pid}\n"
         );
         let stop = format!("{alive} || exit 0\nkill -TERM \"$(cat {pid})\"\nwhile {alive}; do sleep 0.01; done\n");
         let status = format!(
@@ -55,7 +56,7 @@ impl Commands {
             address.port()
         );
         let write = |name: &str, text: String| {
-            let path = place.join(name);
+            let path = place.join(format!("{directory}-{name}"));
             fs::write(&path, format!("#!/bin/bash\n{text}"))?;
             fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
             anyhow::Ok(path)
@@ -214,4 +215,26 @@ fn transact(stream: &TcpStream, number: u64) -> Result<Answered> {
 pub fn longest_gap(answers: &[Answered]) -> Option<(Duration, String, String)> {
     let gap = |pair: &[Answered]| (pair[1].at - pair[0].at, pair[0].holder.clone(), pair[1].holder.clone());
     answers.windows(2).map(gap).max_by_key(|(gap, ..)| *gap)
+}
+
+/// Checks that those answered, each after the other: of answers of several clients, too, since no two ever serve at once.
+///
+/// # Errors
+/// Who answered.
+pub fn one_after_the_other(clients: &[&[Answered]], expected: &[&str]) -> Result<()> {
+    let mut answers: Vec<_> = clients.concat();
+    answers.sort_by_key(|answered| answered.at);
+    let mut holders: Vec<_> = answers.into_iter().map(|answered| answered.holder).collect();
+    holders.dedup();
+    ensure!(holders == expected, "{expected:?} were to answer, and it was {holders:?}");
+    Ok(())
+}
+
+/// How many acknowledged transactions a database does not have.
+///
+/// # Errors
+/// Where it cannot be read, or is broken.
+pub fn lost(answers: &[Answered], database: &Path) -> Result<usize> {
+    let there: BTreeSet<_> = numbers(database)?.into_iter().collect();
+    Ok(answers.iter().filter(|answered| !there.contains(&answered.number)).count())
 }

@@ -1,16 +1,17 @@
 //! Four hosts on two switches: a server, the one that stands in for it, a witness and a client; with a service behind an
 //! address of the server. Where tests of failover begin.
 
+use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::command::until;
+use crate::command::{text, until};
 use crate::host::{Host, Hosts};
 use crate::node::Node;
-use crate::service::{Client, Commands};
+use crate::service::{Client, Commands, one_after_the_other};
 use crate::site::{Pairing, Site};
 
 /// The server's address, and the port of its service.
@@ -97,8 +98,31 @@ impl Town {
     /// # Errors
     /// Where it tells nothing.
     pub fn monitor_at(&self, node: &Node) -> Result<Value> {
+        self.group_at(GROUP, node)
+    }
+
+    /// A group as that node itself tells it.
+    ///
+    /// # Errors
+    /// Where it tells nothing.
+    pub fn group_at(&self, group: &str, node: &Node) -> Result<Value> {
         let status = node.json(["status", "--json", "--local"])?;
-        status["monitors"].as_array().and_then(|all| all.first().cloned()).context("no monitor")
+        let mut all = status["monitors"].as_array().into_iter().flatten();
+        all.find(|monitor| monitor["group"] == group)
+            .cloned()
+            .with_context(|| format!("{} runs no {group}", node.name()))
+    }
+
+    /// Waits until that node has told that of a group. Its log is read: whoever asks for the timeline asks the other nodes,
+    /// too, and waits for those that are cut off.
+    ///
+    /// # Errors
+    /// After half a minute; says how everything stands.
+    pub fn tells(&self, name: &str, what: &str) -> Result<()> {
+        let log = self.node(name).log_path();
+        let tells = |line: &str| line.contains(" group ") && line.contains(what);
+        let told = || Ok(fs::read_to_string(&log)?.lines().any(tells));
+        until(&format!("{name} tells: {what}"), Duration::from_secs(30), told).with_context(|| self.standing())
     }
 
     /// The node of that name.
@@ -115,7 +139,15 @@ impl Town {
     /// # Errors
     /// Where it cannot begin.
     pub fn client(&self, rate: u32) -> Result<Client> {
-        let client = Client::start(&self.berne, format!("{ADDRESS}:{PORT}").parse()?, rate)?;
+        self.client_on(&self.berne, rate)
+    }
+
+    /// A client on that host.
+    ///
+    /// # Errors
+    /// Where it cannot begin.
+    pub fn client_on(&self, host: &Host, rate: u32) -> Result<Client> {
+        let client = Client::start(host, format!("{ADDRESS}:{PORT}").parse()?, rate)?;
         until("the client is answered", Duration::from_secs(10), || Ok(client.last().is_some()))
             .with_context(|| self.standing())?;
         Ok(client)
@@ -130,28 +162,89 @@ impl Town {
         until(&format!("{name} answers the client"), within, answered).with_context(|| self.standing())
     }
 
+    /// Waits until the client was answered for twice the usual time-out from now on, by that node and no other.
+    ///
+    /// # Errors
+    /// Where another one answers, or nobody for long.
+    pub fn goes_on(&self, client: &Client, name: &str) -> Result<()> {
+        let since = Instant::now();
+        until(&format!("{name} goes on"), Duration::from_secs(30), || {
+            let last = client.last().filter(|last| last.at >= since);
+            Ok(last.is_some_and(|last| last.at - since >= Duration::from_secs(6)))
+        })
+        .with_context(|| self.standing())?;
+        let answers = client.answers().into_iter().filter(|answered| answered.at >= since).collect::<Vec<_>>();
+        one_after_the_other(&[&answers], &[name]).with_context(|| self.standing())
+    }
+
+    /// Waits until that node serves, alone, and its set is replicated to the other one, which is restored for it where it
+    /// has to be.
+    ///
+    /// # Errors
+    /// Where it does not come to that; says how everything stands.
+    pub fn settles_with(&self, name: &str) -> Result<()> {
+        let other = if name == "paris" { "lyon" } else { "paris" };
+        self.is_served_by(name)?;
+        let at_rest = || Ok(["standby", "restore-required"].map(Value::from).contains(&self.doing(other)?));
+        until(&format!("{other} is at rest"), Duration::from_secs(30), at_rest).with_context(|| self.standing())?;
+        if self.doing(other)? == "restore-required" {
+            self.node(name).cli(["restore", GROUP, "--yes"])?;
+        }
+        self.does(other, "standby")?;
+        let replicates = || Ok(self.node(name).state_of(GROUP)? == "replicating");
+        until("the set replicates", Duration::from_secs(60), replicates).with_context(|| self.standing())?;
+        ensure!(self.doing(name)? == "active", "{}", self.standing());
+        let has = |name: &str| self.node(name).host().has_address(ADDRESS);
+        ensure!(has(name)? && !has(other)?, "the address is elsewhere\n{}", self.standing());
+        Ok(())
+    }
+
+    fn doing(&self, name: &str) -> Result<Value> {
+        Ok(self.monitor_at(self.node(name))?["doing"].take())
+    }
+
+    /// Runs a command that has to be refused, with that in its reason.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub fn is_refused(&self, name: &str, args: &[&str], why: &str) -> Result<()> {
+        let output = self.node(name).output(args)?;
+        let told = text(&output.stderr);
+        let fits = output.status.code() == Some(3) && told.contains(why);
+        ensure!(fits, "stead {} ended with {}: {told}\n{}", args.join(" "), output.status, self.standing());
+        Ok(())
+    }
+
     /// Paris dies: everything on it at once, and its line.
     ///
     /// # Errors
     /// Where its cards cannot be taken down.
     pub fn paris_dies(&mut self) -> Result<()> {
-        self.site.hosts.paris.kill_everything();
-        self.site.hosts.paris.card("eth0", false)?;
-        self.site.hosts.paris.card("eth1", false)?;
-        ensure!(self.site.hosts.paris.pids().is_empty(), "something still runs on paris");
-        Ok(())
+        dies(&mut self.site.paris)
     }
 
-    /// What a machine loses when it goes down: its addresses and its mounts. Then its cards are up again, and its daemon.
+    /// Lyon dies, in the same way.
+    ///
+    /// # Errors
+    /// As [`Town::paris_dies`].
+    pub fn lyon_dies(&mut self) -> Result<()> {
+        dies(&mut self.site.lyon)
+    }
+
+    /// Paris has lost what a machine loses when it goes down. Then its cards are up again, and its daemon.
     ///
     /// # Errors
     /// Where the daemon does not start.
     pub fn paris_returns(&mut self) -> Result<()> {
-        let host = self.site.hosts.paris.clone();
-        let _ = host.command("ip").args(["addr", "del", &format!("{ADDRESS}/24"), "dev", "eth0"]).output();
-        host.card("eth0", true)?;
-        host.card("eth1", true)?;
-        self.site.paris.launch()
+        returns(&mut self.site.paris)
+    }
+
+    /// Lyon does, in the same way.
+    ///
+    /// # Errors
+    /// As [`Town::paris_returns`].
+    pub fn lyon_returns(&mut self) -> Result<()> {
+        returns(&mut self.site.lyon)
     }
 
     /// How everything stands, for a person.
@@ -162,4 +255,22 @@ impl Town {
         };
         [&self.site.paris, &self.site.lyon, &self.oslo].map(tell).join("\n")
     }
+}
+
+fn dies(node: &mut Node) -> Result<()> {
+    node.kill_host();
+    let host = node.host();
+    host.card("eth0", false)?;
+    host.card("eth1", false)?;
+    ensure!(host.pids().is_empty(), "something still runs on {}", host.name());
+    Ok(())
+}
+
+/// Its addresses are lost.
+fn returns(node: &mut Node) -> Result<()> {
+    let host = node.host().clone();
+    let _ = host.command("ip").args(["addr", "del", &format!("{ADDRESS}/24"), "dev", "eth0"]).output();
+    host.card("eth0", true)?;
+    host.card("eth1", true)?;
+    node.launch()
 }

@@ -1,38 +1,61 @@
-//! Standing in for a server, with the real address, service, client and witness, each on a host of its own.
+//! Standing in for a server, with the real address, service, client and witness, each on a host of its own: what persons
+//! ask for.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use stead_tests::command::until;
-use stead_tests::service::{Answered, longest_gap, numbers};
+use anyhow::{Context, Result};
+use stead_tests::command::{text, until};
+use stead_tests::service::{longest_gap, lost, one_after_the_other};
 use stead_tests::town::{ADDRESS, GROUP, Town};
 
 const LOAD: &str = env!("CARGO_BIN_EXE_stead-load");
-/// Seconds within which a takeover with the usual time-outs has to be over.
+/// Within which a takeover with the usual time-outs has to be over.
 const SOON: Duration = Duration::from_secs(20);
+const WITNESS: &[&str] = &["--witness", "oslo"];
 
-fn town() -> Town {
-    Town::new(Path::new(LOAD)).unwrap()
+fn town(options: &[&str]) -> Town {
+    let town = Town::new(Path::new(LOAD)).unwrap();
+    town.monitor(options).unwrap();
+    town
 }
 
-fn holders(answers: &[Answered]) -> Vec<String> {
-    let mut holders: Vec<_> = answers.iter().map(|answered| answered.holder.clone()).collect();
-    holders.dedup();
-    holders
+/// Scripts that write down where and why they ran.
+struct Scripts {
+    dir: PathBuf,
 }
 
-/// Acknowledged transactions that a database does not have.
-fn lost(answers: &[Answered], database: &Path) -> Result<usize> {
-    let there: BTreeSet<_> = numbers(database)?.into_iter().collect();
-    Ok(answers.iter().filter(|answered| !there.contains(&answered.number)).count())
+impl Scripts {
+    fn new(town: &Town) -> Scripts {
+        Scripts { dir: town.site.hosts.run().dir().to_path_buf() }
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.dir.join(name);
+        fs::write(&path, format!("#!/bin/bash\n{text}"))?;
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(path)
+    }
+
+    fn options(&self) -> Result<Vec<String>> {
+        let line = "$STEAD_EVENT on $(basename $(dirname $STEAD_TEST_HOST)) of $STEAD_GROUP $STEAD_SOURCE $STEAD_TARGET \
+                    epoch $STEAD_EPOCH because $STEAD_REASON in $STEAD_SET_PATHS";
+        let script = self.write("hook", &format!("echo \"{line}\" >>{}/hooks\n", self.dir.display()))?;
+        let hooks = ["--pre-failover", "--post-failover", "--pre-failback", "--post-failback"];
+        Ok(hooks.iter().flat_map(|hook| [hook.to_string(), script.display().to_string()]).collect())
+    }
+
+    fn ran(&self) -> Result<Vec<String>> {
+        let told = fs::read_to_string(self.dir.join("hooks")).context("no script ran")?;
+        Ok(told.lines().map(String::from).collect())
+    }
 }
 
 #[test]
 fn lyon_stands_in_for_paris_and_gives_everything_back() {
-    let mut town = town();
-    town.monitor(&["--witness", "oslo"]).unwrap();
+    let mut town = town(WITNESS);
     let client = town.client(100).unwrap();
     let died = Instant::now();
     town.paris_dies().unwrap();
@@ -42,19 +65,253 @@ fn lyon_stands_in_for_paris_and_gives_everything_back() {
     town.paris_returns().unwrap();
     town.does("paris", "restore-required").unwrap();
     assert!(!town.site.hosts.paris.has_address(ADDRESS).unwrap());
-    let refused = town.site.lyon.output(["failback", GROUP, "--yes"]).unwrap();
-    assert_eq!(refused.status.code(), Some(3), "a failback before the restore is refused");
+    let before_the_restore = ["failback", GROUP, "--yes"];
+    town.is_refused("lyon", &before_the_restore, "restored first").unwrap();
     town.site.lyon.cli(["restore", GROUP, "--yes"]).unwrap();
     town.does("paris", "standby").unwrap();
 
     town.site.lyon.cli(["failback", GROUP, "--yes"]).unwrap();
     town.answers(&client, "paris", SOON).unwrap();
-    let back = || Ok(town.site.paris.state_of(GROUP)? == "replicating");
-    until("it is replicated to lyon again", Duration::from_secs(60), back).unwrap();
+    town.settles_with("paris").unwrap();
     let answers = client.stop();
-    assert_eq!(holders(&answers), ["paris", "lyon", "paris"]);
+    one_after_the_other(&[&answers], &["paris", "lyon", "paris"]).unwrap();
     println!("longest gap: {:?}", longest_gap(&answers));
     town.site.paris.cli(["wait", GROUP]).unwrap();
     let since: Vec<_> = answers.iter().skip_while(|answered| answered.holder == "paris").cloned().collect();
     assert_eq!(lost(&since, &town.notes.source.join("notes.db")).unwrap(), 0, "nothing is lost by a failback");
+}
+
+#[test]
+fn planned_moves_lose_nothing_in_either_direction() {
+    let town = town(WITNESS);
+    let client = town.client(200).unwrap();
+    town.site.lyon.cli(["switchover", GROUP, "--yes"]).unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    town.settles_with("lyon").unwrap();
+    town.goes_on(&client, "lyon").unwrap();
+    town.site.paris.cli(["failback", GROUP, "--yes"]).unwrap();
+    town.answers(&client, "paris", SOON).unwrap();
+    town.settles_with("paris").unwrap();
+    town.site.paris.cli(["switchover", GROUP, "--yes"]).unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    town.site.lyon.cli(["switchover", GROUP, "--yes"]).unwrap();
+    town.answers(&client, "paris", SOON).unwrap();
+    town.settles_with("paris").unwrap();
+    town.goes_on(&client, "paris").unwrap();
+
+    let answers = client.stop();
+    one_after_the_other(&[&answers], &["paris", "lyon", "paris", "lyon", "paris"]).unwrap();
+    println!("longest gap: {:?}", longest_gap(&answers));
+    assert_eq!(lost(&answers, &town.notes.source.join("notes.db")).unwrap(), 0, "at paris");
+    town.site.paris.cli(["wait", GROUP]).unwrap();
+    assert_eq!(town.monitor_at(&town.site.lyon).unwrap()["epoch"], 5);
+}
+
+#[test]
+fn a_switchover_without_a_witness_loses_nothing() {
+    let town = town(&[]);
+    let client = town.client(200).unwrap();
+    town.site.lyon.cli(["switchover", GROUP, "--yes"]).unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    town.settles_with("lyon").unwrap();
+    town.site.lyon.cli(["failback", GROUP, "--yes"]).unwrap();
+    town.answers(&client, "paris", SOON).unwrap();
+    town.settles_with("paris").unwrap();
+    let answers = client.stop();
+    one_after_the_other(&[&answers], &["paris", "lyon", "paris"]).unwrap();
+    println!("longest gap: {:?}", longest_gap(&answers));
+    assert_eq!(lost(&answers, &town.notes.source.join("notes.db")).unwrap(), 0);
+}
+
+#[test]
+fn a_set_that_somebody_else_writes_to_is_not_handed_over() {
+    let town = town(WITNESS);
+    let client = town.client(100).unwrap();
+    let held = File::create(town.notes.source.join("held")).unwrap();
+    let output = town.site.lyon.output(["switchover", GROUP, "--yes"]).unwrap();
+    assert_ne!(output.status.code(), Some(0));
+    let told = text(&output.stderr);
+    town.tells("paris", "somebody has a file open for writing").unwrap();
+    assert!(told.contains("could not hand over"), "{told}");
+    town.is_served_by("paris").unwrap();
+    town.goes_on(&client, "paris").unwrap();
+
+    drop(held);
+    town.site.lyon.cli(["switchover", GROUP, "--yes"]).unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    town.settles_with("lyon").unwrap();
+    one_after_the_other(&[&client.stop()], &["paris", "lyon"]).unwrap();
+}
+
+#[test]
+fn scripts_run_on_the_node_and_in_the_order_that_was_said() {
+    let town = Town::new(Path::new(LOAD)).unwrap();
+    let scripts = Scripts::new(&town);
+    let hooks = scripts.options().unwrap();
+    let mut options: Vec<_> = hooks.iter().map(String::as_str).collect();
+    options.extend(WITNESS);
+    town.monitor(&options).unwrap();
+    town.site.lyon.cli(["switchover", GROUP, "--yes"]).unwrap();
+    town.settles_with("lyon").unwrap();
+    town.site.lyon.cli(["failback", GROUP, "--yes"]).unwrap();
+    town.settles_with("paris").unwrap();
+
+    let (lyon, paris) = (town.notes.replica.display().to_string(), town.notes.source.display().to_string());
+    let line = |event: &str, node: &str, epoch: u64, why: &str, path: &str| {
+        format!("{event} on {node} of {GROUP} paris lyon epoch {epoch} because {why} of group {GROUP} in {path}")
+    };
+    let expected = [
+        line("pre-failover", "lyon", 2, "switchover", &lyon),
+        line("post-failover", "lyon", 2, "switchover", &lyon),
+        line("pre-failback", "lyon", 2, "failback", &lyon),
+        line("post-failback", "paris", 3, "failback", &paris),
+    ];
+    assert_eq!(scripts.ran().unwrap(), expected);
+}
+
+#[test]
+fn a_takeover_that_a_crash_interrupts_is_finished_after_it() {
+    let mut town = Town::new(Path::new(LOAD)).unwrap();
+    let scripts = Scripts::new(&town);
+    let (began, may_end) = (scripts.dir.join("began"), scripts.dir.join("may-end"));
+    let text = format!("echo began >>{}\nwhile [ ! -e {} ]; do sleep 0.01; done\n", began.display(), may_end.display());
+    let script = scripts.write("blocks", &text).unwrap().display().to_string();
+    town.monitor(&[WITNESS, &["--pre-failover", &script]].concat()).unwrap();
+    let client = town.client(100).unwrap();
+    town.paris_dies().unwrap();
+    until("the script runs", Duration::from_secs(30), || Ok(began.exists())).unwrap();
+    town.site.lyon.kill();
+    fs::write(&may_end, "").unwrap();
+    town.site.lyon.launch().unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    town.tells("lyon", "to be finished").unwrap();
+    assert_eq!(town.monitor_at(&town.site.lyon).unwrap()["epoch"], 2);
+    town.paris_returns().unwrap();
+    town.does("paris", "restore-required").unwrap();
+    town.settles_with("lyon").unwrap();
+    one_after_the_other(&[&client.stop()], &["paris", "lyon"]).unwrap();
+}
+
+fn knows_no_group(town: &Town, group: &str) {
+    let output = town.site.lyon.output(["failover", group]).unwrap();
+    let told = text(&output.stderr);
+    assert!(!output.status.success() && told.contains(&format!("there is no group {group}")), "{told}");
+}
+
+#[test]
+fn what_would_be_wrong_is_refused() {
+    let mut town = town(WITNESS);
+    let client = town.client(100).unwrap();
+    let refused: [(&str, &[&str], &str); 5] = [
+        ("lyon", &["failover", GROUP], "the other node serves"),
+        ("paris", &["failover", GROUP], "the other node serves"),
+        ("lyon", &["failback", GROUP, "--yes"], "this node serves already"),
+        ("lyon", &["approve", GROUP], "nothing to approve"),
+        ("lyon", &["restore", GROUP, "--yes"], "paris serves"),
+    ];
+    for (node, args, why) in refused {
+        town.is_refused(node, args, why).unwrap();
+    }
+    knows_no_group(&town, "nothing");
+    town.goes_on(&client, "paris").unwrap();
+
+    town.paris_dies().unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    town.is_refused("lyon", &["unmonitor", GROUP], "stands in for").unwrap();
+    town.is_refused("lyon", &["switchover", GROUP, "--yes"], "").unwrap();
+    town.paris_returns().unwrap();
+    town.does("paris", "restore-required").unwrap();
+    for node in ["lyon", "paris"] {
+        town.is_refused(node, &["unmonitor", GROUP], "stands in for").unwrap();
+        town.is_refused(node, &["failback", GROUP, "--yes"], "restored first").unwrap();
+        town.is_refused(node, &["switchover", GROUP, "--yes"], "restored first").unwrap();
+    }
+    town.settles_with("lyon").unwrap();
+    one_after_the_other(&[&client.stop()], &["paris", "lyon"]).unwrap();
+}
+
+#[test]
+fn a_replica_that_is_not_whole_is_not_taken_over() {
+    let mut town = Town::new(Path::new(LOAD)).unwrap();
+    let mail = town.site.pairing("mail").unwrap();
+    let random = File::open("/dev/urandom").unwrap();
+    io::copy(&mut random.take(20_000_000), &mut File::create(mail.source.join("large")).unwrap()).unwrap();
+    let options = ["--limit", "100KiB/s", "--no-wait"];
+    let site = &town.site;
+    site.paris.protect("mail", &site.lyon, &[(&mail.source, &mail.replica)], &options).unwrap();
+    site.lyon.cli(["monitor", "mail", "--set", "mail"]).unwrap();
+    let serves = || Ok(town.group_at("mail", &site.paris)?["doing"] == "active");
+    until("paris serves", Duration::from_secs(30), serves).unwrap();
+    let not_complete = "the replica is not complete";
+    town.is_refused("lyon", &["switchover", "mail", "--yes"], not_complete).unwrap();
+    town.paris_dies().unwrap();
+    let failed = || Ok(town.group_at("mail", &town.site.lyon)?["state"] == "failed");
+    until("paris is missed", Duration::from_secs(30), failed).unwrap();
+    town.is_refused("lyon", &["failover", "mail"], not_complete).unwrap();
+    assert_eq!(town.group_at("mail", &town.site.lyon).unwrap()["doing"], "standby");
+}
+
+#[test]
+fn a_person_suspends_and_resumes_takeovers() {
+    let mut town = town(WITNESS);
+    town.site.lyon.cli(["takeover", "suspend", GROUP, "--for", "1h"]).unwrap();
+    let client = town.client(100).unwrap();
+    town.paris_dies().unwrap();
+    town.tells("lyon", "no takeover: takeovers are suspended").unwrap();
+    assert_eq!(town.monitor_at(&town.site.lyon).unwrap()["doing"], "standby");
+    town.site.lyon.cli(["takeover", "resume", GROUP]).unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    one_after_the_other(&[&client.stop()], &["paris", "lyon"]).unwrap();
+}
+
+#[test]
+fn a_suspension_ends_by_itself() {
+    let mut town = town(WITNESS);
+    town.site.lyon.cli(["takeover", "suspend", GROUP, "--for", "8s"]).unwrap();
+    let client = town.client(100).unwrap();
+    town.paris_dies().unwrap();
+    town.tells("lyon", "no takeover: takeovers are suspended").unwrap();
+    town.answers(&client, "lyon", Duration::from_secs(30)).unwrap();
+    one_after_the_other(&[&client.stop()], &["paris", "lyon"]).unwrap();
+}
+
+#[test]
+fn what_a_person_asks_for_is_done_although_takeovers_are_suspended() {
+    let mut town = town(WITNESS);
+    town.site.lyon.cli(["takeover", "suspend", GROUP, "--for", "1h"]).unwrap();
+    let client = town.client(100).unwrap();
+    town.site.lyon.cli(["switchover", GROUP, "--yes"]).unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    town.settles_with("lyon").unwrap();
+    town.site.lyon.cli(["failback", GROUP, "--yes"]).unwrap();
+    town.settles_with("paris").unwrap();
+    town.site.lyon.cli(["takeover", "suspend", GROUP, "--for", "1h"]).unwrap();
+    town.paris_dies().unwrap();
+    town.tells("lyon", "no takeover: takeovers are suspended").unwrap();
+    town.site.lyon.cli(["failover", GROUP]).unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    one_after_the_other(&[&client.stop()], &["paris", "lyon", "paris", "lyon"]).unwrap();
+}
+
+#[test]
+fn what_is_no_longer_watched_stays_up() {
+    let town = town(WITNESS);
+    let client = town.client(100).unwrap();
+    town.site.lyon.cli(["unmonitor", GROUP]).unwrap();
+    for name in ["paris", "lyon", "oslo"] {
+        assert!(town.monitor_at(town.node(name)).is_err(), "{name} still runs the group");
+    }
+    town.goes_on(&client, "paris").unwrap();
+    assert!(town.site.hosts.paris.has_address(ADDRESS).unwrap());
+    knows_no_group(&town, GROUP);
+    town.site.replicates(GROUP).unwrap();
+
+    town.monitor(WITNESS).unwrap();
+    town.goes_on(&client, "paris").unwrap();
+    town.site.lyon.cli(["switchover", GROUP, "--yes"]).unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    town.settles_with("lyon").unwrap();
+    let answers = client.stop();
+    one_after_the_other(&[&answers], &["paris", "lyon"]).unwrap();
+    assert_eq!(lost(&answers, &town.notes.replica.join("notes.db")).unwrap(), 0);
 }
