@@ -63,7 +63,7 @@ impl Machine {
         }
         match note.say {
             Say::Grant(millis) => self.granted(note, millis, now),
-            Say::Refuse(_) => self.highest = self.highest.max(note.epoch.number),
+            Say::Refuse(no) => self.not_granted(note, no),
             Say::Vote(millis) if is_witness => self.voted(note, millis, now),
             Say::NoVote(no) if is_witness => self.not_voted(note, no, now),
             Say::Role(role) if is_peer => self.peer_is(role, note.epoch, now),
@@ -129,7 +129,16 @@ impl Machine {
         }
         self.unleased = false;
         if matches!(self.state, State::Down { retry: Some(at), .. } if now >= at) {
+            self.pending_goes_on(now);
             self.raise(now);
+        }
+    }
+
+    fn not_granted(&mut self, note: Note, no: No) {
+        self.highest = self.highest.max(note.epoch.number);
+        let is_down = matches!(self.state, State::Down { .. });
+        if is_down && no == No::Other && self.holder.has_asked(note.number) {
+            self.pending_failed(Refusal::OtherVote);
         }
     }
 }

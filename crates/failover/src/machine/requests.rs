@@ -207,12 +207,14 @@ impl Machine {
             return self.answer(id, Answer::Refused(Refusal::NotGranted));
         }
         self.accept(id, Event::Failover);
+        self.pending.until = Some(now + self.config.limits.confirm);
         self.beat_at = now;
         if let State::Down { retry, .. } = &mut self.state {
             *retry = Some(now);
         }
         if force {
             self.unleased = true;
+            self.pending_goes_on(now);
             self.raise(now);
         }
     }
@@ -274,6 +276,11 @@ impl Machine {
 
     fn answer(&mut self, request: u64, answer: Answer) {
         self.outputs.push_back(Output::Answer { request, answer });
+    }
+
+    /// Everybody agreed to what was asked for; now it is brought about.
+    pub(super) fn pending_goes_on(&mut self, now: Instant) {
+        self.pending.until = self.pending.until.map(|_| now + self.config.limits.planned * 2);
     }
 
     pub(super) fn pending_done(&mut self) {
