@@ -93,13 +93,17 @@ impl Node {
     }
 
     fn is_to_restore(&self, group: &GroupPlan, what: &str) -> Result<(), Failure> {
-        let active = self.monitor_of(&group.name).and_then(|monitor| monitor.active);
-        match active {
+        let monitor = self.monitor_of(&group.name);
+        let other = monitor.as_ref().and_then(|monitor| monitor.other.as_deref());
+        // The source, too, may have stood in: for its target, while that was the active side.
+        let stood_in =
+            other == Some("restore-required") || group.sets.iter().any(|set| self.groups.awaiting.contains(set));
+        match monitor.as_ref().and_then(|monitor| monitor.active.clone()) {
             Some(active) if active != self.name => {
                 let why = format!("{active} serves, and it is restored from there");
                 Err(Failure::new(what, why, format!("Run the command on {active}")))
             }
-            Some(active) if active == group.source => {
+            Some(active) if active == group.source && !stood_in => {
                 Err(Failure::new(what, format!("{active} serves, where it belongs"), "Look at: stead status"))
             }
             _ => Ok(()),
