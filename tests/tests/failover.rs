@@ -53,6 +53,32 @@ impl Scripts {
     }
 }
 
+/// A script that ends once it may.
+struct Gate {
+    script: String,
+    reached: PathBuf,
+    opened: PathBuf,
+}
+
+impl Gate {
+    fn new(town: &Town) -> Result<Gate> {
+        let scripts = Scripts::new(town);
+        let (reached, opened) = (scripts.dir.join("reached"), scripts.dir.join("opened"));
+        let (reach, wait) = (reached.display(), opened.display());
+        let text = format!("touch {reach}\nwhile [ ! -e {wait} ]; do sleep 0.01; done\n");
+        let script = scripts.write("gate", &text)?.display().to_string();
+        Ok(Gate { script, reached, opened })
+    }
+
+    fn is_reached(&self) -> Result<()> {
+        until("the script runs", Duration::from_secs(30), || Ok(self.reached.exists()))
+    }
+
+    fn open(&self) -> Result<()> {
+        Ok(fs::write(&self.opened, "")?)
+    }
+}
+
 #[test]
 fn lyon_stands_in_for_paris_and_gives_everything_back() {
     let mut town = town(WITNESS);
@@ -140,7 +166,9 @@ fn a_set_that_somebody_else_writes_to_is_not_handed_over() {
     town.site.lyon.cli(["switchover", GROUP, "--yes"]).unwrap();
     town.answers(&client, "lyon", SOON).unwrap();
     town.settles_with("lyon").unwrap();
-    one_after_the_other(&[&client.stop()], &["paris", "lyon"]).unwrap();
+    let answers = client.stop();
+    one_after_the_other(&[&answers], &["paris", "lyon"]).unwrap();
+    println!("longest gap: {:?}", longest_gap(&answers));
 }
 
 #[test]
@@ -170,18 +198,61 @@ fn scripts_run_on_the_node_and_in_the_order_that_was_said() {
 }
 
 #[test]
+fn a_failback_that_a_crash_interrupts_is_undone_after_it() {
+    let mut town = Town::new(Path::new(LOAD)).unwrap();
+    let gate = Gate::new(&town).unwrap();
+    town.monitor(&[WITNESS, &["--pre-failback", &gate.script]].concat()).unwrap();
+    let client = town.client(100).unwrap();
+    town.site.lyon.cli(["switchover", GROUP, "--yes"]).unwrap();
+    town.settles_with("lyon").unwrap();
+    let mut failback = town.site.paris.command(["failback", GROUP, "--yes"]).unwrap().spawn().unwrap();
+    gate.is_reached().unwrap();
+    town.site.lyon.kill();
+    town.site.lyon.launch().unwrap();
+    town.tells("lyon", "had no durable epoch before the restart: undone").unwrap();
+    assert!(!failback.wait().unwrap().success(), "it was given up");
+    town.settles_with("lyon").unwrap();
+    town.goes_on(&client, "lyon").unwrap();
+
+    gate.open().unwrap();
+    town.site.lyon.cli(["failback", GROUP, "--yes"]).unwrap();
+    town.answers(&client, "paris", SOON).unwrap();
+    town.settles_with("paris").unwrap();
+    let answers = client.stop();
+    one_after_the_other(&[&answers], &["paris", "lyon", "paris"]).unwrap();
+    assert_eq!(lost(&answers, &town.notes.source.join("notes.db")).unwrap(), 0);
+}
+
+#[test]
+fn other_options_take_the_place_of_the_old_without_a_pause() {
+    let mut town = town(WITNESS);
+    let client = town.client(100).unwrap();
+    let scripts = Scripts::new(&town);
+    let hooks = scripts.options().unwrap();
+    let hooks: Vec<_> = hooks.iter().map(String::as_str).collect();
+    town.monitor(&[WITNESS, &["--timeout", "4s"], &hooks].concat()).unwrap();
+    town.goes_on(&client, "paris").unwrap();
+    let gap = longest_gap(&client.answers());
+    assert!(gap.as_ref().is_some_and(|(gap, ..)| *gap < Duration::from_secs(2)), "{gap:?}");
+    town.paris_dies().unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    let ran = || Ok(scripts.ran().is_ok_and(|ran| ran.len() == 2));
+    until("both scripts ran", SOON, ran).unwrap();
+    town.paris_returns().unwrap();
+    town.settles_with("lyon").unwrap();
+    one_after_the_other(&[&client.stop()], &["paris", "lyon"]).unwrap();
+}
+
+#[test]
 fn a_takeover_that_a_crash_interrupts_is_finished_after_it() {
     let mut town = Town::new(Path::new(LOAD)).unwrap();
-    let scripts = Scripts::new(&town);
-    let (began, may_end) = (scripts.dir.join("began"), scripts.dir.join("may-end"));
-    let text = format!("echo began >>{}\nwhile [ ! -e {} ]; do sleep 0.01; done\n", began.display(), may_end.display());
-    let script = scripts.write("blocks", &text).unwrap().display().to_string();
-    town.monitor(&[WITNESS, &["--pre-failover", &script]].concat()).unwrap();
+    let gate = Gate::new(&town).unwrap();
+    town.monitor(&[WITNESS, &["--pre-failover", &gate.script]].concat()).unwrap();
     let client = town.client(100).unwrap();
     town.paris_dies().unwrap();
-    until("the script runs", Duration::from_secs(30), || Ok(began.exists())).unwrap();
+    gate.is_reached().unwrap();
     town.site.lyon.kill();
-    fs::write(&may_end, "").unwrap();
+    gate.open().unwrap();
     town.site.lyon.launch().unwrap();
     town.answers(&client, "lyon", SOON).unwrap();
     town.tells("lyon", "to be finished").unwrap();
@@ -202,12 +273,13 @@ fn knows_no_group(town: &Town, group: &str) {
 fn what_would_be_wrong_is_refused() {
     let mut town = town(WITNESS);
     let client = town.client(100).unwrap();
-    let refused: [(&str, &[&str], &str); 5] = [
+    let refused: [(&str, &[&str], &str); 6] = [
         ("lyon", &["failover", GROUP], "the other node serves"),
         ("paris", &["failover", GROUP], "the other node serves"),
         ("lyon", &["failback", GROUP, "--yes"], "this node serves already"),
         ("lyon", &["approve", GROUP], "nothing to approve"),
-        ("lyon", &["restore", GROUP, "--yes"], "paris serves"),
+        ("lyon", &["restore", GROUP, "--yes"], "paris serves, and it is restored from there"),
+        ("paris", &["restore", GROUP, "--yes"], "paris serves, where it belongs"),
     ];
     for (node, args, why) in refused {
         town.is_refused(node, args, why).unwrap();
@@ -218,7 +290,6 @@ fn what_would_be_wrong_is_refused() {
     town.paris_dies().unwrap();
     town.answers(&client, "lyon", SOON).unwrap();
     town.is_refused("lyon", &["unmonitor", GROUP], "stands in for").unwrap();
-    town.is_refused("lyon", &["switchover", GROUP, "--yes"], "").unwrap();
     town.paris_returns().unwrap();
     town.does("paris", "restore-required").unwrap();
     for node in ["lyon", "paris"] {

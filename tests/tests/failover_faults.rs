@@ -143,6 +143,8 @@ fn one_of_two_paths_is_enough() {
     };
     town.site.hosts.paris.card("eth1", false).unwrap();
     shown("10.78.0.1=10.78.0.2 down").unwrap();
+    let is_told = || Ok(town.site.lyon.cli(["alerts"])?.contains("path-down"));
+    until("lyon tells that the path is down", Duration::from_secs(30), is_told).unwrap();
     town.goes_on(&client, "paris").unwrap();
     assert_eq!(town.monitor_at(&town.site.lyon).unwrap()["state"], "online");
     town.site.hosts.paris.card("eth1", true).unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stead_api::{Answer, Failure, Monitor};
+use stead_api::{Answer, Failure, FailureKind, Monitor};
 use stead_failover::Record;
 use stead_model::plan::{GroupPlan, Plan};
 use stead_model::{Epoch, GroupName, NodeName, SetName};
@@ -287,7 +287,8 @@ impl Node {
         match away {
             Some(_) => {
                 let why = format!("{} stands in for {}", group.target, group.source);
-                Err(Failure::new(what, why, format!("Bring it back first: stead failback {}", group.name)))
+                let remedy = format!("Bring it back first: stead failback {}", group.name);
+                Err(Failure::new(what, why, remedy).kind(FailureKind::No))
             }
             None => Ok(()),
         }

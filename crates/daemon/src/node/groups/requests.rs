@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use stead_api::{Answer, Failure, Timeline, Want};
+use stead_api::{Answer, Failure, FailureKind, Timeline, Want};
 use stead_failover::machine;
 use stead_model::plan::{GroupPlan, Span};
 use stead_model::status::MonitorStatus;
@@ -98,13 +98,14 @@ impl Node {
         // The source, too, may have stood in: for its target, while that was the active side.
         let stood_in =
             other == Some("restore-required") || group.sets.iter().any(|set| self.groups.awaiting.contains(set));
-        match monitor.as_ref().and_then(|monitor| monitor.active.clone()) {
+        let refused = |why, remedy| Err(Failure::new(what, why, remedy).kind(FailureKind::No));
+        match monitor.and_then(|monitor| monitor.active) {
             Some(active) if active != self.name => {
                 let why = format!("{active} serves, and it is restored from there");
-                Err(Failure::new(what, why, format!("Run the command on {active}")))
+                refused(why, format!("Run the command on {active}"))
             }
             Some(active) if active == group.source && !stood_in => {
-                Err(Failure::new(what, format!("{active} serves, where it belongs"), "Look at: stead status"))
+                refused(format!("{active} serves, where it belongs"), "Look at: stead status".into())
             }
             _ => Ok(()),
         }
