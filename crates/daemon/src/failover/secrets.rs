@@ -94,6 +94,14 @@ impl Secrets {
         self.save()
     }
 
+    /// It is no longer trusted.
+    pub(crate) fn forget(&mut self, peer: &NodeName) -> Result<(), Failure> {
+        match self.kept.peers.remove(peer) {
+            Some(_) => self.save(),
+            None => Ok(()),
+        }
+    }
+
     /// That start of the peer's daemon was seen.
     pub(crate) fn seen(&mut self, peer: &NodeName, run: u64) -> Result<(), Failure> {
         match self.kept.peers.get_mut(peer) {

@@ -39,6 +39,8 @@ pub(crate) enum Order {
     End(GroupName),
     /// Heartbeats of that node are signed so; its last start that was seen.
     Know { node: NodeName, key: Key, run: u64 },
+    /// That node is no longer trusted: nothing of it is taken.
+    Forget(NodeName),
     /// The addresses of nodes are others.
     Look,
     /// The replicas of a group are like that.
@@ -131,6 +133,7 @@ impl Watcher {
                 self.groups.runs.insert(id, run);
                 self.look();
             }
+            Order::Forget(node) => self.receiver.remove(node_id(&node)),
             Order::Look => self.look(),
             Order::Replica(name, fitness) => self.with(&name, |group, _| group.replica(fitness, now)),
             Order::Ended(name, end) => self.with(&name, |group, _| group.ended(end, now)),

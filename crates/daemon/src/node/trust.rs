@@ -211,6 +211,8 @@ impl Node {
     pub(super) fn distrust(&mut self, node: &NodeName) -> Result<(), Failure> {
         self.adopt_peers(self.peers.without(node))?;
         self.book.end(node);
+        self.groups.secrets.forget(node)?;
+        self.groups.failover.give(Order::Forget(node.clone()));
         self.told(node)?;
         info!("{node} is no longer trusted");
         Ok(())
@@ -245,6 +247,10 @@ pub(super) fn accept(newcomer: &Newcomer, line: &Line) -> Result<Peer, Failure> 
 
 /// Refuses while a connection of the plan leads to or from that node.
 fn unused(plan: &Plan, node: &NodeName, own: &NodeName, what: &str) -> Result<(), Failure> {
+    if let Some(group) = plan.groups.iter().find(|group| group.has(node)) {
+        let remedy = format!("End that first: stead unmonitor {}", group.name);
+        return Err(Failure::new(what, format!("it takes part in group {}", group.name), remedy));
+    }
     if let Some(set) = target_of(plan, node).first() {
         let remedy = format!(
             "End it first: stead unprotect {set} (where {node} is dead: stead node replace {node} LINE, with what stead invite printed on its successor)"
