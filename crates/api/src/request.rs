@@ -204,7 +204,9 @@ pub enum Want {
 pub struct Monitor {
     /// Name of the group.
     pub group: GroupName,
-    /// The sets that go with it; not empty.
+    /// The node that is watched; none: the source of the sets.
+    pub source: Option<NodeName>,
+    /// The sets that go with it.
     pub sets: Vec<SetName>,
     /// The third node that grants and votes.
     pub witness: Option<NodeName>,

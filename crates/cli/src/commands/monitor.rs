@@ -21,8 +21,11 @@ pub struct Args {
     #[arg(value_name = "GROUP")]
     group: GroupName,
     /// A set that goes with it, of which this node keeps the replica; may be repeated
-    #[arg(long = "set", value_name = "SET", required = true)]
+    #[arg(long = "set", value_name = "SET", required_unless_present = "source")]
     sets: Vec<SetName>,
+    /// The node that is watched, where no set goes with the group: only addresses and services move
+    #[arg(long, value_name = "NODE", conflicts_with = "sets")]
+    source: Option<NodeName>,
     /// An address of the server, as 10.0.0.100/24, that moves to the node that serves; may be repeated
     #[arg(long = "address", value_name = "CIDR", value_parser = cidr)]
     addresses: Vec<String>,
@@ -113,6 +116,7 @@ fn options(args: Args) -> stead_api::Monitor {
         checks: Vec::new(),
         scripts: scripts(&args),
         group: args.group,
+        source: args.source,
         sets: args.sets,
         witness: args.witness,
         references: args.references,

@@ -85,7 +85,7 @@ fn resources(plan: &GroupPlan, peer: &NodeName) -> Resources {
     Resources {
         fence: plan.fence.contains_key(peer),
         references: !plan.references.is_empty(),
-        capture: true,
+        capture: !plan.sets.is_empty(),
         addresses: count(plan.addresses.len()),
         services: count(plan.services.len()),
         pre_failover: script(&plan.scripts.pre_failover),

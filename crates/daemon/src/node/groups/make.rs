@@ -56,17 +56,18 @@ impl Node {
     /// The group that `stead monitor` asks for, this node being its target.
     fn group_of(&self, options: Monitor) -> Result<GroupPlan, Failure> {
         let what = format!("group {} was not made", options.group);
-        let first = options.sets.first();
-        let first = first.ok_or_else(|| Failure::new(&what, "it has no set", "Name one with --set"))?;
         let old = self.plan.group(&options.group);
-        let set = self.known(first, &what)?;
-        let (source, target) = match old {
-            Some(old) => (old.source.clone(), old.target.clone()),
-            None => (set.source.clone(), self.name.clone()),
+        let (source, target) = match (old, options.sets.first(), &options.source) {
+            (Some(old), ..) => (old.source.clone(), old.target.clone()),
+            (None, Some(set), _) => (self.known(set, &what)?.source.clone(), self.name.clone()),
+            (None, None, Some(source)) => (source.clone(), self.name.clone()),
+            (None, None, None) => {
+                return Err(Failure::new(what, "nothing says whom to watch", "Name a set with --set"));
+            }
         };
         if source == self.name && old.is_none() {
-            let remedy = "Run it on the node that keeps the replica";
-            return Err(Failure::new(what, format!("this node is the source of set {first}"), remedy));
+            let remedy = "Run it on the node that is to stand in for this one";
+            return Err(Failure::new(what, "the node that is watched is this one", remedy));
         }
         Ok(GroupPlan {
             name: options.group,

@@ -313,7 +313,9 @@ impl Node {
             found.filter(|_| !self.unstarted.contains_key(set)).map(fitness_of).unwrap_or_default()
         };
         let all: Vec<_> = group.sets.iter().map(of).collect();
-        let epoch = all.iter().map(|fitness| fitness.epoch).min().unwrap_or(0);
+        // Without sets there is nothing that could be of another epoch.
+        let newest = || self.monitor_of(&group.name).map_or(0, |monitor| monitor.epoch);
+        let epoch = all.iter().map(|fitness| fitness.epoch).min().unwrap_or_else(newest);
         let is_same = all.iter().all(|fitness| fitness.epoch == epoch);
         Fitness {
             epoch: if is_same { epoch } else { 0 },

@@ -133,6 +133,9 @@ impl Node {
 
     /// Nothing can be written any more, then everything that was is brought to the other node.
     fn hand_over(&mut self, group: &GroupPlan, action: Action, reply: Reply) {
+        if group.sets.is_empty() {
+            return answer(&reply, Outcome::Already);
+        }
         let frozen: Vec<_> = group.sets.iter().map(|set| (set.clone(), self.plane.freeze(set, true))).collect();
         if let Some((_, Err(failure))) = frozen.iter().find(|(_, frozen)| frozen.is_err()) {
             let failure = failure.to_string();

@@ -25,8 +25,8 @@ pub enum BadGroup {
     OneNode(NodeName),
     #[error("witness is {0}, which is its source or target; a witness is a third node")]
     Witness(NodeName),
-    #[error("sets names no set")]
-    NoSet,
+    #[error("there are no sets, addresses or services that could move")]
+    Nothing,
     #[error("sets names {0} twice")]
     SetTwice(SetName),
     #[error("sets names {0}, which goes with group {1} already")]
@@ -132,8 +132,8 @@ impl GroupPlan {
     }
 
     fn check_set_names(&self) -> Result<(), BadGroup> {
-        if self.sets.is_empty() {
-            return Err(BadGroup::NoSet);
+        if self.sets.is_empty() && self.addresses.is_empty() && self.services.is_empty() {
+            return Err(BadGroup::Nothing);
         }
         first_twice(self.sets.iter()).map_or(Ok(()), |set| Err(BadGroup::SetTwice(set.clone())))
     }

@@ -129,7 +129,6 @@ fn what_is_wrong_with_a_group_is_named() {
         ("name = \"web\"", "name = \"office\"", "group office is in the plan twice"),
         ("source = \"rome\"", "source = \"oslo\"", "group web: source and target are both oslo"),
         ("witness = \"rome\"", "witness = \"lyon\"", "group office: witness is lyon"),
-        ("sets = [\"web\"]", "sets = []", "group web: sets names no set"),
         ("\"others\"]", "\"mail\"]", "sets names mail twice"),
         ("sets = [\"web\"]", "sets = [\"others\"]", "sets names others, which goes with group office"),
         ("sets = [\"web\"]", "sets = [\"mail\"]", "sets names mail, which goes with group office"),
@@ -250,4 +249,16 @@ fn usual_times_are_right_with_a_witness_and_without() {
     plan.check().unwrap();
     plan.groups[0].witness = None;
     plan.check().unwrap();
+}
+
+#[test]
+fn a_group_moves_something() {
+    let plan = Plan::parse(GOLDEN).unwrap();
+    let mut group = plan.groups[1].clone();
+    group.sets.clear();
+    assert!(plan.with_group(group.clone()).is_ok(), "an address alone can move");
+    group.addresses.clear();
+    group.services.clear();
+    let refused = plan.with_group(group).unwrap_err().to_string();
+    assert!(refused.contains("there are no sets, addresses or services"), "{refused}");
 }
