@@ -141,9 +141,8 @@ fn line(work: &str, stead: &[f64], other: Option<(&[f64], &str)>, aim: f64) -> L
 /// Milliseconds until lyon answers under the address, after paris lost its line.
 fn cut(options: &[&str]) -> Result<f64> {
     let town = town()?;
-    let mut args = vec!["monitor", GROUP, "--set", GROUP, "--address"];
     let address = format!("{ADDRESS}/24");
-    args.push(&address);
+    let mut args = vec!["monitor", GROUP, "--source", "paris", "--address", &address];
     args.extend(options);
     town.site.lyon.cli(args)?;
     town.is_served_by("paris")?;
