@@ -52,8 +52,7 @@ pub(super) fn by_plan(group: &GroupPlan) -> Vec<String> {
 /// What stands against it on this machine, one of the two; `roots`: where its sets are here.
 pub(crate) fn on_this_machine(group: &GroupPlan, own: &NodeName, roots: &[PathBuf]) -> Vec<String> {
     let mut found: Vec<String> = group.addresses.iter().flat_map(address_findings).collect();
-    let is_standby = group.target == *own;
-    found.extend(group.services.iter().flat_map(|service| service_findings(service, is_standby)));
+    found.extend(group.services.iter().flat_map(service_findings));
     let scripts = &group.scripts;
     let hooks = [&scripts.pre_failover, &scripts.post_failover, &scripts.pre_failback, &scripts.post_failback];
     found.extend(hooks.into_iter().flatten().filter_map(script_finding));
@@ -95,7 +94,7 @@ fn configured_at_boot(address: &str) -> Option<PathBuf> {
     named.next()
 }
 
-fn service_findings(plan: &ServicePlan, is_standby: bool) -> Vec<String> {
+fn service_findings(plan: &ServicePlan) -> Vec<String> {
     let Some(unit) = &plan.unit else {
         let programs = [&plan.start, &plan.stop, &plan.status].into_iter().filter_map(|argv| argv.first());
         return programs.filter(|program| !is_found(program)).map(|program| missing("program", program)).collect();
@@ -111,7 +110,7 @@ fn service_findings(plan: &ServicePlan, is_standby: bool) -> Vec<String> {
     if standing.load != Load::Loaded {
         found.push(format!("there is no unit {name} ({:?}); install it here too", standing.load));
     }
-    if is_standby && standing.boot == Boot::Enabled {
+    if standing.boot == Boot::Enabled {
         found.push(format!("unit {name} starts at boot by itself: systemctl disable {name}"));
     }
     found
