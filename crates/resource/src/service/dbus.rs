@@ -22,6 +22,8 @@ const JOB: &str = "org.freedesktop.systemd1.Job";
 /// Between two looks at a job: it is gone when it has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+const SIGKILL: i32 = 9;
+
 type Work<T> = Pin<Box<dyn Future<Output = zbus::Result<T>>>>;
 
 /// Asks systemd over D-Bus. Each call makes a connection of its own: none is there to be lost when the bus restarts.
@@ -92,6 +94,13 @@ impl Manager for Dbus {
     fn stop(&self, unit: &UnitName, term: Term<'_>, _: &mut Output) -> Result<(), Failure> {
         let unit = unit.to_string();
         self.ask(term, |systemd| Box::pin(async move { systemd.finish("StopUnit", &unit).await }))
+    }
+
+    fn kill(&self, unit: &UnitName, term: Term<'_>, _: &mut Output) -> Result<(), Failure> {
+        let unit = unit.to_string();
+        self.ask(term, |systemd| {
+            Box::pin(async move { systemd.call("KillUnit", &(&unit, "all", SIGKILL)).await.map(drop) })
+        })
     }
 
     fn disable(&self, unit: &UnitName, term: Term<'_>, _: &mut Output) -> Result<(), Failure> {

@@ -58,7 +58,7 @@ pub fn switch(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> 
 }
 
 /// None where it is so in the end; else what it is.
-fn look_until(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Option<State> {
+pub fn look_until(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Option<State> {
     let mut pause = FIRST_PAUSE;
     loop {
         let state = it.look(term.begin(term.left().max(LAST_LOOK)), output);

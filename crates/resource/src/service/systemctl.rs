@@ -41,26 +41,30 @@ impl Manager for Systemctl {
     fn start(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
         // Without it a unit that failed too often is not started again; one that did not fail does not mind.
         output.append(self.run(&["reset-failed"], unit, term).output);
-        self.tell("start", unit, term, output)
+        self.tell(&["start"], unit, term, output)
     }
 
     fn stop(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
-        self.tell("stop", unit, term, output)
+        self.tell(&["stop"], unit, term, output)
+    }
+
+    fn kill(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
+        self.tell(&["kill", "--signal=SIGKILL"], unit, term, output)
     }
 
     fn disable(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
-        self.tell("disable", unit, term, output)
+        self.tell(&["disable"], unit, term, output)
     }
 }
 
 impl Systemctl {
-    fn tell(&self, verb: &str, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
-        let ran = self.run(&[verb], unit, term);
+    fn tell(&self, words: &[&str], unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
+        let ran = self.run(words, unit, term);
         output.append(ran.output);
         match ran.end {
             End::Exited(0) => Ok(()),
             End::TimedOut { limit, .. } => Err(Failure::TimedOut(limit)),
-            end => Err(Failure::Failed(format!("systemctl {verb} {unit} {end}"))),
+            end => Err(Failure::Failed(format!("systemctl {} {unit} {end}", words.join(" ")))),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::procedure::{Switch, To, switch};
+use super::procedure::{Switch, To, look_until, switch};
 use crate::{Done, Failure, Outcome, Output, Resource, State, Stop, Term};
 
 /// Name of a unit, with its kind: `notes.service`.
@@ -60,6 +60,12 @@ pub trait Manager: Send + Sync {
     /// As [`Manager::start`].
     fn stop(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure>;
 
+    /// Ends all its processes at once (SIGKILL).
+    ///
+    /// # Errors
+    /// As [`Manager::start`].
+    fn kill(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure>;
+
     /// Makes the links go that start it at boot.
     ///
     /// # Errors
@@ -78,6 +84,10 @@ impl Manager for Box<dyn Manager> {
 
     fn stop(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
         (**self).stop(unit, term, output)
+    }
+
+    fn kill(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
+        (**self).kill(unit, term, output)
     }
 
     fn disable(&self, unit: &UnitName, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
@@ -191,6 +201,24 @@ impl<M: Manager> Unit<M> {
             Boot::Disabled => Ok(Done::Already),
             Boot::Other(word) => Err(self.started_by_others(&word)),
             Boot::Enabled => self.disable(term, output),
+        })
+    }
+
+    /// Ends all its processes at once, whatever they are doing. To be called when it was told to stop: else systemd may start
+    /// it again.
+    ///
+    /// # Errors
+    /// In the outcome: where it is not known to be stopped afterwards.
+    pub fn kill(&self, limit: Duration) -> Outcome<Result<(), Failure>> {
+        Outcome::with_output(|output| {
+            let stop = Stop::never();
+            let term = Term::new(limit, &stop);
+            self.manager.kill(&self.name, term, output)?;
+            match look_until(self, To::Stop, term, output) {
+                None => Ok(()),
+                Some(State::Unknown(why)) => Err(Failure::Unknown(why)),
+                Some(_) => Err(Failure::Failed("its processes were ended, but it is not stopped".into())),
+            }
         })
     }
 

@@ -16,7 +16,7 @@ const SHORT: Duration = Duration::from_millis(500);
 pub struct Units(pub tempfile::TempDir);
 
 /// Prints and changes the files as `systemctl` would print and change systemd's state. `UNIT.will` says what comes of a start:
-/// its first word is the state, `hang` never ends.
+/// its first word is the state, `hang` never ends; `UNIT.stops` the same of a stop.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 dir=$(dirname "$0")
 while [ "${1#--no-}" != "$1" ] || [ "$1" = --system ]; do shift; done
@@ -36,7 +36,10 @@ start)
     echo "$will" > "$dir/$unit.active"
     [ "$will" = failed ] && { echo "Job for $unit failed." >&2; exit 1; }
     exit 0 ;;
-stop) echo inactive > "$dir/$unit.active" ;;
+stop)
+    [ "$(get stops '')" = hang ] && exec sleep 1000
+    echo inactive > "$dir/$unit.active" ;;
+kill) echo failed > "$dir/$unit.active" ;;
 disable) [ "$(get file '')" != enabled ] || echo disabled > "$dir/$unit.file" ;;
 reset-failed) [ "$(get active inactive)" != failed ] || echo inactive > "$dir/$unit.active" ;;
 *) exit 1 ;;
@@ -113,6 +116,10 @@ pub fn conforms(units: &Units, manager: impl Manager) {
         units.set(name, "active", word);
         assert!(matches!(unit.status(LIMIT).value, State::Unknown(why) if why.contains(word)));
     }
+
+    units.add(name, "active", "disabled");
+    assert_eq!(unit.kill(LIMIT).value, Ok(()));
+    assert_eq!(unit.status(LIMIT).value, State::Stopped);
 
     units.add(name, "inactive", "disabled");
     units.set(name, "will", "hang");
