@@ -28,8 +28,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use stead_api::Failure;
 use stead_model::SetName;
 
@@ -66,8 +69,8 @@ impl StateDir {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
         let path = fs::canonicalize(path).map_err(failed)?;
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(path.join("lock")).map_err(failed)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| {
-            if e == rustix::io::Errno::WOULDBLOCK {
+        self::lock(&lock).map_err(|e| {
+            if e == Errno::WOULDBLOCK {
                 let remedy = "End that daemon first, or name another state directory with --state";
                 Failure::new(&what, "a daemon is running on it", remedy)
             } else {
@@ -90,6 +93,20 @@ impl StateDir {
     /// The directory of a set.
     pub(crate) fn set(&self, set: &SetName) -> PathBuf {
         self.path.join("sets").join(set.as_str())
+    }
+}
+
+/// Who only looks whether a file is locked has it locked for a moment.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Locks a file for this process.
+pub(crate) fn lock(file: &File) -> Result<(), Errno> {
+    let moment = Instant::now() + PATIENCE;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < moment => thread::sleep(Duration::from_millis(10)),
+            locked => return locked,
+        }
     }
 }
 
