@@ -222,6 +222,12 @@ impl<M: Manager> Unit<M> {
         })
     }
 
+    /// Does systemd say that it knows of no such unit, and that none of the name runs?
+    pub fn is_absent(&self, limit: Duration, stop: &Stop) -> bool {
+        let standing = self.standing_until(limit, stop).value;
+        standing.is_ok_and(|standing| (standing.load, standing.active) == (Load::NotFound, Active::Inactive))
+    }
+
     /// What systemd tells of it.
     pub fn standing(&self, limit: Duration) -> Outcome<Result<Standing, Failure>> {
         self.standing_until(limit, &Stop::never())

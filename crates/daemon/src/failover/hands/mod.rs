@@ -16,7 +16,7 @@ mod references;
 mod scripts;
 mod services;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod watches;
 mod worker;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stead_failover::machine::Turn;
-use stead_resource::service::{Active, Commands, Load, Manager, Unit};
+use stead_resource::service::{Commands, Manager, Unit};
 use stead_resource::{Done, Failure, Resource, Stop};
 
 use super::scripts::bounded;
@@ -31,7 +31,7 @@ impl<M: Manager> Worker<M> {
 
     fn switch_unit(&self, unit: &Unit<M>, turn: Turn, limit: Duration, stop: &Stop) -> Did {
         let name = unit.name.as_str();
-        if turn == Turn::Undo && is_missing(unit, limit, stop) {
+        if turn == Turn::Undo && unit.is_absent(limit, stop) {
             (self.tell)(format!("there is no unit {name} on this node: it cannot be started here"));
             return self.outcome(name, Ok(Done::Already)).into();
         }
@@ -63,10 +63,4 @@ fn switch(
         Turn::Do => resource.start_until(limit, stop),
         Turn::Undo => resource.stop_until(limit, stop),
     }
-}
-
-/// Does systemd say that it knows of no such unit, and that none of the name runs?
-fn is_missing<M: Manager>(unit: &Unit<M>, limit: Duration, stop: &Stop) -> bool {
-    let standing = unit.standing_until(limit, stop).value;
-    standing.is_ok_and(|standing| (standing.load, standing.active) == (Load::NotFound, Active::Inactive))
 }

@@ -53,7 +53,9 @@ impl Watches {
     fn start(&self, cidr: Cidr) -> std::io::Result<Running> {
         let call = Call::new()?;
         let watcher = Watcher { cidr, lease: self.lease.clone(), stop: call.stop(), tell: self.tell.clone() };
-        let thread = thread::Builder::new().name("hands-watch".into()).spawn(move || watcher.watch())?;
+        // From now on, not from when the thread comes to it.
+        let watch = Watch::new(cidr);
+        let thread = thread::Builder::new().name("hands-watch".into()).spawn(move || watcher.work(watch))?;
         Ok(Running { call, thread: Some(thread) })
     }
 }
@@ -73,15 +75,16 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn watch(&self) {
+    fn work(&self, mut watch: Result<Watch, Failure>) {
         let mut told = false;
-        while let Err(why) = Watch::new(self.cidr).and_then(|watch| self.follow(watch)) {
+        while let Err(why) = watch.and_then(|watch| self.follow(watch)) {
             if !std::mem::replace(&mut told, true) {
                 (self.tell)(format!("{} is not watched: {why}", self.cidr));
             }
             if self.stop.wait(Instant::now() + AGAIN) {
                 return;
             }
+            watch = Watch::new(self.cidr);
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod addresses;
 #[path = "../../../../../resource/tests/common/mod.rs"]
-mod common;
+pub(crate) mod common;
 mod programs;
 
 use std::path::Path;
