@@ -30,6 +30,7 @@ mod state;
 #[cfg(test)]
 mod test_values;
 
+pub use failover::watchdog::watchdog;
 pub use start::{Options, PORT, run};
 pub use state::restore::{Restored, restore};
 pub use state::take_backup;

@@ -1,0 +1,126 @@
+//! What a watchdog has to take down of a group: `groups/NAME/watchdog.json`, which the daemon writes.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use stead_api::Failure;
+use stead_model::plan::GroupPlan;
+use stead_resource::Cidr;
+use stead_resource::command::Command;
+use stead_resource::service::{Commands, Manager, Unit};
+
+use crate::state::files;
+
+const NAME: &str = "watchdog.json";
+
+/// Fields that a later version adds are passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct Orders {
+    /// How long everything may take after the deadline, in milliseconds.
+    stop_budget_ms: u64,
+    /// With the length of their networks.
+    addresses: Vec<String>,
+    services: Vec<Service>,
+}
+
+/// A unit, or two commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct Service {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stop: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    status: Vec<String>,
+}
+
+/// A service as it is stopped.
+pub(super) enum Stoppable {
+    Unit(Unit<Box<dyn Manager>>),
+    Commands(Box<Commands>),
+}
+
+impl Orders {
+    /// For a group of the plan, with the stop budget of its leases.
+    pub(crate) fn of(plan: &GroupPlan, stop_budget: Duration) -> Orders {
+        let service = |service: &stead_model::plan::ServicePlan| Service {
+            unit: service.unit.clone(),
+            stop: service.stop.clone(),
+            status: service.status.clone(),
+        };
+        Orders {
+            stop_budget_ms: u64::try_from(stop_budget.as_millis()).unwrap_or(u64::MAX),
+            addresses: plan.addresses.iter().map(|address| address.address.clone()).collect(),
+            services: plan.services.iter().map(service).collect(),
+        }
+    }
+
+    /// Writes them into the group's directory; the watchdog follows within a second.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), Failure> {
+        files::write(&dir.join(NAME), &serde_json::to_vec(self).unwrap_or_default(), 0o600)
+    }
+
+    pub(super) fn read(dir: &Path) -> io::Result<Orders> {
+        Ok(serde_json::from_slice(&fs::read(dir.join(NAME))?)?)
+    }
+
+    pub(super) fn stop_budget(&self) -> Duration {
+        Duration::from_millis(self.stop_budget_ms)
+    }
+
+    pub(super) fn addresses(&self) -> Vec<Cidr> {
+        self.addresses.iter().filter_map(|text| text.parse().ok()).collect()
+    }
+
+    pub(super) fn services(&self, manager: &dyn Fn() -> Box<dyn Manager>) -> Vec<(String, Stoppable)> {
+        self.services.iter().enumerate().filter_map(|(at, service)| service.stoppable(at, manager)).collect()
+    }
+}
+
+impl Service {
+    /// Commands have no name: they are called by their place in the plan.
+    fn stoppable(&self, at: usize, manager: &dyn Fn() -> Box<dyn Manager>) -> Option<(String, Stoppable)> {
+        let Some(unit) = &self.unit else {
+            let [stop, status] = [&self.stop, &self.status].map(hurried);
+            let commands = Commands { start: stop.clone(), stop, status };
+            return Some((format!("service {at}"), Stoppable::Commands(Box::new(commands))));
+        };
+        let unit = Unit { name: unit.parse().ok()?, manager: manager() };
+        Some((unit.name.to_string(), Stoppable::Unit(unit)))
+    }
+}
+
+/// There is no time to be polite to a stop command.
+fn hurried(argv: &Vec<String>) -> Command {
+    Command { grace: Duration::ZERO, ..Command::new(argv) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Golden: a watchdog outlives the daemon that started it, and may be of another version than the next.
+    #[test]
+    fn the_file_is_as_in_the_first_version() {
+        let golden = r#"{"stop-budget-ms":1000,"addresses":["10.0.0.100/24"],"services":[{"unit":"notes"},{"stop":["/opt/stop","now"],"status":["/opt/status"]}]}"#;
+        let plan: GroupPlan = toml::from_str(
+            "name = 'notes'\nsource = 'paris'\ntarget = 'lyon'\nsets = []\n[[address]]\naddress = '10.0.0.100/24'\n\
+             [[service]]\nunit = 'notes'\n[[service]]\nstart = ['/opt/start']\nstop = ['/opt/stop', 'now']\nstatus = ['/opt/status']\n",
+        )
+        .unwrap();
+        let orders = Orders::of(&plan, Duration::from_secs(1));
+        assert_eq!(serde_json::to_string(&orders).unwrap(), golden);
+        let dir = tempfile::tempdir().unwrap();
+        orders.write(dir.path()).unwrap();
+        assert_eq!(Orders::read(dir.path()).unwrap(), orders);
+        assert_eq!(serde_json::from_str::<Orders>(r#"{"new":1}"#).unwrap(), Orders::default());
+    }
+}
