@@ -14,10 +14,10 @@ pub use end::End;
 
 /// A program to be run.
 ///
-/// It gets a session of its own, `/` to work in, standard input from memory, and one pipe for standard output and standard error. What it
-/// leaves running when it ends by itself goes on (a start command leaves its service), without the pipe: a service has to
-/// turn its output elsewhere, or writing to it fails. What runs beyond the time limit, or
-/// when it is called off, is ended whole.
+/// It gets a session of its own, `/` to work in, standard input from memory, and one pipe for standard output and standard
+/// error. What it leaves running when it ends by itself goes on (a start command leaves its service), without the pipe: a
+/// service has to turn its output elsewhere, or writing to it fails. What runs beyond the time limit, or when it is called
+/// off, is ended whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     /// Program and arguments; the program with its path, or found in `PATH`. No shell reads it.
