@@ -270,6 +270,43 @@ fn of_two_halves_only_that_with_the_witness_serves() {
     one_after_the_other(&[&client, &own], &["paris", "lyon"]).unwrap();
 }
 
+/// Both serve where the line is cut, as the manual says, until they hear each other.
+#[test]
+fn of_two_halves_without_a_witness_the_newer_serves_in_the_end() {
+    let town = town(&["--unsafe-two-node"]);
+    let (client, own) = (town.client(100).unwrap(), town.client_on(&town.site.hosts.paris, 100).unwrap());
+    town.site.hosts.paris.plugged(false).unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    town.goes_on(&own, "paris").unwrap();
+    town.site.hosts.paris.plugged(true).unwrap();
+    town.does("paris", "restore-required").unwrap();
+    town.settles_with("lyon").unwrap();
+    town.goes_on(&client, "lyon").unwrap();
+    town.answers(&own, "lyon", SOON).unwrap();
+}
+
+#[test]
+fn a_person_insists_where_source_and_witness_are_gone() {
+    let town = town(WITNESS);
+    let (client, own) = (town.client(100).unwrap(), town.client_on(&town.site.hosts.paris, 100).unwrap());
+    let gone = [&town.site.hosts.paris, town.oslo.host()];
+    gone.iter().for_each(|host| host.plugged(false).unwrap());
+    town.does("paris", "down").unwrap();
+    town.tells("lyon", "no takeover: not everything agreed in time").unwrap();
+    is_answered_no_more(&own).unwrap();
+    let lyon = &town.site.lyon;
+    assert_ne!(lyon.output(["failover", GROUP]).unwrap().status.code(), Some(0), "nobody agrees");
+    lyon.cli(["failover", GROUP, "--force", "--yes"]).unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    town.goes_on(&client, "lyon").unwrap();
+    gone.iter().for_each(|host| host.plugged(true).unwrap());
+    town.does("paris", "restore-required").unwrap();
+    town.settles_with("lyon").unwrap();
+    town.goes_on(&client, "lyon").unwrap();
+    let (client, own) = (client.stop(), own.stop());
+    one_after_the_other(&[&client, &own], &["paris", "lyon"]).unwrap();
+}
+
 /// A second server, whose replica is at lyon, too.
 struct Second {
     node: Node,
