@@ -6,10 +6,12 @@
 //! * [`journal`]: records that were received and not yet covered by a sync of the replica.
 //! * [`queue`]: batches that wait to be sent, for as long as a daemon lives.
 //! * [`guard`]: a replica is read-only for everyone else; who holds a directory.
+//! * [`aside`]: copies of what changed since an instant, before it is overwritten.
 //! * [`check`]: probes before something is protected.
 //!
 //! Nothing here follows a path that a peer named: files are opened by handle, names are single components.
 
+pub mod aside;
 pub mod check;
 mod error;
 pub mod guard;
