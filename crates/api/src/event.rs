@@ -5,7 +5,7 @@ use stead_model::alert::Alert;
 use stead_model::status::{Status, Timestamp, VerifyReport};
 use stead_model::{GroupName, NodeName, SetName};
 
-use crate::Failure;
+use crate::{Failure, Fork, ForkEntry};
 
 /// One line of the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,24 @@ pub enum Answer {
     Checked(Vec<CheckFinding>),
     /// What happened to groups, each by the node that tells it.
     Timelines(Vec<Timeline>),
+    /// What this node alone had, by set and epoch.
+    Forks(Vec<Fork>),
+    /// What it alone had of one set.
+    Fork {
+        /// How far it is kept.
+        fork: Fork,
+        /// Part of the list.
+        entries: Vec<ForkEntry>,
+        /// Where the list goes on; none: that was its end.
+        next: Option<u64>,
+    },
+    /// So much was copied.
+    Exported {
+        /// Files and symlinks.
+        files: u64,
+        /// Length of their content.
+        bytes: u64,
+    },
 }
 
 /// What a node saw, concluded and did about a group, the oldest first.

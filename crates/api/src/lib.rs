@@ -6,11 +6,13 @@
 
 mod event;
 mod failure;
+mod fork;
 mod request;
 mod wire;
 
 pub use event::{Answer, CheckFinding, Event, NodeInfo, Timeline, TimelineEntry};
 pub use failure::{Failure, FailureKind};
+pub use fork::{Fork, ForkEntry, ForkState};
 pub use request::{MapArg, Monitor, Protect, Request, Want};
 pub use wire::{Client, Envelope, LINE_BYTES_MAX, read_line, write_line};
 

@@ -175,6 +175,33 @@ pub enum Request {
         /// Silence after which a node counts as failed; none: as the plan says.
         timeout_ms: Option<u64>,
     },
+    /// What this node alone had when others stood in for it. Answer: `Forks`.
+    Forks,
+    /// The files of one of them. Answer: `Fork`.
+    Fork {
+        /// The set.
+        set: SetName,
+        /// The epoch under which another node stood in.
+        epoch: u64,
+        /// Where the list goes on; 0: at its beginning.
+        from: u64,
+    },
+    /// Copy them into a directory, each beneath it with its whole path. Answer: `Exported`.
+    ForkExport {
+        /// The set.
+        set: SetName,
+        /// The epoch under which another node stood in.
+        epoch: u64,
+        /// An absolute path, where nothing is or an empty directory.
+        to: PathBuf,
+    },
+    /// Give them up, also what is not kept yet. Answer: `Done`.
+    ForkDrop {
+        /// The set.
+        set: SetName,
+        /// The epoch under which another node stood in.
+        epoch: u64,
+    },
     /// End the daemon. Answer: `Done`.
     Shutdown,
 }

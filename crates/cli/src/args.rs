@@ -74,6 +74,8 @@ pub enum Command {
     Takeover(commands::takeover::Args),
     /// Tell what happened to groups: what was seen, concluded and done, and how long each step took
     Explain(commands::explain::Args),
+    /// List, copy out or give up what this node alone had when another one stood in for it
+    Fork(commands::fork::Args),
     /// List what is wrong at this node now
     Alerts(commands::alerts::Args),
     /// Show, check or replace the plan

@@ -8,12 +8,14 @@ use std::thread;
 
 use stead_api::Failure;
 use stead_model::plan::{ConnectionPlan, Plan, SetPlan};
+use stead_model::status::Timestamp;
 use stead_model::{Epoch, GroupName, NodeName, SetName};
 use tracing::error;
 
 use crate::api_server::Responder;
 use crate::apply::Steps;
 use crate::event::Event;
+use crate::forks;
 use crate::node::{Grouped, StoodIn};
 use crate::peer::listen::Caller;
 use crate::peer::messages::{ReplicaAsk, ReplicaChange, Tell};
@@ -63,6 +65,10 @@ pub(crate) enum JobDone {
     Checked { group: GroupName, at: usize, failed: Option<String> },
     /// Replicas became images of one instant, or not.
     StoodIn(Box<StoodIn>),
+    /// The node that stood in said since when something is missing there; none: nothing is.
+    ForkPoint { key: forks::Key, told: Result<Option<Timestamp>, Failure> },
+    /// What only this node had of a set is kept aside, or why not.
+    Kept { key: forks::Key, result: Result<forks::store::Kept, Failure> },
 }
 
 /// A machine that takes the place of a node.

@@ -17,6 +17,7 @@ mod data;
 pub mod estimate;
 mod event;
 mod failover;
+mod forks;
 mod gather;
 mod job;
 mod log;

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 pub use stead_api::{Failure, FailureKind};
 use stead_model::plan::{CaptureChoice, Feature, Mode, Order, Settings};
+use stead_model::status::Timestamp;
 pub use stead_model::status::{ConnectionStatus, VerifyReport};
 use stead_model::{Epoch, NodeName, RulesSpec, SetName, VolumeId};
 
@@ -87,7 +88,7 @@ pub trait DataPlane: Send {
     fn stop_target(&mut self, set: &SetName, how: Stop) -> Result<(), Failure>;
 
     /// Ends the receiving of the set for good, to make its replica the image of one instant, without a guard: the work
-    /// that does so, for a thread that may wait. Where it fails, the target can be started again. `as_is`: also where it
+    /// that does so and tells that instant, for a thread that may wait. Where it fails, the target can be started again. `as_is`: also where it
     /// is the image of no instant.
     ///
     /// # Errors
@@ -122,8 +123,8 @@ pub trait DataPlane: Send {
     fn status(&self) -> Vec<ConnectionStatus>;
 }
 
-/// Work that makes a replica the image of one instant.
-pub type StandIn = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
+/// Work that makes a replica the image of one instant, and tells it by the source's clock; 0: of no instant.
+pub type StandIn = Box<dyn FnOnce() -> Result<Timestamp, Failure> + Send>;
 
 fn not_live(set: &SetName) -> Failure {
     Failure::new(

@@ -18,6 +18,7 @@ use crate::data;
 use crate::event::{Event, GroupEvent};
 use crate::failover::Failover;
 use crate::failover::secrets::Secrets;
+use crate::forks::Forks;
 use crate::log;
 use crate::node::{Groups, Node, Pulse};
 use crate::peer::messages::Meant;
@@ -73,7 +74,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let told = move |told| _ = tell.send(Event::Group(GroupEvent::Told(told)));
     let secrets = Secrets::begin(&state)?;
     let failover = Failover::start(&name, secrets.run(), &addresses, book.clone(), told)?;
+    let (forks, left_over) = Forks::load(&state)?;
+    crate::forks::remove(&events, left_over);
     let node = Node {
+        forks,
         groups: Groups::new(failover, secrets),
         is_running: false,
         plane: data::new(context),

@@ -10,6 +10,7 @@ pub mod estimate;
 pub mod explain;
 pub mod failback;
 pub mod failover;
+pub mod fork;
 pub mod invite;
 pub mod join;
 pub mod limit;

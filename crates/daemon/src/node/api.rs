@@ -60,6 +60,10 @@ impl Node {
             Request::WhatIf { group, heartbeat_ms, timeout_ms } => {
                 self.what_if(&group, heartbeat_ms, timeout_ms, responder);
             }
+            Request::Forks => responder.done(Answer::Forks(self.forks.list())),
+            Request::Fork { set, epoch, from } => self.show_fork((set, epoch), from, responder),
+            Request::ForkExport { set, epoch, to } => self.export_fork((set, epoch), to, responder),
+            Request::ForkDrop { set, epoch } => self.drop_fork((set, epoch), responder),
             Request::Shutdown => {
                 responder.done(Answer::Done);
                 return ControlFlow::Break(());

@@ -3,6 +3,7 @@
 mod alerts;
 mod api;
 mod backup;
+mod forks;
 mod groups;
 mod live;
 mod ops;
@@ -28,6 +29,7 @@ use tracing::{info, warn};
 
 use crate::event::Event;
 use crate::failover::Order;
+use crate::forks::Forks;
 use crate::job::JobDone;
 use crate::peer::messages::Meant;
 use crate::peer::{Book, Dialer, Keyring};
@@ -41,6 +43,7 @@ pub(crate) use groups::{Groups, StoodIn};
 use live::Untold;
 use ops::Op;
 pub(crate) use pulse::Pulse;
+pub(crate) use pulse::wall_clock;
 use stead_model::status::Status;
 
 /// How often waiting clients are told how it stands.
@@ -81,6 +84,8 @@ pub(crate) struct Node {
     pub(crate) pulse: Pulse,
     /// What is taken over as one.
     pub(crate) groups: Groups,
+    /// What this node alone had when others stood in for it.
+    pub(crate) forks: Forks,
     /// The sessions of the sets are started.
     pub(crate) is_running: bool,
 }
@@ -179,6 +184,8 @@ impl Node {
             JobDone::Ungrouped { responder, then } => self.ungrouped(responder, then),
             JobDone::Checked { group, at, failed } => self.checked(&group, at, failed),
             JobDone::StoodIn(done) => self.stood_in(*done),
+            JobDone::ForkPoint { key, told } => self.fork_told(&key, told),
+            JobDone::Kept { key, result } => self.fork_kept(&key, result),
             JobDone::Released { sets, responder, rest } => {
                 self.reserved.retain(|set| !sets.contains(set));
                 self.protect(rest, responder);
@@ -195,6 +202,7 @@ impl Node {
             self.go_on_rotating();
         }
         self.tick_groups();
+        self.tick_forks();
         self.tick_ops();
     }
 }

@@ -33,7 +33,8 @@ impl Node {
             }
             (Ask::CheckGroup { group }, Some(_)) => return self.check_group(&group, reply),
             (Ask::Explain { group }, Some(_)) => Ok(Tell::Timelines(self.timelines(group.as_ref()))),
-            (Ask::Have { set }, Some(name)) => Ok(Tell::Have(self.may_send(&set, name).is_ok())),
+            (Ask::ForkPoint { set, known }, Some(name)) => self.fork_point(&set, known, name).map(Tell::ForkPoint),
+            (Ask::Have { set }, Some(name)) => Ok(Tell::Have(self.keeps(&set, name).is_ok())),
             (Ask::Change(change), Some(name)) => self.change_replica(*change, name),
             (Ask::Release { set, undo }, Some(name)) => self.release_for(&set, name, undo),
             (Ask::Forget, Some(name)) => self.forget_for(name),
@@ -59,8 +60,13 @@ impl Node {
         let _ = reply.send(answer);
     }
 
-    /// May that peer send that set to this node?
+    /// May that peer send that set to this node now?
     pub(super) fn may_send(&self, set: &SetName, source: &NodeName) -> Result<(), Failure> {
+        self.keeps(set, source).and_then(|()| self.is_kept_aside(set))
+    }
+
+    /// Does this node keep a replica of that set from that peer?
+    fn keeps(&self, set: &SetName, source: &NodeName) -> Result<(), Failure> {
         let what = format!("set {set} was refused");
         let remedy = format!("Protect it again: stead unprotect {set} and stead protect, on {source}");
         let planned = self.plan.set(set).filter(|planned| planned.source == *source);

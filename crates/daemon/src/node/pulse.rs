@@ -279,6 +279,6 @@ fn key(connection: &ConnectionPlan) -> Key {
 }
 
 /// The wall clock, for schedules and for what people read.
-pub(super) fn wall_clock() -> Timestamp {
+pub(crate) fn wall_clock() -> Timestamp {
     Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
 }

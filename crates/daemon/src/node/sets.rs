@@ -401,6 +401,7 @@ impl Node {
         connections.iter_mut().for_each(|connection| {
             self.explain(connection);
             self.awaits_restore(connection);
+            self.awaits_fork(connection);
         });
         for (name, failure) in &self.unstarted {
             let Some(set) = self.plan.set(name) else { continue };

@@ -49,6 +49,9 @@ pub(crate) enum Ask {
     CheckGroup { group: GroupName },
     /// What happened to groups, or to that one, as you saw it? (version 3)
     Explain { group: Option<GroupName> },
+    /// I wrote that set up to that epoch: did you stand in for me since, and with the image of which instant by my clock?
+    /// Refused where you do not write it (version 3).
+    ForkPoint { set: SetName, known: u64 },
 }
 
 impl Ask {
@@ -61,7 +64,8 @@ impl Ask {
             | Ask::Ungroup { .. }
             | Ask::Move { .. }
             | Ask::CheckGroup { .. }
-            | Ask::Explain { .. } => 3,
+            | Ask::Explain { .. }
+            | Ask::ForkPoint { .. } => 3,
             Ask::Change(_) | Ask::Forget | Ask::NewKey { .. } => 2,
             _ => 1,
         }
@@ -84,6 +88,8 @@ pub(crate) enum Tell {
         texts: Vec<String>,
         now: Timestamp,
     },
+    /// None: nothing that was written is missing here; 1970: it is the image of no instant.
+    ForkPoint(Option<Timestamp>),
 }
 
 /// What a node knows of connections and groups.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use stead_api::Failure;
+use stead_model::status::Timestamp;
 use stead_model::{Epoch, Position, SetName};
 
 use super::{StateDir, files};
@@ -33,12 +34,15 @@ pub(crate) struct Era {
     pub(crate) writer: String,
     pub(crate) random: String,
     pub(crate) began: Position,
+    /// Its writer stood in for another node with the image of that instant, by the other one's clock; 0: of no instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) forked_at: Option<Timestamp>,
 }
 
 impl Era {
     fn new(epoch: Epoch, began: Position) -> Era {
         let writer = format!("{:032x}", u128::from_be_bytes(epoch.writer));
-        Era { epoch: epoch.number, writer, random: format!("{:016x}", epoch.random), began }
+        Era { epoch: epoch.number, writer, random: format!("{:016x}", epoch.random), began, forked_at: None }
     }
 }
 
@@ -61,6 +65,17 @@ impl SetState {
         let era = self.lineage.first()?;
         let writer = u128::from_str_radix(&era.writer, 16).ok()?.to_be_bytes();
         Some(Epoch { number: era.epoch, writer, random: u64::from_str_radix(&era.random, 16).ok()? })
+    }
+
+    /// The newest epoch began with the image of that instant.
+    pub(crate) fn fork(&mut self, at: Timestamp) {
+        self.lineage.iter_mut().take(1).for_each(|era| era.forked_at = Some(at));
+    }
+
+    /// Where an epoch newer than that one began by standing in: with the image of which instant? The earliest counts.
+    pub(crate) fn forked_since(&self, known: u64) -> Option<Timestamp> {
+        let newer = self.lineage.iter().filter(|era| era.epoch > known);
+        newer.filter_map(|era| era.forked_at).min()
     }
 
     pub(crate) fn load(state: &StateDir, set: &SetName) -> Result<SetState, Failure> {
@@ -127,6 +142,16 @@ mod tests {
         SetState::begin(epoch, vec![true], vec![]).save(&state, &name, "source").unwrap();
         assert_eq!(SetState::load(&state, &name).unwrap().epoch(), Some(epoch));
         assert!(state.set(&name).join("source").is_dir());
+        let mut kept = SetState::load(&state, &name).unwrap();
+        for (number, forked) in [(2, Some(Timestamp(7_000_000))), (3, None), (4, Some(Timestamp(0)))] {
+            kept.enter(Epoch { number, ..epoch }, Position::default());
+            forked.into_iter().for_each(|at| kept.fork(at));
+        }
+        kept.save(&state, &name, "source").unwrap();
+        let kept = SetState::load(&state, &name).unwrap();
+        let forked = [1, 2, 3, 4].map(|known| kept.forked_since(known));
+        assert_eq!(forked, [Some(Timestamp(0)), Some(Timestamp(0)), Some(Timestamp(0)), None]);
+        assert_eq!(kept.lineage[2].forked_at, Some(Timestamp(7_000_000)));
         remove(&state, &name).unwrap();
         remove(&state, &name).unwrap();
         assert!(SetState::load(&state, &name).is_err());

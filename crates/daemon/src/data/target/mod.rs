@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use stead_model::SetName;
-use stead_model::status::ConnectionStatus;
+use stead_model::status::{ConnectionStatus, Timestamp};
 
 use super::lock;
 use super::relay::Relay;
@@ -67,12 +67,14 @@ impl TargetSession {
         })
     }
 
-    /// Ends the session with the replica as the image of one instant, however long what is journaled takes to be applied.
-    pub(super) fn stand_in(self, as_is: bool) -> Result<(), Failure> {
+    /// Ends the session with the replica as the image of one instant, however long what is journaled takes to be applied;
+    /// tells the instant.
+    pub(super) fn stand_in(self, as_is: bool) -> Result<Timestamp, Failure> {
         let gone =
             || Failure::new(format!("the replica of set {} was not drained", self.set), "its session is gone", "");
         self.events.send(Event::Stop(Stop::StandIn { as_is })).map_err(|_| gone())?;
-        self.ended.recv().unwrap_or_else(|_| Err(gone()))
+        self.ended.recv().unwrap_or_else(|_| Err(gone()))?;
+        Ok(self.status().consistent_at.unwrap_or(Timestamp(0)))
     }
 
     /// The connection, as this end sees it.

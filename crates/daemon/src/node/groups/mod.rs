@@ -213,8 +213,10 @@ impl Node {
             })?;
         }
         (kept.restore, self.groups.awaiting) = (false, without(&self.groups.awaiting, set));
+        self.note_fork(set, &kept, epoch)?;
         self.turn(set, kept, epoch, "target")?;
         self.start_turned(set);
+        self.tick_forks();
         Ok(())
     }
 

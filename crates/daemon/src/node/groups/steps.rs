@@ -9,6 +9,7 @@ use stead_api::Failure;
 use stead_failover::heartbeat::Event;
 use stead_failover::machine::{Action, Outcome, Step, Turn};
 use stead_model::plan::GroupPlan;
+use stead_model::status::Timestamp;
 use stead_model::{GroupName, SetName};
 use tracing::warn;
 
@@ -22,7 +23,7 @@ type Reply = SyncSender<Outcome>;
 /// What became of replicas that were to become images.
 pub(crate) struct StoodIn {
     action: Action,
-    results: Vec<(SetName, Result<(), Failure>)>,
+    results: Vec<(SetName, Result<Timestamp, Failure>)>,
     reply: Reply,
 }
 
@@ -85,7 +86,7 @@ impl Node {
         let StoodIn { action, results, reply } = done;
         let mut outcome = Outcome::Done;
         for (set, result) in results {
-            let turned = result.and_then(|()| self.take(&set, action));
+            let turned = result.and_then(|image| self.take(&set, image, action));
             if let Err(failure) = turned {
                 warn!("set {set}: {failure}");
                 outcome = Outcome::Failed(failure.to_string());
@@ -96,10 +97,12 @@ impl Node {
         answer(&reply, outcome);
     }
 
-    fn take(&mut self, set: &SetName, action: Action) -> Result<(), Failure> {
+    fn take(&mut self, set: &SetName, image: Timestamp, action: Action) -> Result<(), Failure> {
         let mut kept = SetState::load(&self.state, set)?;
         kept.restore = action.event == Event::Failover;
+        kept.enter(action.epoch, self.applied(set));
         if kept.restore {
+            kept.fork(image);
             self.groups.awaiting.insert(set.clone());
         }
         self.turn(set, kept, action.epoch, "source")
@@ -189,7 +192,7 @@ impl Node {
 }
 
 /// All sets at once: each waits for its own disk.
-fn stand_in(works: Vec<(SetName, StandIn)>) -> Vec<(SetName, Result<(), Failure>)> {
+fn stand_in(works: Vec<(SetName, StandIn)>) -> Vec<(SetName, Result<Timestamp, Failure>)> {
     let faulted = |set: &SetName| {
         let why = "the daemon ran into a fault of its own";
         Failure::new(format!("set {set} was not drained"), why, "Its log says where; please report it")
