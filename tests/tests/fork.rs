@@ -184,7 +184,7 @@ fn without_room_nothing_is_restored_until_there_is_or_it_is_given_up() {
     fs::write(town.notes.source.join("only here"), vec![7; 1 << 20]).unwrap();
     town.paris_dies().unwrap();
     town.is_served_by("lyon").unwrap();
-    let filler = fill_up(&town, 32 << 20).unwrap();
+    let filler = fill_up(&town, 160 << 20).unwrap();
     town.paris_returns().unwrap();
     town.does("paris", "restore-required").unwrap();
     town.site.lyon.cli(["restore", GROUP, "--yes", "--no-wait"]).unwrap();

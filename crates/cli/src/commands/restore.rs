@@ -23,7 +23,7 @@ pub struct Args {
 
 pub fn run(state: &Path, args: Args) -> Ended {
     let Args { group, yes, no_wait } = args;
-    let gone = "what it alone has is no longer in them";
+    let gone = "what it alone has is kept aside there first, and is no longer in them";
     agree(
         yes,
         &format!("make the directories of group {group} on its source what they are where it serves now: {gone}"),

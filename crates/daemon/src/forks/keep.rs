@@ -17,8 +17,8 @@ use super::Progress;
 use super::store::{ForkDir, Kept};
 use crate::seam::TargetRoot;
 
-/// What the file system of the state directory keeps for everything else.
-const RESERVE: u64 = 64 << 20;
+/// What the file system of the state directory keeps for everything else, the journal of the restore among it.
+const RESERVE: u64 = 256 << 20;
 /// How many entries are copied until it is looked again how much room there is.
 const LOOK: u64 = 1000;
 pub(crate) const NO_ROOM: &str = "there is no room where the state directory is";

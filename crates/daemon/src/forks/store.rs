@@ -15,8 +15,9 @@ const FILE: &str = "fork.toml";
 const INDEX: &str = "index.jsonl";
 const NEW_INDEX: &str = "index.jsonl.new";
 const COPIES: &str = "files";
-/// Entries that are told at once.
+/// Entries that are told at once, and bytes of them.
 const PAGE: usize = 1000;
+const PAGE_BYTES: u64 = 1 << 20;
 
 /// Where a fork is.
 #[derive(Clone, Debug)]
@@ -139,12 +140,12 @@ impl ForkDir {
     }
 }
 
-fn read_entries(index: &Path, mut at: u64) -> io::Result<(Vec<ForkEntry>, Option<u64>)> {
+fn read_entries(index: &Path, from: u64) -> io::Result<(Vec<ForkEntry>, Option<u64>)> {
     let mut reader = BufReader::new(File::open(index)?);
-    reader.seek(SeekFrom::Start(at))?;
+    let mut at = reader.seek(SeekFrom::Start(from))?;
     let mut entries = Vec::new();
     let mut line = String::new();
-    while entries.len() < PAGE {
+    while entries.len() < PAGE && at - from < PAGE_BYTES {
         line.clear();
         let len = reader.read_line(&mut line)?;
         if len == 0 {

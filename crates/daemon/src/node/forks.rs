@@ -25,7 +25,6 @@ use crate::state::sets::SetState;
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether a job has ended.
 const LOOK: Duration = Duration::from_millis(20);
-const KEEPING: &str = "what only this node had is being kept aside";
 
 impl Node {
     /// Another node writes the set now: what only this one has is to be kept before anything is received of it.
@@ -55,7 +54,7 @@ impl Node {
         let Some(fork) = self.forks.pending(set) else { return Ok(()) };
         let what = format!("set {set} is not received yet");
         let remedy = format!("Follow it on {}: stead fork list", self.name);
-        Err(Failure::new(what, reason(&fork), remedy))
+        Err(Failure::new(what, reason(&fork, &self.name), remedy))
     }
 
     /// Begins what is to be done for forks.
@@ -209,7 +208,7 @@ impl Node {
     /// Says of a replica that it has to wait.
     pub(super) fn awaits_fork(&self, connection: &mut ConnectionStatus) {
         let Some(fork) = self.forks.pending(&connection.set).filter(|_| connection.target == self.name) else { return };
-        connection.reason = Some(reason(&fork));
+        connection.reason = Some(reason(&fork, &self.name));
         if fork.state == ForkState::Blocked {
             connection.state = State::Halted;
             let is_full = fork.why.as_ref().is_some_and(|why| why.contains(keep::NO_ROOM));
@@ -219,11 +218,11 @@ impl Node {
     }
 }
 
-fn reason(fork: &Fork) -> String {
+fn reason(fork: &Fork, name: &NodeName) -> String {
     match (&fork.state, &fork.why) {
         (ForkState::Blocked, Some(why)) => why.clone(),
-        (ForkState::Asking, _) => format!("{} has not said yet what only this node had", fork.by),
-        _ => format!("{KEEPING}: {} files, {} bytes", fork.files, fork.bytes),
+        (ForkState::Asking, _) => format!("{} has not said yet what only {name} had", fork.by),
+        _ => format!("what only {name} had is being kept aside: {} files, {} bytes", fork.files, fork.bytes),
     }
 }
 

@@ -85,8 +85,8 @@ pub fn list(tree: &Tree, found: &mut dyn FnMut(Entry) -> io::Result<()>) -> Resu
     walk::Walk::begin(tree, None, found)?.run()
 }
 
-/// Copies a tree into a directory, which is made where something is to go into it, and tells what was copied. A file whose
-/// content cannot be read is told and left out.
+/// Copies a tree into a directory, which is made where something is to go into it, and tells what was copied. Directories that
+/// are there already keep their attributes. A file whose content cannot be read is told and left out.
 ///
 /// # Errors
 /// Where the tree cannot be listed, the copy cannot be written, or `found` says so.

@@ -113,6 +113,13 @@ fn a_copy_has_content_holes_owner_mode_times_and_xattrs() {
         assert_eq!(of(&a), of(&b), "{name}");
     }
     assert!(fs::metadata(to.join("d/f")).unwrap().blocks() * 512 < 1 << 20, "holes stay holes");
+    let before = fs::metadata(to.parent().unwrap()).unwrap().permissions();
+    fs::set_permissions(to.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::remove_file(to.join("d/f")).unwrap();
+    fs::remove_file(to.join("d/l")).unwrap();
+    copied(&tree(&from), &to);
+    assert_eq!(fs::metadata(to.join("d")).unwrap().mode() & 0o7777, 0o700, "what is there stays as it is");
+    assert_eq!(fs::metadata(to.parent().unwrap()).unwrap().permissions(), before);
     let mut value = [0; 8];
     let [a, b] = [&from, &to].map(|root| rustix::fs::getxattr(root.join("d/f"), "user.note", &mut value));
     assert_eq!(a, b);

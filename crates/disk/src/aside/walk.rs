@@ -34,7 +34,14 @@ struct Level {
     above: usize,
     stat: Statx,
     /// Its copy, once something went into it.
-    copy: Option<OwnedFd>,
+    copy: Option<Made>,
+}
+
+/// The copy of a directory.
+struct Made {
+    fd: OwnedFd,
+    /// It was not there before.
+    is_new: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -104,9 +111,9 @@ impl<'a> Walk<'a> {
     fn leave(&mut self) -> Result<(), DiskError> {
         let Some(level) = self.levels.pop() else { return Ok(()) };
         let failed = |errno| DiskError::new("copy", shown(&self.tree.root, &self.path), errno);
-        if let Some(made) = &level.copy {
+        if let Some(made) = level.copy.filter(|made| made.is_new) {
             let dir = level.dir.fd().map_err(failed)?;
-            copy::dress(dir, made.as_fd(), &level.stat).map_err(failed)?;
+            copy::dress(dir, made.fd.as_fd(), &level.stat).map_err(failed)?;
         }
         self.path.truncate(level.above);
         Ok(())
@@ -131,7 +138,7 @@ impl<'a> Walk<'a> {
     fn copy(&mut self, name: &CStr, kind: Kind, stat: &Statx) -> Result<Result<Option<String>, Fault>, DiskError> {
         self.copy_of_level()?;
         let level = self.levels.last().expect("something is being read");
-        let to = Place { dir: level.copy.as_ref().expect("it was just made").as_fd(), name };
+        let to = Place { dir: level.copy.as_ref().expect("it was just made").fd.as_fd(), name };
         let from = Place { dir: self.dir(), name };
         let copied = if kind == Kind::File { copy::file(from, to, stat) } else { copy::symlink(from, to, stat) };
         if matches!(copied, Err(Fault::Source(_))) {
@@ -147,7 +154,7 @@ impl<'a> Walk<'a> {
         for at in first..self.levels.len() {
             let made = match at {
                 0 => top(to),
-                _ => beneath(self.levels[at - 1].copy.as_ref().expect("made before"), &self.levels[at].name),
+                _ => beneath(&self.levels[at - 1].copy.as_ref().expect("made before").fd, &self.levels[at].name),
             };
             let failed = |errno| DiskError::new("make", to.join(shown(Path::new(""), &self.path)).display(), errno);
             self.levels[at].copy = Some(made.map_err(failed)?);
@@ -193,17 +200,19 @@ fn stat(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> rustix::io::Result<
     rustix::fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, StatxFlags::BASIC_STATS)
 }
 
-fn top(to: &Path) -> rustix::io::Result<OwnedFd> {
+fn top(to: &Path) -> rustix::io::Result<Made> {
+    let is_new = !to.exists();
     std::fs::create_dir_all(to).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, to, flags, Mode::empty())
+    Ok(Made { fd: rustix::fs::openat(CWD, to, flags, Mode::empty())?, is_new })
 }
 
-fn beneath(above: &OwnedFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
-    match rustix::fs::mkdirat(above, name, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => copy::open_dir(above.as_fd(), name),
-        Err(errno) => Err(errno),
-    }
+fn beneath(above: &OwnedFd, name: &CStr) -> rustix::io::Result<Made> {
+    let is_new = match rustix::fs::mkdirat(above, name, Mode::RWXU) {
+        Err(Errno::EXIST) => false,
+        made => made.map(|()| true)?,
+    };
+    Ok(Made { fd: copy::open_dir(above.as_fd(), name)?, is_new })
 }
 
 fn shown(root: &Path, path: &[u8]) -> String {
