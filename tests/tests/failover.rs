@@ -120,6 +120,7 @@ fn planned_moves_lose_nothing_in_either_direction() {
     town.settles_with("paris").unwrap();
     town.site.paris.cli(["switchover", GROUP, "--yes"]).unwrap();
     town.answers(&client, "lyon", SOON).unwrap();
+    town.settles_with("lyon").unwrap();
     town.site.lyon.cli(["switchover", GROUP, "--yes"]).unwrap();
     town.answers(&client, "paris", SOON).unwrap();
     town.settles_with("paris").unwrap();
