@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use stead_tests::command::until;
 use stead_tests::host::Host;
 use stead_tests::node::Node;
+use stead_tests::run::signal;
 use stead_tests::service::{Client, Commands, one_after_the_other};
 use stead_tests::town::{ADDRESS, GROUP, Town};
 
@@ -87,7 +88,6 @@ fn a_daemon_that_is_back_within_the_time_out_is_not_missed() {
 }
 
 #[test]
-#[ignore = "waits for the watchdog, which ends the service at the end of the lease"]
 fn a_server_whose_daemon_is_gone_is_quiet_before_another_serves() {
     let mut town = town(WITNESS);
     let (client, own) = (town.client(100).unwrap(), town.client_on(&town.site.hosts.paris, 100).unwrap());
@@ -103,14 +103,13 @@ fn a_server_whose_daemon_is_gone_is_quiet_before_another_serves() {
 }
 
 #[test]
-#[ignore = "waits for the watchdog, which ends the service at the end of the lease"]
 fn a_server_whose_daemon_is_stopped_is_quiet_before_another_serves() {
     let town = town(WITNESS);
     let client = town.client(100).unwrap();
-    town.site.paris.signal(Signal::STOP);
+    signal(town.site.paris.pid(), Signal::STOP);
     town.answers(&client, "lyon", SOON).unwrap();
     assert!(!town.site.hosts.paris.has_address(ADDRESS).unwrap());
-    town.site.paris.signal(Signal::CONT);
+    signal(town.site.paris.pid(), Signal::CONT);
     town.does("paris", "restore-required").unwrap();
     town.settles_with("lyon").unwrap();
     one_after_the_other(&[&client.stop()], &["paris", "lyon"]).unwrap();

@@ -94,6 +94,8 @@ pub enum Command {
     Man(commands::man::Args),
     #[command(hide = true)]
     Capture(commands::capture::Args),
+    #[command(hide = true)]
+    Watchdog(commands::watchdog::Args),
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,4 +1,4 @@
-//! The command line `stead`: one file for each subcommand; all but `daemon` and `capture` talk to a running daemon.
+//! The command line `stead`: one file for each subcommand; all but `daemon`, `capture` and `watchdog` talk to a running daemon.
 
 mod agree;
 mod args;
@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(&args),
         Command::Capture(args) => capture::run(args),
+        Command::Watchdog(args) => watchdog::run(&state, &args),
     };
     ended.unwrap_or_else(|failure| {
         eprintln!("stead: {failure}");

@@ -18,6 +18,7 @@ use crate::data;
 use crate::event::{Event, GroupEvent};
 use crate::failover::Failover;
 use crate::failover::secrets::Secrets;
+use crate::failover::watchdog;
 use crate::forks::Forks;
 use crate::log;
 use crate::node::{Groups, Node, Pulse};
@@ -103,8 +104,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         pulse: Pulse::begin(&state),
         state,
     };
-    let socket = node.state.file(SOCKET);
+    let (socket, state) = (node.state.file(SOCKET), node.state.path().to_path_buf());
+    watchdog::daemon_began(&state)?;
     node.run(&received);
+    watchdog::daemon_ended(&state)?;
     drop(received);
     clients.finish();
     let _ = std::fs::remove_file(socket);

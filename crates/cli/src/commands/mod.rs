@@ -33,6 +33,7 @@ pub mod unmonitor;
 pub mod unprotect;
 pub mod verify;
 pub mod wait;
+pub mod watchdog;
 
 use std::process::ExitCode;
 

@@ -21,6 +21,7 @@ use tracing::info;
 use super::config::{group_id, node_id};
 use super::hands::{Hands, Job as HandsJob, JobEnd};
 use super::kept::{GroupDir, Job, LINES_MAX};
+use super::lease::LeaseFile;
 use super::words;
 use crate::data::{lock, wall_clock};
 
@@ -55,14 +56,20 @@ pub(crate) struct Setup {
 /// This node's part in a group.
 pub(crate) enum Part {
     /// One of its two nodes.
-    Node { config: Box<Config>, record: Record, hands: Hands },
+    Node { config: Box<Config>, record: Record, hands: Hands, lease: LeaseFile },
     /// Its witness.
     Witness { config: WitnessConfig, ballot: Option<Ballot> },
 }
 
 enum Mind {
-    Machine(Box<Machine>, Hands),
+    Machine(Box<Machine>, Arms),
     Witness(Box<Witness>),
+}
+
+/// What acts for a machine: its hands, and what the watchdog is told.
+struct Arms {
+    hands: Hands,
+    lease: LeaseFile,
 }
 
 /// A group that is run.
@@ -99,12 +106,12 @@ impl Group {
     pub(super) fn new(setup: Setup, now: Instant) -> Group {
         let Setup { plan, dir, part, is_new } = setup;
         let mind = match part {
-            Part::Node { config, record, hands } => {
+            Part::Node { config, record, hands, lease } => {
                 let mut machine = Machine::new(*config, record, now);
                 if is_new {
                     machine.is_new(now);
                 }
-                Mind::Machine(Box::new(machine), hands)
+                Mind::Machine(Box::new(machine), Arms { hands, lease })
             }
             Part::Witness { config, ballot } => {
                 let mut witness = Witness::new(config, ballot, now);
@@ -142,17 +149,17 @@ impl Group {
             return Some(setup);
         }
         self.plan = setup.plan;
-        if let (Mind::Machine(machine, old), Part::Node { hands, .. }) = (&mut self.mind, setup.part) {
+        if let (Mind::Machine(machine, arms), Part::Node { hands, .. }) = (&mut self.mind, setup.part) {
             hands.lease(machine.lease());
-            end_apart(std::mem::replace(old, hands));
+            end_apart(std::mem::replace(&mut arms.hands, hands));
         }
         None
     }
 
     /// Runs no longer; what is being done is called off.
     pub(super) fn end(self) {
-        if let Mind::Machine(_, hands) = self.mind {
-            end_apart(hands);
+        if let Mind::Machine(_, arms) = self.mind {
+            end_apart(arms.hands);
         }
     }
 
@@ -222,7 +229,10 @@ impl Group {
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         match &mut self.mind {
-            Mind::Machine(machine, _) => machine.handle_timeout(now),
+            Mind::Machine(machine, arms) => {
+                arms.lease.beat();
+                machine.handle_timeout(now);
+            }
             Mind::Witness(witness) => witness.handle_timeout(now),
         }
     }
@@ -290,13 +300,23 @@ impl Group {
     }
 
     fn with_hands(&self, act: impl FnOnce(&Hands)) {
-        if let Mind::Machine(_, hands) = &self.mind {
-            act(hands);
+        if let Mind::Machine(_, arms) = &self.mind {
+            act(&arms.hands);
         }
     }
 
     fn lease(&self, lease: Lease) {
-        self.with_hands(|hands| hands.lease(lease));
+        if let Mind::Machine(_, arms) = &self.mind {
+            arms.lease.set(lease);
+            arms.hands.lease(lease);
+        }
+    }
+
+    /// Everything is down, by evidence: the watchdog has nothing to do.
+    fn all_is_down(&self) {
+        if let Mind::Machine(_, arms) = &self.mind {
+            arms.lease.clear();
+        }
     }
 
     fn act(&self, action: stead_failover::machine::Action) {
@@ -315,6 +335,9 @@ impl Group {
             Entry::Step { .. } => self.output.take(),
             _ => None,
         };
+        if matches!(entry, Entry::Down | Entry::Standby | Entry::RestoreRequired | Entry::HandedOver) {
+            self.all_is_down();
+        }
         if let Entry::Step { step: Step::Fence, turn: Turn::Do, outcome, .. } = entry
             && outcome.is_good()
         {

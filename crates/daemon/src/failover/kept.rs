@@ -13,8 +13,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stead_api::{Failure, TimelineEntry};
 use stead_model::GroupName;
+use stead_model::status::Timestamp;
 use tracing::error;
 
+use super::watchdog;
 use crate::data::threads;
 use crate::state::{StateDir, files};
 
@@ -93,7 +95,10 @@ impl GroupDir {
         // A line that a power cut left half is no line.
         let lines: Vec<_> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let more = lines.len().saturating_sub(LINES_MAX);
-        lines.into_iter().skip(more).collect()
+        let mut lines: VecDeque<TimelineEntry> = lines.into_iter().skip(more).collect();
+        let last = lines.back().map_or(Timestamp(0), |line| line.at);
+        lines.extend(watchdog::lines_since(&self.0, last).into_iter().map(by_watchdog));
+        lines
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Failure> {
@@ -127,6 +132,12 @@ impl GroupDir {
         }
         files::write(file, &text, 0o600).map_err(std::io::Error::other)
     }
+}
+
+/// What the watchdog did while no daemon told of it.
+fn by_watchdog(line: watchdog::Line) -> TimelineEntry {
+    let text = format!("watchdog: {}", line.text);
+    TimelineEntry { at: line.at, text, step: None, took_ms: None, outage_ms: None, output: None }
 }
 
 /// Starts the thread that writes; `saved` is told each group and number that is durable.

@@ -16,12 +16,10 @@ pub(crate) mod config;
 mod group;
 pub(crate) mod hands;
 pub(crate) mod kept;
-#[allow(dead_code, reason = "the watcher does not tell it yet")]
 pub(crate) mod lease;
 pub(crate) mod secrets;
 mod sys;
 mod watch;
-#[allow(dead_code, unused_imports, reason = "the watcher does not start it yet")]
 pub(crate) mod watchdog;
 mod wire;
 mod words;

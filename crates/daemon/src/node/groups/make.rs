@@ -16,6 +16,7 @@ use crate::apply;
 use crate::failover::Order;
 use crate::failover::config::{self, node_id};
 use crate::failover::kept::GroupDir;
+use crate::failover::{lease, watchdog};
 use crate::job::{self, JobDone};
 use crate::peer::messages::{Ask, GroupAsk, Tell};
 use crate::peer::{Dialer, ask};
@@ -304,7 +305,12 @@ impl Node {
         self.adopt(plan.map_err(|e| Failure::new(format!("group {group} is still watched"), e.to_string(), ""))?)?;
         self.groups.failover.give(Order::End(group.clone()));
         self.groups.told.remove(group);
-        GroupDir::of(&self.state, group).remove()?;
+        let dir = GroupDir::of(&self.state, group);
+        lease::remove(dir.path());
+        dir.remove()?;
+        if self.own_groups().is_empty() {
+            watchdog::end(self.state.path()).unwrap_or_else(|failure| warn!("{failure}"));
+        }
         info!("group {group} is no longer watched");
         Ok(())
     }

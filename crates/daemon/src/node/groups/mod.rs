@@ -24,7 +24,9 @@ use stead_resource::Stop as HandsStop;
 
 use crate::failover::hands::{DataSteps, Hands, Job as HandsJob};
 use crate::failover::kept::GroupDir;
+use crate::failover::lease::LeaseFile;
 use crate::failover::secrets::Secrets;
+use crate::failover::watchdog::{self, Orders};
 use crate::failover::{Failover, Order, Part, Setup, Told};
 use crate::job::{self, JobDone};
 use crate::peer::ask;
@@ -130,14 +132,25 @@ impl Node {
                     let remedy = format!("Make it again: stead unmonitor {0}, then stead monitor {0}", group.name);
                     Failure::new(format!("group {} is not run", group.name), "what was saved of it is missing", remedy)
                 })?;
-                let hands = self.hands(group, &dir)?;
-                Part::Node { config: Box::new(config), record, hands }
+                Orders::of(group, config.times.stop_budget).write(dir.path())?;
+                let (hands, lease) = (self.hands(group, &dir)?, LeaseFile::open(dir.path())?);
+                Part::Node { config: Box::new(config), record, hands, lease }
             }
         };
         self.groups.told.remove(&group.name);
         self.groups.failover.give(Order::Run(Box::new(Setup { plan: group.clone(), dir, part, is_new })));
         info!("group {} is run", group.name);
+        self.keep_watchdog();
         Ok(())
+    }
+
+    /// Has a watchdog run for as long as a lease may end here.
+    fn keep_watchdog(&self) {
+        if !self.own_groups().iter().any(|group| group.witness.is_some()) {
+            return;
+        }
+        let executable = std::env::current_exe().unwrap_or_else(|_| "stead".into());
+        watchdog::ensure(&executable, self.state.path()).unwrap_or_else(|failure| warn!("{failure}"));
     }
 
     fn is_synchronous(&self, group: &GroupPlan) -> bool {
@@ -270,6 +283,7 @@ impl Node {
         self.look_after_handing();
         self.check_services();
         self.switch_back();
+        self.keep_watchdog();
     }
 
     /// Has groups go back by themselves, where the plan says so and their source was well for long enough.
