@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use stead_api::{Answer, Failure, Fork, ForkState};
 use stead_disk::aside::Since;
 use stead_model::status::{Cause, ConnectionStatus, State, Timestamp};
-use stead_model::{Epoch, NodeName, SetName};
+use stead_model::{Epoch, NodeName, RulesSpec, SetName};
 use tracing::{info, warn};
 
 use super::{Node, wall_clock};
@@ -25,6 +25,9 @@ use crate::state::sets::SetState;
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether a job has ended.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// A root of a replica, and the file system that has to be there.
+type OnVolume = (TargetRoot, Option<String>);
 
 impl Node {
     /// Another node writes the set now: what only this one has is to be kept before anything is received of it.
@@ -125,10 +128,7 @@ impl Node {
     }
 
     /// Where the replica of a set is, with the file systems that have to be there, and what belongs to it.
-    fn replica_roots(
-        &self,
-        set: &SetName,
-    ) -> Result<(Vec<(TargetRoot, Option<String>)>, stead_model::RulesSpec), Failure> {
+    fn replica_roots(&self, set: &SetName) -> Result<(Vec<OnVolume>, RulesSpec), Failure> {
         let what = format!("what only this node had of set {set} cannot be kept aside");
         let planned = self.known(set, &what)?;
         let connection = self.plan.connections_of(set).find(|c| c.target == self.name);
