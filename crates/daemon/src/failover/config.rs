@@ -9,6 +9,8 @@ use stead_failover::{GroupId, MonitorConfig, NodeId, Times, WitnessConfig};
 use stead_model::plan::{self, GroupPlan, ScriptPlan, Span, Takeover};
 use stead_model::{GroupName, NodeName};
 
+use super::hands::SLACK;
+
 /// How long a service or a script may take where the plan does not say.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -112,8 +114,8 @@ fn limits(plan: &GroupPlan) -> Limits {
     let hooks = [&scripts.pre_failover, &scripts.post_failover, &scripts.pre_failback, &scripts.post_failback];
     let usual = Limits::default();
     Limits {
-        script: longest(&mut hooks.into_iter().flatten().map(|script| script.timeout)),
-        service: longest(&mut plan.services.iter().map(|service| service.timeout)),
+        script: SLACK + longest(&mut hooks.into_iter().flatten().map(|script| script.timeout)),
+        service: SLACK + longest(&mut plan.services.iter().map(|service| service.timeout)),
         fence: longest(&mut plan.fence.values().map(|fence| fence.timeout.or(Some(Span(usual.fence))))),
         drain: Duration::from_secs(3600),
         resource: Duration::from_secs(30),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use stead_api::{Failure, FailureKind, TimelineEntry};
 use stead_failover::heartbeat::{Heartbeat, Note, Say};
-use stead_failover::machine::{Answer, Fitness, Lease, Refusal, Request, Step, Turn, Want};
+use stead_failover::machine::{Answer, Fitness, Lease, Refusal, Request, State, Step, Turn, Want};
 use stead_failover::monitor::replay;
 use stead_failover::{
     Ballot, Config, Entry, GroupId, Input, Machine, MonitorConfig, MonitorInput, NodeId, Output, Record, Witness,
@@ -87,8 +87,9 @@ pub(super) struct Group {
     pub(super) lines: Lines,
     /// Epochs of records that are on their way to the disk.
     saving: VecDeque<(u64, Epoch)>,
-    /// The epoch that the loop knows.
+    /// The epoch that the loop knows, and one that it is told when nothing of the group is being taken down.
     known: Option<Epoch>,
+    untold: Option<Epoch>,
     role: Option<(NodeId, Note)>,
     /// Heartbeats of the other node that were heard lately.
     recorded: VecDeque<(Instant, MonitorInput)>,
@@ -98,8 +99,8 @@ pub(super) struct Group {
 #[derive(Default)]
 pub(super) struct Wants {
     pub(super) notes: Vec<(NodeId, Note)>,
-    /// An epoch that is durable.
-    pub(super) epochs: Vec<Epoch>,
+    /// The newest epoch, which is durable: whose the sets are.
+    pub(super) epoch: Option<Epoch>,
 }
 
 impl Group {
@@ -133,6 +134,7 @@ impl Group {
             answers: BTreeMap::new(),
             saving: VecDeque::new(),
             known: None,
+            untold: None,
             role: None,
             recorded: VecDeque::new(),
         }
@@ -204,15 +206,13 @@ impl Group {
         self.input(Input::Done { id: end.id, outcome: end.outcome }, now);
     }
 
-    pub(super) fn saved(&mut self, number: u64, wants: &mut Wants, now: Instant) {
+    pub(super) fn saved(&mut self, number: u64, now: Instant) {
         match &mut self.mind {
             Mind::Machine(machine, _) => machine.handle(Input::Saved { number }, now),
             Mind::Witness(witness) => witness.handle(WitnessInput::Saved { number }, now),
         }
         while let Some((_, epoch)) = self.saving.pop_front_if(|(saved, _)| *saved <= number) {
-            if self.known.replace(epoch) != Some(epoch) {
-                wants.epochs.push(epoch);
-            }
+            self.untold = Some(epoch).filter(|epoch| self.known != Some(*epoch));
         }
     }
 
@@ -271,6 +271,12 @@ impl Group {
             }
         }
         self.settle_witness(kept, wants);
+        // While services still write, their set stays what it is.
+        let falls = self.machine().is_some_and(|machine| matches!(machine.state(), State::Falling(_)));
+        if let Some(epoch) = self.untold.take_if(|_| !falls) {
+            self.known = Some(epoch);
+            wants.epoch = Some(epoch);
+        }
     }
 
     fn settle_witness(&mut self, kept: &Sender<Job>, wants: &mut Wants) {

@@ -135,9 +135,9 @@ impl Watcher {
             }
             Order::Forget(node) => self.receiver.remove(node_id(&node)),
             Order::Look => self.look(),
-            Order::Replica(name, fitness) => self.with(&name, |group, _| group.replica(fitness, now)),
-            Order::Ended(name, end) => self.with(&name, |group, _| group.ended(end, now)),
-            Order::Saved(name, number) => self.with(&name, |group, wants| group.saved(number, wants, now)),
+            Order::Replica(name, fitness) => self.with(&name, |group| group.replica(fitness, now)),
+            Order::Ended(name, end) => self.with(&name, |group| group.ended(end, now)),
+            Order::Saved(name, number) => self.with(&name, |group| group.saved(number, now)),
             Order::Request { group, want, expires, answer } => self.request(&group, want, expires, answer, now),
             Order::WhatIf { group, monitor, told } => {
                 let groups = &self.groups.by_id;
@@ -163,7 +163,7 @@ impl Watcher {
         };
         lock(&self.seen).timelines.insert(group.plan.name.clone(), group.lines.clone());
         self.groups.by_id.insert(id, (group, ways));
-        self.settle(id, Wants::default());
+        self.settle(id);
     }
 
     fn end(&mut self, name: &GroupName) {
@@ -177,7 +177,7 @@ impl Watcher {
 
     fn request(&mut self, name: &GroupName, want: Want, expires: Duration, answer: Answerer, now: Instant) {
         if self.id_of(name).is_some() {
-            return self.with(name, |group, _| group.request(want, expires, answer, now));
+            return self.with(name, |group| group.request(want, expires, answer, now));
         }
         let what = format!("group {name} was not moved");
         let why = "it is not run on this node";
@@ -201,7 +201,7 @@ impl Watcher {
                 if let Some((group, _)) = self.groups.by_id.get_mut(&id) {
                     self.groups.heard.insert((id, heartbeat.from, heartbeat.path), heartbeat.counter);
                     group.heard(&heartbeat, now);
-                    self.settle(id, Wants::default());
+                    self.settle(id);
                 }
             }
         }
@@ -224,18 +224,17 @@ impl Watcher {
         for id in due {
             if let Some((group, _)) = self.groups.by_id.get_mut(&id) {
                 group.handle_timeout(now);
-                self.settle(id, Wants::default());
+                self.settle(id);
             }
         }
     }
 
-    fn with(&mut self, name: &GroupName, act: impl FnOnce(&mut Group, &mut Wants)) {
+    fn with(&mut self, name: &GroupName, act: impl FnOnce(&mut Group)) {
         let Some(id) = self.id_of(name) else { return };
-        let mut wants = Wants::default();
         if let Some((group, _)) = self.groups.by_id.get_mut(&id) {
-            act(group, &mut wants);
+            act(group);
         }
-        self.settle(id, wants);
+        self.settle(id);
     }
 
     fn id_of(&self, name: &GroupName) -> Option<GroupId> {
@@ -243,11 +242,12 @@ impl Watcher {
     }
 
     /// Does what a group wants.
-    fn settle(&mut self, id: GroupId, mut wants: Wants) {
+    fn settle(&mut self, id: GroupId) {
         let Some((group, _)) = self.groups.by_id.get_mut(&id) else { return };
+        let mut wants = Wants::default();
         group.settle(&self.kept, &mut wants);
         let name = group.plan.name.clone();
-        for epoch in wants.epochs {
+        if let Some(epoch) = wants.epoch {
             (self.tell)(Told::Epoch(name.clone(), epoch));
         }
         self.send(id, wants.notes);

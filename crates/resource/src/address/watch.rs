@@ -60,8 +60,8 @@ pub enum Seen {
     LinkUp,
 }
 
-/// Watches one address on one interface, and announces it again: after one, two and five seconds, every minute, and when
-/// the interface comes up. Ends when it is dropped; removes nothing then.
+/// Watches one address on one interface, and announces it again: after one, two and five seconds, every minute, when the
+/// interface comes up, and ten seconds after a conflict. Ends when it is dropped; removes nothing then.
 pub struct Watch {
     cidr: Cidr,
     link: Link,
@@ -71,6 +71,8 @@ pub struct Watch {
     frames: Option<PacketSocket>,
     own: BTreeSet<Mac>,
     defended: Option<Instant>,
+    /// After a conflict: who claimed it may be gone by then, and neighbours still believe it.
+    owed: Option<Instant>,
     began: Instant,
     announced: usize,
 }
@@ -91,7 +93,7 @@ impl Watch {
         let frames = frames.map_err(Failure::at(format!("listen on {}", link.name)))?;
         let own = told("interfaces", probe::own_macs(&netlink))?;
         let began = Instant::now();
-        Ok(Watch { cidr, link, netlink, changes, frames, own, defended: None, began, announced: 0 })
+        Ok(Watch { cidr, link, netlink, changes, frames, own, defended: None, owed: None, began, announced: 0 })
     }
 
     /// Waits for something to happen, no longer than `wait`; none where nothing did. Announces meanwhile what is due.
@@ -139,12 +141,16 @@ impl Watch {
     fn due(&self) -> Instant {
         let [.., last] = AGAIN_AFTER;
         let late = || last + REFRESH_INTERVAL * (self.announced + 1 - AGAIN_AFTER.len()) as u32;
-        self.began + AGAIN_AFTER.get(self.announced).copied().unwrap_or_else(late)
+        let regular = self.began + AGAIN_AFTER.get(self.announced).copied().unwrap_or_else(late);
+        self.owed.map_or(regular, |owed| owed.min(regular))
     }
 
     fn announce_what_is_due(&mut self, lease: Lease) -> Result<(), Failure> {
         if Instant::now() < self.due() {
             return Ok(());
+        }
+        if self.owed.take_if(|owed| Instant::now() >= *owed).is_some() {
+            self.defended = Some(Instant::now());
         }
         while Instant::now() >= self.due() {
             self.announced += 1;
@@ -197,10 +203,11 @@ impl Watch {
             }
             return Ok(Answer::Dropped);
         }
-        if self.defended.is_some_and(|last| last.elapsed() < DEFEND_INTERVAL) {
+        if let Some(last) = self.defended.filter(|last| last.elapsed() < DEFEND_INTERVAL) {
+            self.owed = Some(last + DEFEND_INTERVAL);
             return Ok(Answer::Waited);
         }
-        self.defended = Some(Instant::now());
+        (self.defended, self.owed) = (Some(Instant::now()), Some(Instant::now() + DEFEND_INTERVAL));
         self.announce().map(|()| Answer::Defended)
     }
 
