@@ -41,13 +41,14 @@ impl Commands {
     pub fn write(place: &Path, program: &Path, address: SocketAddr, directory: &str) -> Result<Commands> {
         // The variable of a daemon names it beneath the directory of its host.
         let host = format!("$(dirname \"${MARK}\")");
-        let pid = format!("{host}/{directory}.pid");
+        let own = directory.replace('/', "-");
+        let pid = format!("{host}/{own}.pid");
         let (program, database) = (program.display(), format!("{host}/store/disk/{directory}/notes.db"));
         // Whoever has ended and was not waited for yet is dead all the same.
         let alive = format!("grep -qs '^State:.[^Z]' /proc/\"$(cat {pid} 2>/dev/null)\"/status");
         let start = format!(
             "{alive} && exit 0\nsetsid {program} serve {address} {database} \"$(basename {host})\" \
-             >{host}/{directory}.log 2>&1 </dev/null &\necho $! >{pid}\n"
+             >{host}/{own}.log 2>&1 </dev/null &\necho $! >{pid}\n"
         );
         let stop = format!("{alive} || exit 0\nkill -TERM \"$(cat {pid})\"\nwhile {alive}; do sleep 0.01; done\n");
         let status = format!(
@@ -56,7 +57,7 @@ impl Commands {
             address.port()
         );
         let write = |name: &str, text: String| {
-            let path = place.join(format!("{directory}-{name}"));
+            let path = place.join(format!("{own}-{name}"));
             fs::write(&path, format!("#!/bin/bash\n{text}"))?;
             fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
             anyhow::Ok(path)
