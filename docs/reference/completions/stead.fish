@@ -51,6 +51,7 @@ complete -c stead -n "__fish_stead_needs_command" -f -a "restore" -d 'Bring the 
 complete -c stead -n "__fish_stead_needs_command" -f -a "failback" -d 'Have the restored source of a group serve again, nothing lost'
 complete -c stead -n "__fish_stead_needs_command" -f -a "takeover" -d 'Have nothing taken over by itself for a while, as during maintenance'
 complete -c stead -n "__fish_stead_needs_command" -f -a "explain" -d 'Tell what happened to groups: what was seen, concluded and done, and how long each step took'
+complete -c stead -n "__fish_stead_needs_command" -f -a "fork" -d 'List, copy out or give up what this node alone had when another one stood in for it'
 complete -c stead -n "__fish_stead_needs_command" -f -a "alerts" -d 'List what is wrong at this node now'
 complete -c stead -n "__fish_stead_needs_command" -f -a "plan" -d 'Show, check or replace the plan'
 complete -c stead -n "__fish_stead_needs_command" -f -a "state" -d 'Save what this node is and knows, or bring it back'
@@ -60,6 +61,7 @@ complete -c stead -n "__fish_stead_needs_command" -f -a "barrier" -d 'Make every
 complete -c stead -n "__fish_stead_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c stead -n "__fish_stead_needs_command" -f -a "man" -d 'Write the man pages into a directory'
 complete -c stead -n "__fish_stead_needs_command" -f -a "capture" -d 'Serve a set\'s capture mount (started by the daemon)'
+complete -c stead -n "__fish_stead_needs_command" -f -a "watchdog" -d 'Take groups down whose lease ends while the daemon does not renew it (started by the daemon)'
 complete -c stead -n "__fish_stead_using_subcommand daemon" -l listen -d 'Address and port for other nodes; may be repeated [default: 0.0.0.0:7130]' -r
 complete -c stead -n "__fish_stead_using_subcommand daemon" -l name -d 'Name of the node, unique among nodes that trust each other [default: the host\'s name]' -r
 complete -c stead -n "__fish_stead_using_subcommand daemon" -l state -d 'State directory; says which daemon is meant' -r -F
@@ -125,6 +127,7 @@ complete -c stead -n "__fish_stead_using_subcommand status" -l critical -d 'Lag,
 complete -c stead -n "__fish_stead_using_subcommand status" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand status" -l json -d 'For programs; with --watch one line each time'
 complete -c stead -n "__fish_stead_using_subcommand status" -l watch -d 'Go on showing it every second'
+complete -c stead -n "__fish_stead_using_subcommand status" -l local -d 'Only what this node knows: no other one is asked'
 complete -c stead -n "__fish_stead_using_subcommand status" -l check -d 'For monitoring systems: one line, and exit code 0 good, 1 warning, 2 critical, 3 unknown, as Nagios plug-ins do'
 complete -c stead -n "__fish_stead_using_subcommand status" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand estimate" -l for -d 'How long, as 30s, 10m, 24h; Ctrl-C ends it early [default: until Ctrl-C]' -r
@@ -153,6 +156,7 @@ complete -c stead -n "__fish_stead_using_subcommand limit" -l on -d 'Only the co
 complete -c stead -n "__fish_stead_using_subcommand limit" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand limit" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand monitor" -l set -d 'A set that goes with it, of which this node keeps the replica; may be repeated' -r
+complete -c stead -n "__fish_stead_using_subcommand monitor" -l source -d 'The node that is watched, where no set goes with the group: only addresses and services move' -r
 complete -c stead -n "__fish_stead_using_subcommand monitor" -l address -d 'An address of the server, as 10.0.0.100/24, that moves to the node that serves; may be repeated' -r
 complete -c stead -n "__fish_stead_using_subcommand monitor" -l interface -d 'The interface of the addresses [default: the one that has an address in the same network]' -r
 complete -c stead -n "__fish_stead_using_subcommand monitor" -l service -d 'A unit of systemd that runs on the node that serves; may be repeated, in the order in which they are started' -r
@@ -202,9 +206,27 @@ complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_su
 complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from suspend" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from resume" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from resume" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand explain" -l what-if -d 'What this node would have concluded from the heartbeats that it heard, had the plan said that: timeout=5s, heartbeat=1s' -r
 complete -c stead -n "__fish_stead_using_subcommand explain" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand explain" -l json -d 'For programs'
 complete -c stead -n "__fish_stead_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand fork; and not __fish_seen_subcommand_from list show export drop" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand fork; and not __fish_seen_subcommand_from list show export drop" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand fork; and not __fish_seen_subcommand_from list show export drop" -f -a "list" -d 'List what this node alone had when other nodes stood in for it, and how far it is kept'
+complete -c stead -n "__fish_stead_using_subcommand fork; and not __fish_seen_subcommand_from list show export drop" -f -a "show" -d 'List the files of one of them: when each was written last, its size, its path'
+complete -c stead -n "__fish_stead_using_subcommand fork; and not __fish_seen_subcommand_from list show export drop" -f -a "export" -d 'Copy the files out, each beneath the directory with its whole path, with owner, mode, times and xattrs'
+complete -c stead -n "__fish_stead_using_subcommand fork; and not __fish_seen_subcommand_from list show export drop" -f -a "drop" -d 'Give the files up, also what could not be kept yet'
+complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from list" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from list" -l json -d 'For programs'
+complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from show" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from show" -l json -d 'For programs'
+complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from export" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from drop" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from drop" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
+complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from drop" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand alerts" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand alerts" -l json -d 'For programs'
 complete -c stead -n "__fish_stead_using_subcommand alerts" -s h -l help -d 'Print help'
@@ -240,3 +262,6 @@ complete -c stead -n "__fish_stead_using_subcommand man" -l state -d 'State dire
 complete -c stead -n "__fish_stead_using_subcommand man" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand capture" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand capture" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand watchdog" -l restart -d 'The daemon\'s program and arguments: it is started again when it dies' -r
+complete -c stead -n "__fish_stead_using_subcommand watchdog" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand watchdog" -s h -l help -d 'Print help'

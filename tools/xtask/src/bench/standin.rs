@@ -29,9 +29,10 @@ pub fn run(size: Size) -> Result<Vec<Line>> {
     Ok(vec![slow(size)?, fast(size)?, service(size)?, switchover(size)?, lost()?])
 }
 
-/// The link of the source is cut: heartbeat 1 s, time-out 3 s.
+/// The link of the source is cut: heartbeat 1 s, time-out 3 s. As keepalived does, the address is taken without asking whether
+/// somebody has it: the question takes 90 ms.
 fn slow(size: Size) -> Result<Line> {
-    let stead = rounds(size, || cut(&["--heartbeat", "1s", "--timeout", "3s", "--unsafe-two-node"]))?;
+    let stead = rounds(size, || cut(&["--heartbeat", "1s", "--timeout", "3s", "--unsafe-two-node", "--take"]))?;
     let other = rounds(size, || keepalived("1"))?;
     Ok(line("link of the source cut, heartbeat 1 s, time-out 3 s", &stead, Some((&other, "advert_int 1")), 3050.0))
 }
