@@ -75,6 +75,7 @@ const ROWS: &[Row] = &[
     Row { name: "synchronous", run: synchronous::run },
     Row { name: "three-targets", run: several::run },
     Row { name: "stand-in", run: standin::run },
+    Row { name: "calm", run: standin::calm },
     Row { name: "memory", run: memory::run },
 ];
 

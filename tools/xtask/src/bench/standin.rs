@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use stead_tests::command::{run as run_command, until};
 use stead_tests::host::Host;
 use stead_tests::service::{longest_gap, numbers};
@@ -27,6 +28,53 @@ const RATE: u32 = 300;
 /// All rows of standing in.
 pub fn run(size: Size) -> Result<Vec<Line>> {
     Ok(vec![slow(size)?, fast(size)?, service(size)?, switchover(size)?, lost()?])
+}
+
+/// Nothing fails, and both processors are busy: how often does lyon take over, with the shortest time-outs and the usual ones?
+pub fn calm(size: Size) -> Result<Vec<Line>> {
+    let fast = ["--heartbeat", "20ms", "--timeout", "60ms", "--unsafe-two-node", "--take"];
+    let mut lines = Vec::new();
+    for (options, how) in
+        [(&fast[..], "heartbeat 20 ms, time-out 60 ms"), (&["--unsafe-two-node"][..], "the usual time-outs")]
+    {
+        let town = watched(options)?;
+        let _burners = Burners::start()?;
+        thread::sleep(Duration::from_secs(60 * size.minutes));
+        lines.push(Line {
+            work: format!("takeovers in {} minutes of busy processors, {how}", size.minutes),
+            stead: format!("{} times late", count(&town, "the other node is late")?),
+            others: String::new(),
+            figure: count(&town, "the point of no return")? as f64,
+            unit: "takeovers",
+            aim: Some(0.0),
+        });
+    }
+    Ok(lines)
+}
+
+/// How often lyon's timeline says that.
+fn count(town: &Town, what: &str) -> Result<usize> {
+    Ok(timeline(town)?.iter().filter(|entry| says(entry, what)).count())
+}
+
+/// As many programs that do nothing but compute as there are processors, twice.
+struct Burners(Vec<Child>);
+
+impl Burners {
+    fn start() -> Result<Burners> {
+        let many = 2 * thread::available_parallelism()?.get();
+        let burner = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn();
+        Ok(Burners((0..many).map(|_| burner()).collect::<std::io::Result<_>>()?))
+    }
+}
+
+impl Drop for Burners {
+    fn drop(&mut self) {
+        for burner in &mut self.0 {
+            let _ = burner.kill();
+            let _ = burner.wait();
+        }
+    }
 }
 
 /// The link of the source is cut: heartbeat 1 s, time-out 3 s. As keepalived does, the address is taken without asking whether
@@ -141,13 +189,18 @@ fn line(work: &str, stead: &[f64], other: Option<(&[f64], &str)>, aim: f64) -> L
 
 /// Milliseconds until lyon answers under the address, after paris lost its line.
 fn cut(options: &[&str]) -> Result<f64> {
+    until_lyon_answers(&watched(options)?, ADDRESS)
+}
+
+/// Lyon watches paris, which has the address.
+fn watched(options: &[&str]) -> Result<Town> {
     let town = town()?;
     let address = format!("{ADDRESS}/24");
     let mut args = vec!["monitor", GROUP, "--source", "paris", "--address", &address];
     args.extend(options);
     town.site.lyon.cli(args)?;
     town.is_served_by("paris")?;
-    until_lyon_answers(&town, ADDRESS)
+    Ok(town)
 }
 
 /// The same with keepalived, which has the address instead.
@@ -255,15 +308,20 @@ impl Drop for Keepalived {
 
 /// When lyon noted that paris is silent, by the wall clock.
 fn red_ns(town: &Town) -> Result<i128> {
+    let entries = timeline(town)?;
+    let entry = entries.iter().rfind(|entry| says(entry, "is silent on every path"));
+    ns_of(entry.context("paris was never silent")?["at"].as_str().context("no time")?)
+}
+
+/// What lyon tells of the group.
+fn timeline(town: &Town) -> Result<Vec<Value>> {
     let told = town.site.lyon.json(["explain", GROUP, "--json"])?;
-    let timelines = told.as_array().or(told["timelines"].as_array()).context("no timelines")?;
-    let own = timelines.iter().find(|timeline| timeline["node"] == "lyon").context("no timeline of lyon")?;
-    let entries = own["entries"].as_array().context("no entries")?;
-    let silent = |entry: &&serde_json::Value| {
-        entry["text"].as_str().is_some_and(|text| text.contains("is silent on every path"))
-    };
-    let entry = entries.iter().rfind(silent).context("paris was never silent")?;
-    ns_of(entry["at"].as_str().context("no time")?)
+    let own = told.as_array().and_then(|all| all.iter().find(|timeline| timeline["node"] == "lyon"));
+    own.and_then(|own| own["entries"].as_array().cloned()).context("no timeline of lyon")
+}
+
+fn says(entry: &Value, what: &str) -> bool {
+    entry["text"].as_str().is_some_and(|text| text.contains(what))
 }
 
 /// Nanoseconds since 1970 of a time like `2026-11-20T07:15:00.000Z`.
