@@ -208,7 +208,7 @@ mod tests {
         let script =
             |command: &[&str]| Some(Words(command.iter().map(|word| word.to_string()).collect()).into_script());
         let expected = serde_json::json!({
-            "group": "office", "sets": ["notes", "mail"], "witness": "rome", "takeover": "approve",
+            "group": "office", "source": null, "sets": ["notes", "mail"], "witness": "rome", "takeover": "approve",
             "heartbeat": "1s", "timeout": "5s", "switch_back": "10m", "references": ["10.0.0.1"],
             "paths": [{"source": "10.0.0.2", "target": "10.0.0.3"}, {"source": "fd00::2", "target": "fd00::3"}],
             "addresses": [
@@ -225,6 +225,13 @@ mod tests {
             },
         });
         assert_eq!(serde_json::json!(monitor), expected);
+    }
+
+    #[test]
+    fn without_a_set_the_source_is_named() {
+        let monitor = parsed("office --source paris --address 10.0.0.100/24").unwrap();
+        assert_eq!((monitor.source, monitor.sets), (Some("paris".parse().unwrap()), vec![]));
+        assert!(parsed("office --source paris --set notes").is_err() && parsed("office").is_err());
     }
 
     #[test]

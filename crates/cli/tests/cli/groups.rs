@@ -55,7 +55,7 @@ fn each_command_asks_for_what_it_is_called() {
         (
             "monitor office --set notes",
             json!({"Monitor": {
-                "group": "office", "sets": ["notes"], "witness": null, "takeover": "automatic", "heartbeat": null,
+                "group": "office", "source": null, "sets": ["notes"], "witness": null, "takeover": "automatic", "heartbeat": null,
                 "timeout": null, "switch_back": null, "references": [], "paths": [], "addresses": [], "services": [],
                 "checks": [], "scripts": {},
             }}),

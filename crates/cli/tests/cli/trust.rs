@@ -79,7 +79,7 @@ fn the_list_says_who_is_connected_since_when_and_for_what() {
     let pair = Pair::protected();
     let (lyon, paris) = (listed(&pair.paris, "lyon").unwrap(), listed(&pair.lyon, "paris").unwrap());
     for node in [&lyon, &paris] {
-        assert_eq!((&node["streams"], &node["reachable"], &node["protocol"]), (&1.into(), &true.into(), &2.into()));
+        assert_eq!((&node["streams"], &node["reachable"], &node["protocol"]), (&1.into(), &true.into(), &3.into()));
         assert!(node["since"].is_string() && node["last_heard"].is_string(), "{node}");
         assert_eq!(node["fingerprint"].as_str().unwrap().len(), 64);
     }
