@@ -131,7 +131,7 @@ mod tests {
     fn the_greeting_has_these_bytes() {
         let mut bytes = opening();
         append_frame(&mut bytes, &Purpose::Data { set: "notes".parse().unwrap() }).unwrap();
-        assert_eq!(bytes, b"STEAD\0\x01\0\x02\0\x18\0\0\0{\"Data\":{\"set\":\"notes\"}}");
+        assert_eq!(bytes, b"STEAD\0\x01\0\x03\0\x18\0\0\0{\"Data\":{\"set\":\"notes\"}}");
     }
 
     /// What a node of version 1 sends and expects, byte by byte.
@@ -142,12 +142,12 @@ mod tests {
         let (purpose, version) = receive(&mut line).unwrap();
         admit(&mut line, &Ok(())).unwrap();
         assert_eq!((purpose, version), (Purpose::Data { set: "notes".parse().unwrap() }, 1));
-        assert_eq!(line.outgoing, b"STEAD\0\x01\0\x02\0\x0b\0\0\0{\"Ok\":null}");
+        assert_eq!(line.outgoing, b"STEAD\0\x01\0\x03\0\x0b\0\0\0{\"Ok\":null}");
 
         let answer = b"STEAD\0\x01\0\x01\0\x0b\0\0\0{\"Ok\":null}";
         let mut line = Line { incoming: &answer[..], outgoing: Vec::new() };
         assert_eq!(greet(&mut line, &Purpose::Prepare).unwrap(), 1);
-        assert_eq!(line.outgoing, b"STEAD\0\x01\0\x02\0\x09\0\0\0\"Prepare\"");
+        assert_eq!(line.outgoing, b"STEAD\0\x01\0\x03\0\x09\0\0\0\"Prepare\"");
     }
 
     struct Line<'a> {
@@ -172,10 +172,10 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_with_both_numbers() {
-        let bytes = b"STEAD\0\x03\0\x04\0";
+        let bytes = b"STEAD\0\x04\0\x05\0";
         let error = read_opening(&mut bytes.as_slice()).unwrap_err().to_string();
-        assert_eq!(error, "it speaks protocol versions 3 to 4, and this build speaks 1 to 2");
-        assert_eq!(read_opening(&mut b"STEAD\0\x01\0\x09\0".as_slice()).unwrap(), 2);
+        assert_eq!(error, "it speaks protocol versions 4 to 5, and this build speaks 1 to 3");
+        assert_eq!(read_opening(&mut b"STEAD\0\x01\0\x09\0".as_slice()).unwrap(), 3);
         assert!(matches!(read_opening(&mut b"HTTP/1.1 2".as_slice()), Err(HelloError::Magic)));
     }
 

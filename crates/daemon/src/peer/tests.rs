@@ -158,12 +158,12 @@ fn a_peer_of_another_protocol_version_is_refused_with_both_numbers() {
         let tls = rustls::ServerConnection::new(config).unwrap();
         let tcp = listener.accept().unwrap().0;
         let mut stream = PeerStream::handshake(tcp, rustls::Connection::Server(tls), Duration::from_secs(5)).unwrap();
-        stream.write_all(b"STEAD\0\x03\0\x04\0").unwrap();
+        stream.write_all(b"STEAD\0\x04\0\x05\0").unwrap();
         stream.read_exact(&mut [0; 10]).unwrap();
     });
     paris.book.set(vec![peer("lyon", &lyon, vec![address])]);
     let error = paris.dialer.dial(&"lyon".parse().unwrap(), None, &data()).err().unwrap().to_string();
-    assert!(error.contains("speaks protocol versions 3 to 4, and this build speaks 1 to 2"), "{error}");
+    assert!(error.contains("speaks protocol versions 4 to 5, and this build speaks 1 to 3"), "{error}");
     later.join().unwrap();
 }
 

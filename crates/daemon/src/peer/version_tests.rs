@@ -44,7 +44,7 @@ fn a_node_of_version_1_is_asked_what_it_knows_and_nothing_else() {
     for knows in [true, false] {
         let (paris, lyon) = (side(), side());
         let (address, thread) = scripted(&lyon, move |mut stream| {
-            expect(&mut stream, b"STEAD\0\x01\0\x02\0");
+            expect(&mut stream, b"STEAD\0\x01\0\x03\0");
             expect(&mut stream, &frame("\"Prepare\""));
             stream.write_all(b"STEAD\0\x01\0\x01\0").unwrap();
             stream.write_all(&frame("{\"Ok\":null}")).unwrap();
@@ -90,7 +90,7 @@ fn served(version: &[u8; 4]) -> (PeerStream, std::sync::mpsc::Receiver<Event>, S
 fn a_node_of_version_1_is_answered() {
     let (mut stream, events, lyon) = served(b"\x01\0\x01\0");
     stream.write_all(&frame("\"Prepare\"")).unwrap();
-    expect(&mut stream, b"STEAD\0\x01\0\x02\0");
+    expect(&mut stream, b"STEAD\0\x01\0\x03\0");
     expect(&mut stream, &frame("{\"Ok\":null}"));
     stream.write_all(&frame("{\"Have\":{\"set\":\"notes\"}}")).unwrap();
     let Event::Peer(asked) = events.recv_timeout(SECONDS).unwrap() else { panic!("another event") };
@@ -102,8 +102,8 @@ fn a_node_of_version_1_is_answered() {
 
 #[test]
 fn a_node_of_a_later_version_learns_both_ranges_and_gets_nothing() {
-    let (mut stream, events, _lyon) = served(b"\x03\0\x04\0");
-    expect(&mut stream, b"STEAD\0\x01\0\x02\0");
+    let (mut stream, events, _lyon) = served(b"\x04\0\x05\0");
+    expect(&mut stream, b"STEAD\0\x01\0\x03\0");
     assert!(stream.read_exact(&mut [0; 1]).is_err(), "the connection ends");
     assert!(events.try_recv().is_err());
 }
@@ -153,7 +153,7 @@ fn a_peer_that_drips_is_given_up_in_time() {
     let (paris, lyon) = (side(), side());
     let (address, thread) = scripted(&lyon, |mut stream| {
         // A greeting that comes byte by byte, and an answer that never ends.
-        let text = [b"STEAD\0\x01\0\x02\0".as_slice(), &100u32.to_le_bytes(), &[b' '; 100]].concat();
+        let text = [b"STEAD\0\x01\0\x03\0".as_slice(), &100u32.to_le_bytes(), &[b' '; 100]].concat();
         for byte in text {
             if stream.write_all(&[byte]).is_err() {
                 return;
