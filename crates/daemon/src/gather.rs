@@ -24,12 +24,14 @@ pub(crate) fn everywhere(gathering: Gathering) -> Status {
     let Gathering { local, peers, dialer } = gathering;
     let question = |peer: &NodeName| match ask(&dialer, peer, &Ask::Standing, TIMEOUT) {
         Ok(Tell::Standing(standing)) => Some(standing),
-        Ok(_) => None,
         // A node of an earlier release knows no groups.
-        Err(_) => match ask(&dialer, peer, &Ask::Status, TIMEOUT) {
-            Ok(Tell::Status(connections)) => Some(Standing { connections, monitors: Vec::new() }),
-            _ => None,
-        },
+        Err(_) if dialer.version_of(peer).is_some_and(|version| version < Ask::Standing.version()) => {
+            match ask(&dialer, peer, &Ask::Status, TIMEOUT) {
+                Ok(Tell::Status(connections)) => Some(Standing { connections, monitors: Vec::new() }),
+                _ => None,
+            }
+        }
+        _ => None,
     };
     let answers: Vec<_> = thread::scope(|scope| {
         let asked: Vec<_> = peers.iter().map(|peer| scope.spawn(|| question(peer))).collect();

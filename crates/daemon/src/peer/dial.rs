@@ -119,6 +119,11 @@ impl Dialer {
         Dialer { keys, book, gates: Gates::default() }
     }
 
+    /// The version of the protocol that was spoken with that peer last, since the daemon was started.
+    pub(crate) fn version_of(&self, node: &NodeName) -> Option<u16> {
+        self.book.contact(node).map(|contact| contact.version)
+    }
+
     /// Is that a trusted peer?
     pub(crate) fn knows(&self, node: &NodeName) -> bool {
         self.book.by_name(node).is_some()
