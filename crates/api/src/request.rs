@@ -131,7 +131,8 @@ pub enum Request {
     PlanShow,
     /// Does the plan still fit the machines? Answer: `Checked`.
     PlanCheck,
-    /// Make the plan this one. Answer: `Done`.
+    /// Make the plan this one. Groups come after the sets that go with them: where both change, the same request again
+    /// changes the groups. Answer: `Done`.
     PlanApply {
         /// The plan as TOML.
         text: String,

@@ -13,6 +13,7 @@ mod api_server;
 mod apply;
 pub mod barrier;
 mod check;
+mod clock;
 mod data;
 pub mod estimate;
 mod event;
@@ -30,6 +31,7 @@ mod start;
 mod state;
 #[cfg(test)]
 mod test_values;
+mod threads;
 
 pub use failover::watchdog::watchdog;
 pub use start::{Options, PORT, run};

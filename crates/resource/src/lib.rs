@@ -6,12 +6,14 @@
 //! * [`fence`]: a node is turned off, by evidence.
 //! * [`service`]: units of systemd, and plain commands.
 //! * [`reference`]: is this node cut off?
+//! * [`check`]: does a service answer?
 //!
 //! Everything here blocks, for no longer than it is told, or until a [`Stop`] comes: call it from a thread that may wait.
 //! Nothing here decides; each call says what was asked, what came of it, how long that took, and what a program wrote
 //! meanwhile. What is not known is said to be unknown, never to be stopped.
 
 pub mod address;
+pub mod check;
 pub mod command;
 pub mod fence;
 mod files;

@@ -9,7 +9,7 @@ use stead_api::CheckFinding;
 use stead_model::NodeName;
 use stead_model::plan::{ConnectionPlan, GroupPlan, PathPlan, Plan, SetPlan};
 
-use crate::data::wall_clock;
+use crate::clock::wall_clock;
 use crate::peer::messages::{Ask, Tell};
 use crate::peer::{Dialer, ask};
 

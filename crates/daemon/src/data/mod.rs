@@ -5,13 +5,11 @@ mod cause;
 mod relay;
 mod source;
 mod target;
-pub(crate) mod threads;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
-use stead_model::status::{ConnectionStatus, Timestamp};
+use stead_model::status::ConnectionStatus;
 use stead_model::{NodeName, SetName};
 
 use crate::barrier;
@@ -163,14 +161,4 @@ fn not_here(set: &SetName) -> Failure {
         "its sessions are not running here",
         "Look at: stead status, and at the daemon's log",
     )
-}
-
-/// The wall clock, for what people read and for lag; never for order.
-pub(crate) fn wall_clock() -> Timestamp {
-    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
-}
-
-/// The value, also after a thread panicked while it held it: what is kept so is replaced whole.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,7 +19,8 @@ use stead_model::record::flags;
 use stead_model::status::State;
 use stead_model::{FileId, Kind, NodeName, Record};
 
-use super::{lock, wall_clock};
+use crate::clock::wall_clock;
+use crate::threads::lock;
 
 /// Bytes of changes between two points; beyond, everything is compared.
 const OPEN_BYTES_MAX: usize = 16 << 20;

@@ -23,7 +23,8 @@ use super::hands::{Hands, Job as HandsJob, JobEnd};
 use super::kept::{GroupDir, Job, LINES_MAX};
 use super::lease::LeaseFile;
 use super::words;
-use crate::data::{lock, wall_clock};
+use crate::clock::wall_clock;
+use crate::threads::lock;
 
 /// Heartbeats that are remembered.
 const RECORDED_MAX: usize = 100_000;

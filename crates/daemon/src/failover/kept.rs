@@ -17,8 +17,8 @@ use stead_model::status::Timestamp;
 use tracing::error;
 
 use super::watchdog;
-use crate::data::threads;
 use crate::state::{StateDir, files};
+use crate::threads;
 
 /// Lines of a timeline that are kept.
 pub(super) const LINES_MAX: usize = 2000;

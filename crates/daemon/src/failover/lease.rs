@@ -21,8 +21,8 @@ use rustix::fs::{StatFs, statfs};
 use stead_api::Failure;
 use stead_failover::machine::Lease;
 
-use super::clock;
 use super::sys::{BYTES, Words};
+use crate::clock;
 
 const NAME: &str = "lease";
 const MAGIC: u64 = u64::from_le_bytes(*b"steadlse");
@@ -176,7 +176,7 @@ fn header() -> io::Result<[u64; 4]> {
 }
 
 fn boot() -> io::Result<[u64; 2]> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let text = clock::boot_id().map_err(io::Error::other)?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let id = u128::from_str_radix(&digits, 16).map_err(io::Error::other)?;
     Ok([(id >> 64) as u64, id as u64])

@@ -11,7 +11,6 @@
 //!   hand over    the loop ─▸ data path
 //! ```
 
-pub(crate) mod clock;
 pub(crate) mod config;
 mod group;
 pub(crate) mod hands;
@@ -34,8 +33,8 @@ use stead_api::{Failure, Timeline};
 use stead_model::status::MonitorStatus;
 use stead_model::{Epoch, GroupName, NodeName};
 
-use crate::data::{lock, threads};
 use crate::peer::Book;
+use crate::threads::{self, lock};
 
 pub(crate) use group::{Answerer, Part, Reply, Setup};
 pub(crate) use watch::Order;

@@ -17,14 +17,15 @@ use stead_model::status::MonitorStatus;
 use stead_model::{GroupName, NodeName};
 use tracing::{debug, warn};
 
+use super::Told;
 use super::config::{group_id, node_id};
 use super::group::{Answerer, Group, Lines, Reply, Setup, Wants};
 use super::hands::JobEnd;
 use super::kept;
 use super::wire::Wire;
-use super::{Told, clock};
-use crate::data::lock;
+use crate::clock;
 use crate::peer::Book;
+use crate::threads::lock;
 
 /// Addresses of a node that get a heartbeat each, where the plan names no paths.
 const ADDRESSES_MAX: usize = 4;

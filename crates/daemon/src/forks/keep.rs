@@ -146,7 +146,7 @@ impl Sink<'_> {
 
     fn end(mut self) -> io::Result<Kept> {
         self.index.flush()?;
-        Ok(Kept { at: crate::node::wall_clock(), ..self.kept })
+        Ok(Kept { at: crate::clock::wall_clock(), ..self.kept })
     }
 }
 

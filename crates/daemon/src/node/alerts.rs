@@ -157,12 +157,12 @@ impl Node {
         self.tell_next_alert();
     }
 
-    /// The groups that this node watches, each with the first of its sets.
+    /// The groups that this node watches, each with the first of its sets; one without sets stands under its own name.
     fn watched(&self, monitors: Vec<MonitorStatus>) -> Vec<(SetName, MonitorStatus)> {
         let own = monitors.into_iter().filter(|monitor| monitor.target == self.name);
         let set = |monitor: &MonitorStatus| {
             let group = self.plan.groups.iter().find(|group| group.name.as_str() == monitor.group);
-            group.and_then(|group| group.sets.first().cloned())
+            group.and_then(|group| group.sets.first().cloned()).or_else(|| monitor.group.parse().ok())
         };
         own.filter_map(|monitor| Some((set(&monitor)?, monitor))).collect()
     }

@@ -10,8 +10,9 @@ use stead_model::status::{Cause, ConnectionStatus, State, Timestamp};
 use stead_model::{Epoch, NodeName, RulesSpec, SetName};
 use tracing::{info, warn};
 
-use super::{Node, wall_clock};
+use super::Node;
 use crate::api_server::Responder;
+use crate::clock::wall_clock;
 use crate::forks::keep::{self, Keep};
 use crate::forks::store::{ForkDir, ForkFile, Kept};
 use crate::forks::{self, Key, Progress};

@@ -43,7 +43,6 @@ pub(crate) use groups::{Groups, StoodIn};
 use live::Untold;
 use ops::Op;
 pub(crate) use pulse::Pulse;
-pub(crate) use pulse::wall_clock;
 use stead_model::status::Status;
 
 /// How often waiting clients are told how it stands.

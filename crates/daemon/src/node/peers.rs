@@ -28,8 +28,9 @@ impl Node {
             (Ask::Secret { secret }, Some(name)) => self.tell_secret(name, secret),
             (Ask::Group(group), Some(name)) => self.take_part(&group, name),
             (Ask::Ungroup { group }, Some(name)) => self.leave_group(&group, name),
-            (Ask::Move { group, want, expires_ms }, Some(_)) => {
-                return self.move_for(&group, want, expires_ms, reply);
+            (Ask::Move { group, want, expires_ms }, Some(name)) => {
+                let name = name.clone();
+                return self.move_for(&group, want, expires_ms, &name, reply);
             }
             (Ask::CheckGroup { group }, Some(_)) => return self.check_group(&group, reply),
             (Ask::Explain { group }, Some(_)) => Ok(Tell::Timelines(self.timelines(group.as_ref()))),

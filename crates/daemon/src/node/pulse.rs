@@ -1,7 +1,7 @@
 //! What happens by the clock: schedules, verifies that are due, alerts, and how fast everything gets on. Once a second.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use stead_api::Failure;
@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::Node;
 use super::alerts::Alerts;
 use super::pace::Pace;
+use crate::clock::wall_clock;
 use crate::seam::{Command, CommandId};
 use crate::state::{StateDir, files};
 
@@ -276,9 +277,4 @@ fn summary(last: &LastVerify) -> VerifySummary {
 
 fn key(connection: &ConnectionPlan) -> Key {
     (connection.set.clone(), connection.target.clone())
-}
-
-/// The wall clock, for schedules and for what people read.
-pub(crate) fn wall_clock() -> Timestamp {
-    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
 }

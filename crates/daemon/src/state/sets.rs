@@ -53,6 +53,11 @@ impl SetState {
         SetState { made, dirs, restore: false, lineage: vec![Era::new(epoch, began)] }
     }
 
+    /// Is a newer one known? Then nothing is begun under that epoch any more.
+    pub(crate) fn is_past(&self, epoch: Epoch) -> bool {
+        self.epoch().is_some_and(|newest| newest.number > epoch.number)
+    }
+
     /// A newer epoch begins, or is heard of; `began`: the last position of the one before that is known here.
     pub(crate) fn enter(&mut self, epoch: Epoch, began: Position) {
         if self.epoch().is_none_or(|known| known.number < epoch.number) {
@@ -132,6 +137,17 @@ fn make_dir(dir: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_begun_under_an_older_epoch_is_over() {
+        let epoch = |number| Epoch { number, writer: [1; 16], random: 0 };
+        let mut state = SetState::begin(epoch(1), vec![true], vec![]);
+        assert!(!state.is_past(epoch(2)) && !state.is_past(epoch(1)));
+        state.enter(epoch(3), Position::default());
+        assert!(state.is_past(epoch(2)) && !state.is_past(epoch(3)));
+        state.enter(epoch(2), Position::default());
+        assert_eq!(state.epoch(), Some(epoch(3)), "an older one is not entered");
+    }
 
     #[test]
     fn the_epoch_survives_a_restart() {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::boot_id;
 use crate::seam::Failure;
 use crate::state::files;
 
@@ -36,7 +37,7 @@ impl Begin {
     pub(super) fn next(state_dir: &Path) -> Result<Begin, Failure> {
         let path = state_dir.join("stream.toml");
         let last: Stream = files::read_toml(&path)?.unwrap_or_default();
-        let boot = boot()?;
+        let boot = boot_id()?;
         // A target that an earlier stream of this boot did not reach has to be told as well.
         let unclean = if last.boot == boot { last.unclean } else { !last.boot.is_empty() && !last.ended };
         let incarnation = last.incarnation + 1;
@@ -47,14 +48,8 @@ impl Begin {
     /// The stream ends in order; its file systems are synced.
     pub(super) fn ended(&self) -> Result<(), Failure> {
         let Begin { incarnation, unclean, .. } = *self;
-        files::write_toml(&self.path, &Stream { incarnation, boot: boot()?, ended: true, unclean })
+        files::write_toml(&self.path, &Stream { incarnation, boot: boot_id()?, ended: true, unclean })
     }
-}
-
-fn boot() -> Result<String, Failure> {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    let failed = |e: std::io::Error| Failure::new("the kernel does not tell its boot id", e.to_string(), "Mount /proc");
-    id.map(|id| id.trim().to_owned()).map_err(failed)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use stead_model::{FileId, SetName};
 
 use super::drivers::Drivers;
 use super::paths::Paths;
-use crate::data::{lock, threads};
 use crate::seam::Failure;
+use crate::threads::{self, lock};
 
 const EVERY: Duration = Duration::from_secs(2);
 

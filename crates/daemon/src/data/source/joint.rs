@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use crate::data::lock;
+use crate::threads::lock;
 
 /// Moments that somebody waits for: one for each read or wait that is under way.
 const MOMENTS_MAX: usize = 1 << 16;

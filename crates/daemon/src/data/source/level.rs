@@ -10,7 +10,7 @@ use stead_replication::Source;
 use stead_replication::source::TargetId;
 use stead_replication::sync::{SyncConfig, SyncInput, SyncMessage, SyncOutput, SyncSource};
 
-use crate::data::wall_clock;
+use crate::clock::wall_clock;
 use crate::seam::TargetLink;
 
 /// Between two looks at what does not tell of itself.

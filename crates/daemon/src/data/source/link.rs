@@ -15,9 +15,9 @@ use stead_replication::{Decoder, Encoded};
 
 use super::pump::Event;
 use super::rate::{Bucket, Limit};
-use crate::data::threads;
 use crate::peer::{Backoff, Dialer, PeerReader, PeerStream, PeerWriter, Purpose};
 use crate::seam::Failure;
+use crate::threads;
 
 /// Frames on their way to the kernel. The window of the source bounds their bytes.
 const FRAMES_MAX: usize = 1 << 16;

@@ -40,10 +40,11 @@ use stead_model::status::ConnectionStatus;
 use stead_model::{NodeName, RulesSpec, SetName};
 use stead_replication::source::TargetId;
 
+use super::not_here;
 use super::relay::Relay;
-use super::{lock, not_here};
 use crate::peer::Dialer;
 use crate::seam::{BrakeAnswer, Command, CommandId, Context, Failure, SourceSpec, Stop, TargetLink};
+use crate::threads::lock;
 
 use begin::Begin;
 use drivers::Drivers;

@@ -26,8 +26,9 @@ use super::queue::QueueDisk;
 use super::ring::Captured;
 use super::targets::{Targets, Turn};
 use super::{settings, view};
-use crate::data::{lock, threads, wall_clock};
+use crate::clock::wall_clock;
 use crate::seam::{BrakeAnswer, Command, CommandId, DataEvent, Events, Failure, Outcome, SourceSpec, TargetLink};
+use crate::threads::{self, lock};
 
 /// A cause of work, besides captured records.
 pub(super) enum Event {

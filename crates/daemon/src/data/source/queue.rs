@@ -10,8 +10,8 @@ use stead_disk::queue::QueueFiles;
 use stead_model::{Sequence, SetName};
 
 use super::pump::Event;
-use crate::data::threads;
 use crate::seam::Failure;
+use crate::threads;
 
 /// Requests on their way to the thread.
 const REQUESTS_MAX: usize = 64;

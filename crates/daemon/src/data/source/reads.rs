@@ -9,8 +9,8 @@ use stead_replication::{ReadRequest, ReadResult, Ticket};
 
 use super::drivers::Drivers;
 use super::pump::Event;
-use crate::data::threads;
 use crate::seam::Failure;
+use crate::threads;
 
 /// Content that one listing brings along.
 const LISTING_BYTES_MAX: usize = 1 << 20;

@@ -10,8 +10,9 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError};
 use stead_capture::Capture;
 use stead_model::SetName;
 
-use crate::data::{threads, wall_clock};
+use crate::clock::wall_clock;
 use crate::seam::Failure;
+use crate::threads;
 
 /// Records drained in one piece.
 const BYTES_MAX: usize = 1 << 20;

@@ -25,8 +25,8 @@ use super::queue::QueueDisk;
 use super::targets::Targets;
 use super::{LinkWiring, SourceSession, bypass, reads, ring, settings, synced};
 use crate::data::relay::Relay;
-use crate::data::threads::spawn;
 use crate::seam::{Context, Failure, SourceSpec};
+use crate::threads::spawn;
 
 /// Events of all threads of a set that wait to be handled.
 const EVENTS_MAX: usize = 1024;

@@ -10,8 +10,8 @@ use stead_model::SetName;
 
 use super::drivers::Drivers;
 use super::pump::Event;
-use crate::data::threads;
 use crate::seam::Failure;
+use crate::threads;
 
 /// The kernel writes back what is older than 30 s by itself, so that little is left to do.
 const EVERY: Duration = Duration::from_secs(60);

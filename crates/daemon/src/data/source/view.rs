@@ -8,8 +8,9 @@ use stead_model::status::{BrakeStatus, Cause, ConnectionStatus, Details, Positio
 use stead_replication::source::{Braked, ConnectionView};
 
 use super::targets::Tracked;
+use crate::clock::wall_clock;
+use crate::data::cause;
 use crate::data::relay::Origin;
-use crate::data::{cause, wall_clock};
 use crate::seam::SourceSpec;
 
 /// State word and reason of a connection, and since when.

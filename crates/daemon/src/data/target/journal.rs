@@ -10,8 +10,8 @@ use stead_model::{Position, Sequence, SetName};
 use stead_replication::frame::{self, Changes, HEADER_BYTES};
 
 use super::session::Event;
-use crate::data::threads;
 use crate::seam::Failure;
+use crate::threads;
 
 const OPTIONS: JournalOptions = JournalOptions { segment_bytes: 64 << 20, bytes_max: 8 << 30 };
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use stead_replication::sync::{SyncMessage, SyncTarget};
 
+use crate::clock;
 use crate::seam::Failure;
 use crate::state::files;
 
@@ -76,18 +77,7 @@ impl Level {
     }
 
     fn save(&self, left: Duration) -> Result<(), Failure> {
-        let level_until_ms = if left.is_zero() { 0 } else { boot_ms() + left.as_millis() as u64 };
-        files::write_toml(&self.path, &Saved { boot: boot()?, level_until_ms })
+        let level_until_ms = if left.is_zero() { 0 } else { clock::boot_ns(clock::now() + left) / 1_000_000 };
+        files::write_toml(&self.path, &Saved { boot: clock::boot_id()?, level_until_ms })
     }
-}
-
-fn boot() -> Result<String, Failure> {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.map(|id| id.trim().to_owned())
-        .map_err(|e| Failure::new("the kernel does not tell its boot id", e.to_string(), "Mount /proc"))
-}
-
-fn boot_ms() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }

@@ -18,10 +18,10 @@ use crossbeam_channel::{Receiver, Sender};
 use stead_model::SetName;
 use stead_model::status::{ConnectionStatus, Timestamp};
 
-use super::lock;
 use super::relay::Relay;
 use crate::peer::PeerStream;
 use crate::seam::{Context, Failure, Stop, TargetSpec};
+use crate::threads::lock;
 
 use session::Event;
 

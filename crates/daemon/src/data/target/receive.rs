@@ -7,9 +7,9 @@ use stead_model::SetName;
 use stead_replication::{Decoder, Encoded, Frame};
 
 use super::session::Event;
-use crate::data::threads::spawn;
 use crate::peer::{PeerReader, PeerStream, PeerWriter};
 use crate::seam::Failure;
+use crate::threads::spawn;
 
 /// Frames that were read and wait for the session: each has at most 4 MiB, most are small.
 const FRAMES_MAX: usize = 16;

@@ -20,10 +20,10 @@ use super::level::Level;
 use super::receive::Wire;
 use super::saved::SavedFile;
 use super::{apply, policy, view};
-use crate::data::lock;
 use crate::data::relay::{Origin, Relay};
 use crate::peer::PeerStream;
 use crate::seam::{DataEvent, Events, Failure, Stop, TargetSpec};
+use crate::threads::lock;
 
 /// A cause of work, besides frames.
 pub(super) enum Event {
@@ -55,6 +55,8 @@ const IDLE: Duration = Duration::from_secs(1);
 const TIDY_OBJECTS: usize = 64;
 /// How long what is journaled may take to be applied when the set is no longer protected.
 const LEAVE: Duration = Duration::from_secs(50);
+/// How long what is journaled may take to be applied when this node is to stand in.
+const STAND_IN: Duration = Duration::from_secs(3600);
 /// How long it may be halted until it is no image of one instant.
 const HALTED: Duration = Duration::from_secs(10);
 
@@ -474,7 +476,8 @@ impl Session {
 
     /// Makes the replica the image of the last instant that is here whole, or leaves it as it is, under its guard.
     fn stand_in(mut self, as_is: bool) -> Result<(), Failure> {
-        let halted = self.become_image(|halted_for| halted_for > HALTED);
+        let deadline = Instant::now() + STAND_IN;
+        let halted = self.become_image(|halted_for| halted_for > HALTED || Instant::now() >= deadline);
         if !self.stood_in && !as_is {
             let what = format!("the replica of set {} did not become the image of one instant", self.spec.set);
             let why = halted.unwrap_or_else(|| "what is journaled was not applied".into());

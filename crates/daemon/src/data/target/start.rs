@@ -19,8 +19,8 @@ use super::saved::SavedFile;
 use super::session::{Session, Wiring};
 use super::{TargetSession, view};
 use crate::data::relay::Relay;
-use crate::data::threads::spawn;
 use crate::seam::{Context, Failure, TargetRoot, TargetSpec};
+use crate::threads::spawn;
 
 const EVENTS_MAX: usize = 1024;
 const JOBS_MAX: usize = 64;

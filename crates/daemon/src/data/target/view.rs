@@ -6,7 +6,8 @@ use stead_model::status::{
 use stead_replication::frame::HaltCode;
 use stead_replication::target::TargetView;
 
-use crate::data::{cause, wall_clock};
+use crate::clock::wall_clock;
+use crate::data::cause;
 use crate::seam::TargetSpec;
 
 /// Before anything is known.

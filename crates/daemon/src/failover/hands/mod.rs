@@ -32,7 +32,7 @@ use stead_model::plan::GroupPlan;
 use stead_resource::service::{self, Manager};
 use stead_resource::{Deadline, Stop};
 
-use super::clock;
+use crate::clock;
 use kit::Kit;
 use queue::Queue;
 use worker::Worker;

@@ -34,8 +34,8 @@ use stead_api::Failure;
 use stead_resource::service::{self, Manager};
 use stead_resource::{Call, Deadline, Stop};
 
-use super::clock;
 use super::sys::hurry;
+use crate::clock;
 use group::Group;
 use log::Log;
 

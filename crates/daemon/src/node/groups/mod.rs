@@ -1,44 +1,40 @@
-//! Groups as the loop sees them: which are run here, which way their sets go, and how fit their replicas are.
+//! Groups as the loop sees them: which are run here, by which hands, and what has to be done for them from time to time.
 
 mod checks;
+mod fitness;
 pub(super) mod make;
 mod requests;
+mod secrets;
 mod steps;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use stead_api::Failure;
-use stead_failover::Record;
 use stead_failover::machine::{Fitness, Outcome};
 use stead_model::plan::{GroupPlan, Mode};
-use stead_model::status::{ConnectionStatus, State, SyncState};
-use stead_model::{Epoch, GroupName, NodeName, Position, SetName};
+use stead_model::{Epoch, GroupName, NodeName, SetName};
+use stead_resource::Stop;
 use tracing::{info, warn};
 
 use super::Node;
 use crate::event::{Event, GroupEvent};
-use crate::failover::config::{self, node_id};
-use stead_resource::Stop as HandsStop;
-
+use crate::failover::config;
 use crate::failover::hands::{DataSteps, Hands, Job as HandsJob};
 use crate::failover::kept::GroupDir;
 use crate::failover::lease::LeaseFile;
 use crate::failover::secrets::Secrets;
 use crate::failover::watchdog::{self, Orders};
 use crate::failover::{Failover, Order, Part, Setup, Told};
-use crate::job::{self, JobDone};
-use crate::peer::ask;
-use crate::peer::messages::{Ask, Tell};
-use crate::seam::{CommandId, Stop};
-use crate::state::sets::{self, SetState};
+use crate::seam::CommandId;
 
 pub(crate) use steps::StoodIn;
 
-/// How often nodes whose half of a secret is not known are asked for it.
-const EXCHANGE_AGAIN: Duration = Duration::from_secs(10);
-const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked what has to be done for groups, at most, and for what is not urgent.
+const EVERY: Duration = Duration::from_millis(200);
+const REST_EVERY: Duration = Duration::from_secs(1);
 /// How often a step that waits for the loop looks whether it is to be given up.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -50,6 +46,8 @@ pub(crate) struct Groups {
     told: BTreeMap<GroupName, Fitness>,
     /// Sets that this node sends in the place of another one that has to be restored first.
     pub(super) awaiting: BTreeSet<SetName>,
+    /// Groups of which a set could not be turned round to that epoch yet.
+    unturned: BTreeMap<GroupName, Epoch>,
     /// Sets that are being handed over.
     handing: Vec<steps::Handing>,
     checks: checks::Checks,
@@ -58,6 +56,9 @@ pub(crate) struct Groups {
     /// Nodes that are being asked for their half of a secret.
     exchanging: BTreeSet<NodeName>,
     exchange_at: Instant,
+    /// When it is looked what has to be done, and what is not urgent.
+    next: Instant,
+    next_rest: Instant,
 }
 
 impl Groups {
@@ -67,32 +68,19 @@ impl Groups {
             secrets,
             told: BTreeMap::new(),
             awaiting: BTreeSet::new(),
+            unturned: BTreeMap::new(),
             handing: Vec::new(),
             checks: checks::Checks::default(),
             well_since: BTreeMap::new(),
             exchanging: BTreeSet::new(),
             exchange_at: Instant::now(),
+            next: Instant::now(),
+            next_rest: Instant::now(),
         }
     }
 }
 
 impl Node {
-    /// Has the sets of groups go the way that the newest epoch says, before any of them is started.
-    pub(super) fn orient_groups(&mut self) {
-        for group in self.own_groups() {
-            match GroupDir::of(&self.state, &group.name).record::<Record>() {
-                Ok(Some(record)) => self.orient(&group, record.epoch),
-                Ok(None) => {}
-                Err(failure) => warn!("group {}: {failure}", group.name),
-            }
-            for set in &group.sets {
-                if SetState::load(&self.state, set).is_ok_and(|kept| kept.restore) {
-                    self.groups.awaiting.insert(set.clone());
-                }
-            }
-        }
-    }
-
     /// Runs all groups in which this node takes part.
     pub(super) fn run_groups(&mut self) {
         for peer in self.partners() {
@@ -189,8 +177,8 @@ impl Node {
     pub(super) fn on_group(&mut self, event: GroupEvent) {
         match event {
             GroupEvent::Told(Told::Epoch(group, epoch)) => {
-                let Some(group) = self.plan.group(&group).cloned() else { return };
-                self.orient(&group, epoch);
+                self.groups.unturned.insert(group, epoch);
+                self.turn_the_rest();
                 self.tell_fitness();
             }
             GroupEvent::Told(Told::PeerStarted(node, run)) => {
@@ -200,215 +188,24 @@ impl Node {
         }
     }
 
-    /// Another node has the newest epoch: the sets come from there from now on.
-    fn orient(&mut self, group: &GroupPlan, epoch: Epoch) {
-        if node_id(&self.name).0 == epoch.writer {
-            return;
-        }
-        for set in &group.sets {
-            if let Err(failure) = self.become_target(set, epoch) {
-                warn!("group {}, set {set}: {failure}", group.name);
-            }
-        }
-    }
-
-    fn become_target(&mut self, set: &SetName, epoch: Epoch) -> Result<(), Failure> {
-        let Some(planned) = self.plan.set(set) else { return Ok(()) };
-        let mut kept = SetState::load(&self.state, set)?;
-        if planned.source != self.name {
-            let is_newer = kept.epoch().is_none_or(|known| known.number < epoch.number);
-            return if is_newer { self.follow_epoch(set, kept, epoch) } else { Ok(()) };
-        }
-        if self.plane.runs_source(set) {
-            self.plane.stop_source(set, Stop::Unprotect).or_else(|failure| {
-                warn!("set {set}: {failure}; what is open works on, on the directory beneath");
-                self.plane.stop_source(set, Stop::UnprotectOpen)
-            })?;
-        }
-        (kept.restore, self.groups.awaiting) = (false, without(&self.groups.awaiting, set));
-        self.note_fork(set, &kept, epoch)?;
-        self.turn(set, kept, epoch, "target")?;
-        self.start_turned(set);
-        self.tick_forks();
-        Ok(())
-    }
-
-    /// A target stays what it is, under a newer epoch.
-    fn follow_epoch(&mut self, set: &SetName, mut kept: SetState, epoch: Epoch) -> Result<(), Failure> {
-        kept.enter(epoch, self.applied(set));
-        kept.save(&self.state, set, "target")?;
-        let connection = self.plan.connections_of(set).find(|c| c.target == self.name).cloned();
-        let (Some(planned), Some(connection)) = (self.plan.set(set).cloned(), connection) else { return Ok(()) };
-        if self.unstarted.contains_key(set) || !self.is_running {
-            return Ok(());
-        }
-        let spec = self.target_spec(&planned, &connection, &kept)?;
-        self.plane.reconfigure_target(spec)
-    }
-
-    /// Exchanges the roles of a set's two nodes, durably. The old role's session has ended.
-    fn turn(&mut self, set: &SetName, mut kept: SetState, epoch: Epoch, role: &str) -> Result<(), Failure> {
-        let plan = self.plan.turned(set).map_err(|e| {
-            Failure::new(format!("set {set} was not turned round"), e.to_string(), "Look at: stead plan show")
-        })?;
-        kept.enter(epoch, self.applied(set));
-        kept.save(&self.state, set, role)?;
-        self.adopt(plan)?;
-        let old = if role == "source" { "target" } else { "source" };
-        sets::remove_role(&self.state, set, old)?;
-        info!("set {set}: this node is its {role} from now on, under epoch {}", epoch.number);
-        Ok(())
-    }
-
-    /// Starts a set in its new role; at the start of the daemon all are started later.
-    fn start_turned(&mut self, set: &SetName) {
-        if self.is_running {
-            self.unstarted.remove(set);
-            self.start_again(set);
-        }
-    }
-
-    fn applied(&self, set: &SetName) -> Position {
-        let status = self.plane.status().into_iter().find(|c| c.set == *set);
-        status.map_or(Position::default(), |c| c.positions.applied)
-    }
-
     /// What has to be done from time to time.
     pub(super) fn tick_groups(&mut self) {
-        if self.plan.groups.is_empty() {
+        let now = Instant::now();
+        if self.plan.groups.is_empty() || now < self.groups.next {
             return;
         }
+        self.groups.next = now + EVERY;
         self.tell_fitness();
-        self.exchange_secrets();
         self.look_after_handing();
         self.check_services();
         self.switch_back();
-        self.keep_watchdog();
-    }
-
-    /// Has groups go back by themselves, where the plan says so and their source was well for long enough.
-    fn switch_back(&mut self) {
-        let now = Instant::now();
-        let mut groups = self.own_groups();
-        groups.retain(|group| group.source == self.name);
-        for group in groups {
-            let Some(after) = group.switch_back else { continue };
-            let monitor = self.monitor_of(&group.name);
-            let is_well = monitor.is_some_and(|monitor| {
-                let waits = monitor.doing == "standby" && monitor.other.as_deref() == Some("active");
-                waits && monitor.state == "online"
-            });
-            let is_fit = self.groups.told.get(&group.name).is_some_and(|fitness| fitness.consistent && !fitness.halted);
-            if !is_well || !is_fit {
-                self.groups.well_since.remove(&group.name);
-                continue;
-            }
-            let since = *self.groups.well_since.entry(group.name.clone()).or_insert(now);
-            if now.duration_since(since) >= after.0 {
-                self.groups.well_since.remove(&group.name);
-                self.ask_for(&group.name, stead_failover::machine::Want::Failback);
-            }
+        if now >= self.groups.next_rest {
+            self.groups.next_rest = now + REST_EVERY;
+            self.turn_the_rest();
+            self.exchange_secrets();
+            self.keep_watchdog();
         }
     }
-
-    /// Tells the watcher how fit the replicas here are, where that changed.
-    pub(super) fn tell_fitness(&mut self) {
-        let statuses = self.plane.status();
-        for group in self.own_groups() {
-            let fitness = self.fitness(&group, &statuses);
-            if self.groups.told.get(&group.name) != Some(&fitness) {
-                self.groups.told.insert(group.name.clone(), fitness);
-                self.groups.failover.give(Order::Replica(group.name.clone(), fitness));
-            }
-        }
-    }
-
-    fn fitness(&self, group: &GroupPlan, statuses: &[ConnectionStatus]) -> Fitness {
-        let of = |set: &SetName| {
-            let found = statuses.iter().find(|c| c.set == *set && c.target == self.name);
-            found.filter(|_| !self.unstarted.contains_key(set)).map(fitness_of).unwrap_or_default()
-        };
-        let all: Vec<_> = group.sets.iter().map(of).collect();
-        // Without sets there is nothing that could be of another epoch.
-        let newest = || self.monitor_of(&group.name).map_or(0, |monitor| monitor.epoch);
-        let epoch = all.iter().map(|fitness| fitness.epoch).min().unwrap_or_else(newest);
-        let is_same = all.iter().all(|fitness| fitness.epoch == epoch);
-        Fitness {
-            epoch: if is_same { epoch } else { 0 },
-            mirrored: all.iter().all(|fitness| fitness.mirrored),
-            consistent: all.iter().all(|fitness| fitness.consistent),
-            halted: all.iter().any(|fitness| fitness.halted),
-            spoiled: all.iter().any(|fitness| fitness.spoiled),
-            in_sync: all.iter().all(|fitness| fitness.in_sync),
-        }
-    }
-
-    /// Asks nodes for their half of a secret where it is not known yet.
-    fn exchange_secrets(&mut self) {
-        if Instant::now() < self.groups.exchange_at {
-            return;
-        }
-        self.groups.exchange_at = Instant::now() + EXCHANGE_AGAIN;
-        let unknown = |peer: &NodeName| self.groups.secrets.key(&self.name, peer).is_none();
-        let peers: Vec<_> = self.partners().into_iter().filter(unknown).collect();
-        for peer in peers {
-            if self.groups.exchanging.insert(peer.clone()) {
-                self.exchange_with(peer);
-            }
-        }
-    }
-
-    fn exchange_with(&mut self, peer: NodeName) {
-        let ours = match self.groups.secrets.ours(&peer) {
-            Ok(ours) => ours,
-            Err(failure) => return warn!("{failure}"),
-        };
-        let dialer = self.dialer.clone();
-        job::spawn(&self.events, move || {
-            let told = ask(&dialer, &peer, &Ask::Secret { secret: ours }, EXCHANGE_TIMEOUT);
-            Some(JobDone::Exchanged { peer, told })
-        });
-    }
-
-    pub(super) fn exchanged(&mut self, peer: &NodeName, told: Result<Tell, Failure>) {
-        self.groups.exchanging.remove(peer);
-        let learnt = told.and_then(|told| match told {
-            Tell::Secret(theirs) => self.learn_secret(peer, theirs),
-            other => Err(Failure::new("no secret was exchanged", format!("{peer} answered {other:?}"), "")),
-        });
-        learnt.unwrap_or_else(|failure| warn!("no heartbeats with {peer} yet: {failure}"));
-    }
-
-    /// Knows a peer's half from now on.
-    fn learn_secret(&mut self, peer: &NodeName, theirs: String) -> Result<(), Failure> {
-        self.groups.secrets.learn(peer, theirs)?;
-        if let Some((key, run)) = self.groups.secrets.key(&self.name, peer) {
-            self.groups.failover.give(Order::Know { node: peer.clone(), key, run });
-        }
-        Ok(())
-    }
-
-    /// A peer tells its half, and asks for ours.
-    pub(super) fn tell_secret(&mut self, peer: &NodeName, theirs: String) -> Result<Tell, Failure> {
-        self.learn_secret(peer, theirs)?;
-        self.groups.secrets.ours(peer).map(Tell::Secret)
-    }
-}
-
-fn fitness_of(status: &ConnectionStatus) -> Fitness {
-    let consistent = status.consistent_at.is_some();
-    Fitness {
-        epoch: status.epoch,
-        mirrored: consistent,
-        consistent,
-        halted: status.state == State::Halted,
-        spoiled: status.details.spoiled,
-        in_sync: status.details.sync.is_some_and(|sync| sync.state == SyncState::InSync),
-    }
-}
-
-fn without(sets: &BTreeSet<SetName>, set: &SetName) -> BTreeSet<SetName> {
-    sets.iter().filter(|other| *other != set).cloned().collect()
 }
 
 /// Has the loop do what the data path has to do of a step.
@@ -418,7 +215,7 @@ struct LoopSteps {
 }
 
 impl DataSteps for LoopSteps {
-    fn perform(&mut self, job: &HandsJob, stop: &HandsStop) -> Outcome {
+    fn perform(&mut self, job: &HandsJob, stop: &Stop) -> Outcome {
         let (reply, answer) = sync_channel(1);
         let step = GroupEvent::Step { group: self.group.clone(), action: job.action, reply };
         if self.events.send(Event::Group(step)).is_err() {

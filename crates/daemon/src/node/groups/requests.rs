@@ -14,7 +14,7 @@ use super::super::ops::Op;
 use super::Node;
 use crate::api_server::Responder;
 use crate::check;
-use crate::data::wall_clock;
+use crate::clock::wall_clock;
 use crate::failover::config;
 use crate::failover::{Answerer, Order, Reply};
 use crate::job;
@@ -51,8 +51,13 @@ impl Node {
         name: &GroupName,
         want: Want,
         expires_ms: u64,
+        from: &NodeName,
         reply: SyncSender<Result<Tell, Failure>>,
     ) {
+        if !self.plan.group(name).is_some_and(|group| group.has(from)) {
+            let why = format!("{from} takes no part in it");
+            return drop(reply.try_send(Err(Failure::new(format!("group {name} was not moved"), why, ""))));
+        }
         self.want(name, want, expires_ms, peer(reply));
     }
 

@@ -99,6 +99,10 @@ impl Node {
 
     fn take(&mut self, set: &SetName, image: Timestamp, action: Action) -> Result<(), Failure> {
         let mut kept = SetState::load(&self.state, set)?;
+        if kept.is_past(action.epoch) {
+            let why = format!("epoch {} is over", action.epoch.number);
+            return Err(Failure::new(format!("set {set} stays a replica"), why, "Look at: stead explain"));
+        }
         kept.restore = action.event == Event::Failover;
         kept.enter(action.epoch, self.applied(set));
         if kept.restore {

@@ -8,7 +8,7 @@ use stead_failover::machine::{Lease, Outcome, Step, Turn};
 
 use super::common::{Host, Net, wait_for};
 use super::{Bench, LONG, SOON, job};
-use crate::failover::clock;
+use crate::clock;
 
 const ADDRESS: Step = Step::Address(0);
 const ONE: &str = "[[address]]\naddress = '10.9.0.100/24'\n";

@@ -10,7 +10,7 @@ use stead_resource::service::Systemctl;
 use super::common::systemd::Units;
 use super::common::{is_alive, pids, wait_for};
 use super::{Bench, LONG, SOON, sh};
-use crate::failover::clock;
+use crate::clock;
 
 const PRE: Step = Step::Script(Hook::PreFailover);
 const POST: Step = Step::Script(Hook::PostFailover);

@@ -1,5 +1,6 @@
-//! Threads with names.
+//! Threads with names, and what they share.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::seam::Failure;
@@ -14,4 +15,9 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<
     started.map(drop).map_err(|e| {
         Failure::new("a thread cannot be started", e.to_string(), "Look at the limits on processes and threads")
     })
+}
+
+/// The value, also after a thread panicked while it held it: what is kept so is replaced whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
