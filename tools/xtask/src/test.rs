@@ -13,6 +13,7 @@ const PACKAGES: &[&str] = &[
     "acl",
     "attr",
     "btrfs-progs",
+    "dbus-daemon",
     "e2fsprogs",
     "iproute2",
     "libfaketime",
