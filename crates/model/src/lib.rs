@@ -8,6 +8,7 @@ mod attr;
 pub mod clock;
 pub mod handle;
 mod ids;
+mod nearest;
 pub mod plan;
 pub mod record;
 mod rules;
@@ -15,6 +16,7 @@ pub mod status;
 
 pub use attr::{Attr, AttrMask, FileType, Stamp, Time};
 pub use ids::{BadName, Epoch, FileId, GroupName, Incarnation, NodeName, Position, Sequence, SetName, VolumeId};
+pub use nearest::nearest;
 pub use record::{Kind, Record, RecordBuf, RecordError};
 pub use rules::{BadRule, Rules, RulesSpec};
 

@@ -5,6 +5,7 @@
 //! * [`script`]: hooks before and after a service moves.
 //! * [`fence`]: a node is turned off, by evidence.
 //! * [`service`]: units of systemd, and plain commands.
+//! * [`ocf`]: recovery kits: the resource agents that Linux clusters use.
 //! * [`reference`]: is this node cut off?
 //! * [`check`]: does a service answer?
 //!
@@ -18,7 +19,9 @@ pub mod command;
 pub mod fence;
 mod files;
 mod net;
+pub mod ocf;
 mod outcome;
+mod procedure;
 pub mod reference;
 pub mod script;
 pub mod service;

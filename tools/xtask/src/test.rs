@@ -20,6 +20,7 @@ const PACKAGES: &[&str] = &[
     "postgresql",
     "procps",
     "psmisc",
+    "resource-agents",
     "sqlite3",
     "util-linux",
     "xfsprogs",

@@ -1,14 +1,10 @@
-//! What was meant by a name that is not known.
-
-/// At most that many letters lie between what was written and what was meant.
-const LETTERS_MAX: usize = 2;
+//! What was meant by a name that serde does not know.
 
 /// The question that follows a message of serde about an unknown name; none: no known name is near, or none was listed.
 pub(super) fn question(message: &str) -> Option<String> {
     let mut names = message.strip_prefix("unknown ")?.split('`').skip(1).step_by(2);
     let unknown = names.next()?;
-    let near = names.map(|name| (strsim::osa_distance(unknown, name), name)).min()?;
-    (near.0 <= LETTERS_MAX && near.0 < unknown.chars().count()).then(|| format!("; did you mean `{}`?", near.1))
+    crate::nearest(unknown, names).map(|near| format!("; did you mean `{near}`?"))
 }
 
 #[cfg(test)]

@@ -69,6 +69,16 @@ impl Family {
         self.cgroup.as_ref().map_or(0, Cgroup::release)
     }
 
+    /// Ends what goes on when it has ended by itself; returns how many that were, as far as a cgroup kept them together.
+    /// The leader must not have been waited for: its number is still its own.
+    pub fn end_rest(&mut self) -> usize {
+        let left = self.cgroup.as_ref().map_or(0, Cgroup::count);
+        if left > 0 || self.cgroup.is_none() {
+            self.kill();
+        }
+        left
+    }
+
     fn note(&mut self, pid: Pid) {
         if self.seen.iter().all(|(known, _)| *known != pid)
             && let Ok(fd) = pidfd_open(pid, PidfdFlags::empty())

@@ -31,6 +31,9 @@ pub struct Command {
     /// Whether a cgroup keeps together what it starts, where this process may make one. Without one, what has left the
     /// program's session and lost its parent before the time is over may escape.
     pub use_cgroup: bool,
+    /// Whether what it leaves running when it ends by itself is ended too: all of it where a cgroup keeps it together, else
+    /// what stayed in its first process group. A program that only looks has nothing to leave.
+    pub ends_rest: bool,
 }
 
 /// Bytes that are never shown.
@@ -52,7 +55,8 @@ pub struct Ran {
     pub took: Duration,
     /// What it wrote.
     pub output: Output,
-    /// Processes of it that went on when it had ended by itself; 0 where no cgroup kept them together.
+    /// Processes of it that went on when it had ended by itself, and were ended where the command says so; 0 where no
+    /// cgroup kept them together.
     pub left: usize,
 }
 
@@ -60,7 +64,8 @@ impl Command {
     /// Without more variables, input or arguments.
     pub fn new<S: Into<OsString>>(argv: impl IntoIterator<Item = S>) -> Command {
         let argv = argv.into_iter().map(Into::into).collect();
-        Command { argv, env: Vec::new(), input: Secret::default(), grace: Duration::from_secs(2), use_cgroup: true }
+        let (env, input, grace) = (Vec::new(), Secret::default(), Duration::from_secs(2));
+        Command { argv, env, input, grace, use_cgroup: true, ends_rest: false }
     }
 
     /// Runs it to its end; at the limit it is told to end (SIGTERM), after the grace it is made to (SIGKILL).

@@ -26,7 +26,7 @@ pub fn run(command: &Command, limit: Duration, stop: &Stop) -> Ran {
     let mut output = Output::default();
     let started = if stop.is_called() { Err(io::Error::other("it was called off before")) } else { start(command) };
     let (end, left) = match started {
-        Ok(running) => running.wait(command.grace, limit, stop, &mut output),
+        Ok(running) => running.wait(command, limit, stop, &mut output),
         Err(why) => (End::NotStarted(why.to_string()), 0),
     };
     Ran { end, took: began.elapsed(), output, left }
@@ -70,16 +70,16 @@ fn input(bytes: &[u8]) -> io::Result<Stdio> {
 }
 
 impl Running {
-    fn wait(mut self, grace: Duration, limit: Duration, stop: &Stop, output: &mut Output) -> (End, usize) {
+    fn wait(mut self, command: &Command, limit: Duration, stop: &Stop, output: &mut Output) -> (End, usize) {
         let moment = Instant::now() + limit;
         if self.wait_until(moment, stop, output) {
-            let left = self.family.release();
+            let left = if command.ends_rest { self.family.end_rest() } else { self.family.release() };
             return (self.status(), left);
         }
         if Instant::now() < moment {
             return (End::Cancelled { unkillable: self.kill(output) }, 0);
         }
-        self.wait_politely(grace, stop, output);
+        self.wait_politely(command.grace, stop, output);
         (End::TimedOut { limit, unkillable: self.kill(output) }, 0)
     }
 

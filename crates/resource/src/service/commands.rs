@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::procedure::{Switch, To, switch};
 use crate::command::{Command, End};
+use crate::procedure::{Switch, To, switch};
 use crate::{Done, Failure, Outcome, Output, Resource, State, Stop, Term};
 
 /// A service that is started, stopped and looked at by commands. The code of the status command decides, as LSB's init

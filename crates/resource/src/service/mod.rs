@@ -6,7 +6,6 @@
 mod commands;
 #[cfg(feature = "dbus")]
 mod dbus;
-mod procedure;
 mod systemctl;
 mod unit;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::procedure::{Switch, To, look_until, switch};
+use crate::procedure::{Switch, To, look_until, switch};
 use crate::{Done, Failure, Outcome, Output, Resource, State, Stop, Term};
 
 /// Name of a unit, with its kind: `notes.service`.

@@ -1,0 +1,179 @@
+//! An agent with its parameters.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use super::{Agent, Code, Scope, is_word};
+use crate::command::{Command, End, Ran, Secret};
+use crate::procedure::{Switch, To, switch};
+use crate::{Done, Failure, Outcome, Output, Resource, State, Stop, Term};
+
+/// How often a look is said to be repeated, ms: agents take 0 for the first look of all, which proves less.
+const REPEATED_MS: &str = "10000";
+const NOT_INSTALLED: i32 = 5;
+
+/// A resource by an agent.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    agent: Agent,
+    name: String,
+    /// Values are never shown.
+    parameters: Vec<(String, Secret)>,
+}
+
+/// How an instance is, by its own look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It serves.
+    Running {
+        /// It may fail soon.
+        degraded: bool,
+    },
+    /// It does not, by evidence, and did not fail.
+    Stopped,
+    /// It failed, by evidence.
+    Failed {
+        /// In the agent's words.
+        why: String,
+        /// How far that reaches.
+        scope: Scope,
+    },
+    /// Nothing is proven; why.
+    Unknown(String),
+}
+
+impl Instance {
+    /// Of that name, which is unique on this machine and stays the same: agents keep their state under it.
+    ///
+    /// # Errors
+    /// A name that a file cannot have, a parameter that a variable cannot have. Whether they are what the agent wants is
+    /// another question: [`check`](super::check()).
+    pub fn new(agent: Agent, name: &str, parameters: BTreeMap<String, String>) -> Result<Instance, Failure> {
+        let unusable = |why: String| Err(Failure::Unusable(why));
+        if !is_word(name) {
+            return unusable(format!("{name:?} is not the name of an instance"));
+        }
+        if let Some((name, _)) = parameters.iter().find(|(name, value)| !is_word(name) || value.contains('\0')) {
+            return unusable(format!("the parameter {name:?} cannot be given to {}", agent.name));
+        }
+        let parameters = parameters.into_iter().map(|(name, value)| (name, Secret(value.into_bytes()))).collect();
+        Ok(Instance { agent, name: name.to_owned(), parameters })
+    }
+
+    /// Looks how well it runs: 0 is the quickest look, 20 does real work. A depth that the agent does not have is the next
+    /// lower one's.
+    pub fn look(&self, depth: u32, limit: Duration, stop: &Stop) -> Outcome<Seen> {
+        Outcome::with_output(|output| {
+            let ran = self.act("monitor", Some(depth), REPEATED_MS, Term::new(limit, stop), output);
+            self.seen(&ran.end)
+        })
+    }
+
+    /// Has the agent itself look whether it can work here by its parameters.
+    ///
+    /// # Errors
+    /// In the outcome: what speaks against it.
+    pub fn validate(&self, limit: Duration) -> Outcome<Result<(), Failure>> {
+        Outcome::with_output(|output| {
+            let ran = self.act("validate-all", None, "0", Term::new(limit, &Stop::never()), output);
+            match ran.end {
+                // The action is not mandatory.
+                End::Exited(0 | 3) => Ok(()),
+                end => Err(self.failure("validate-all", &end)),
+            }
+        })
+    }
+
+    fn act(&self, action: &str, depth: Option<u32>, interval: &str, term: Term<'_>, output: &mut Output) -> Ran {
+        let ran = self.command(action, depth, interval, term).run_until(term.left(), term.stop);
+        output.append(ran.output.clone());
+        if ran.left > 0 && action != "start" {
+            output.add(format!("[{} processes that {action} left behind were ended]\n", ran.left).as_bytes());
+        }
+        ran
+    }
+
+    fn command(&self, action: &str, depth: Option<u32>, interval: &str, term: Term<'_>) -> Command {
+        let mut command = self.agent.command(action);
+        for (name, Secret(value)) in &self.parameters {
+            command.env.push((format!("OCF_RESKEY_{name}"), OsString::from_vec(value.clone())));
+        }
+        let mut set = |name: String, value: &str| command.env.push((name, value.into()));
+        set("OCF_RESOURCE_INSTANCE".into(), &self.name);
+        // Not of the standard, but agents ask for them.
+        set("OCF_RESKEY_CRM_meta_timeout".into(), &term.left().as_millis().to_string());
+        set("OCF_RESKEY_CRM_meta_interval".into(), interval);
+        set("OCF_RESKEY_CRM_meta_name".into(), action);
+        if let Some(depth) = depth {
+            set("OCF_CHECK_LEVEL".into(), &depth.to_string());
+        }
+        command
+    }
+
+    fn seen(&self, end: &End) -> Seen {
+        let End::Exited(code) = end else { return Seen::Unknown(format!("{} {end}", self.agent.name)) };
+        match Code::of(*code) {
+            Code::Success | Code::Promoted => Seen::Running { degraded: false },
+            Code::Degraded | Code::DegradedPromoted => Seen::Running { degraded: true },
+            Code::NotRunning => Seen::Stopped,
+            code => Seen::Failed { why: format!("{} says {code}", self.agent.name), scope: code.scope() },
+        }
+    }
+
+    fn failure(&self, action: &str, end: &End) -> Failure {
+        let name = &self.agent.name;
+        match end {
+            End::TimedOut { limit, .. } => Failure::TimedOut(*limit),
+            End::Exited(code) => {
+                let code = Code::of(*code);
+                let why = format!("{name} answers {action} with {code}");
+                if code.scope() == Scope::Now { Failure::Failed(why) } else { Failure::Unusable(why) }
+            }
+            end @ End::NotStarted(_) => Failure::Unusable(format!("{name} {end}")),
+            end => Failure::Unknown(format!("{name}, asked for {action}, {end}")),
+        }
+    }
+}
+
+impl Resource for Instance {
+    fn start_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        Outcome::with_output(|output| switch(self, To::Start, Term::new(limit, stop), output))
+    }
+
+    fn stop_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        Outcome::with_output(|output| switch(self, To::Stop, Term::new(limit, stop), output))
+    }
+
+    fn status(&self, limit: Duration) -> Outcome<State> {
+        Outcome::with_output(|output| Switch::look(self, Term::new(limit, &Stop::never()), output))
+    }
+}
+
+impl Switch for Instance {
+    fn look(&self, term: Term<'_>, output: &mut Output) -> State {
+        let ran = self.act("monitor", Some(0), "0", term, output);
+        if ran.end == End::Exited(NOT_INSTALLED) {
+            // As on a standby without the file system that its program is on. Others hold that to be stopped, too, or
+            // nothing could ever be stopped there.
+            return State::Stopped;
+        }
+        match self.seen(&ran.end) {
+            Seen::Running { .. } => State::Started,
+            Seen::Stopped => State::Stopped,
+            Seen::Failed { why, .. } | Seen::Unknown(why) => State::Unknown(why),
+        }
+    }
+
+    fn tell(&self, to: To, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
+        let action = if to == To::Start { "start" } else { "stop" };
+        let ran = self.act(action, None, "0", term, output);
+        if ran.end.is_success() { Ok(()) } else { Err(self.failure(action, &ran.end)) }
+    }
+
+    /// By the standard an agent's start and stop end when it is so.
+    fn may_change(&self, _: &State) -> bool {
+        false
+    }
+}
