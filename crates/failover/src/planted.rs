@@ -21,6 +21,10 @@ pub enum Planted {
     YieldEarly,
     /// After a restart it serves without being granted anything.
     ServeAtBoot,
+    /// A resource is started before what it requires is up.
+    StartTooEarly,
+    /// A resource is stopped while another one requires it.
+    StopTooEarly,
 }
 
 #[cfg(any(test, feature = "sim"))]

@@ -24,7 +24,7 @@ mod world;
 pub use crate::planted::{Planted, plant};
 pub use checker::Report;
 
-use rng::Rng;
+pub(crate) use rng::Rng;
 use setup::Setup;
 use world::{Event, MS, World};
 
