@@ -16,7 +16,7 @@ const USAGE: &str = "usage: cargo xtask CHORE
 
   demo                 the main job on this one machine: two nodes, a database under load, paris killed
   test                 everything that CI runs: format, lints, all tests
-  bench [ROW…]         Stead beside its peers, as ratios; writes docs/reference/benchmarks.md
+  bench [ROW…]         Stead beside its peers, as ratios; writes these rows of docs/reference/benchmarks.md
         --only ROW, --skip ROW   just that row, or all others; may be repeated
         --list         names of the rows
         --full         a million files where many are needed, an hour of load, more repetitions

@@ -52,6 +52,13 @@ pub struct Size {
     pub minutes: u64,
 }
 
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Size { rounds, files, minutes } = self;
+        write!(f, "--rounds {rounds} --files {files} --minutes {minutes}")
+    }
+}
+
 struct Row {
     name: &'static str,
     run: fn(Size) -> Result<Vec<Line>>,
@@ -92,13 +99,9 @@ impl Choice {
         let names = |rows: &[String]| rows.iter().any(|name| name == row.name);
         (self.only.is_empty() || names(&self.only)) && !names(&self.skip)
     }
-
-    fn is_all(&self) -> bool {
-        self.only.is_empty() && self.skip.is_empty()
-    }
 }
 
-/// Measures the chosen rows, or all; prints the table and, for all rows, writes it into the documents.
+/// Measures the chosen rows, or all; prints what it finds and writes it into the documents.
 pub fn main(args: &[String]) -> Result<()> {
     let Some(choice) = read(args)? else {
         ROWS.iter().for_each(|row| println!("{}", row.name));
@@ -110,13 +113,12 @@ pub fn main(args: &[String]) -> Result<()> {
     for row in ROWS.iter().filter(|row| choice.takes(row)) {
         println!("--- {}", row.name);
         match (row.run)(choice.size) {
-            Ok(lines) => lines.into_iter().for_each(|line| table.add(line)),
+            Ok(lines) => table.add(row.name, lines),
             Err(e) => table.fail(row.name, &e),
         }
     }
-    if choice.is_all() {
-        table.write(&build::root().join("docs/reference/benchmarks.md"), choice.size)?;
-    }
+    let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+    table.write(&build::root().join("docs/reference/benchmarks.md"), choice.size, &names)?;
     table.conclude()
 }
 

@@ -1,5 +1,6 @@
-//! The table of a bench: a line for each aim.
+//! The tables of a bench: one for each row, with a line for each aim.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -37,76 +38,101 @@ impl std::fmt::Display for NotAvailable {
 
 impl std::error::Error for NotAvailable {}
 
-/// All lines, and the rows that could not be measured.
+/// What was measured of each row, or why nothing was.
 pub struct Table {
-    lines: Vec<Line>,
-    failed: Vec<(String, String)>,
-    lacking: Vec<(String, String)>,
+    rows: Vec<(&'static str, Measured)>,
+}
+
+enum Measured {
+    Lines(Vec<Line>),
+    Failed(String),
+    Lacking(String),
 }
 
 impl Table {
     /// An empty table.
     pub fn new() -> Table {
-        Table { lines: Vec::new(), failed: Vec::new(), lacking: Vec::new() }
+        Table { rows: Vec::new() }
     }
 
-    /// Adds a line and prints it.
-    pub fn add(&mut self, line: Line) {
-        println!("{}", line.row());
-        self.lines.push(line);
+    /// Adds the lines of a row and prints them.
+    pub fn add(&mut self, row: &'static str, lines: Vec<Line>) {
+        lines.iter().for_each(|line| println!("{}", line.row()));
+        self.rows.push((row, Measured::Lines(lines)));
     }
 
     /// Notes a row that could not be measured, or has nothing to measure yet.
-    pub fn fail(&mut self, row: &str, e: &anyhow::Error) {
+    pub fn fail(&mut self, row: &'static str, e: &anyhow::Error) {
         let why = format!("{e:#}");
-        if e.is::<NotAvailable>() {
-            println!("{row}: not available: {why}");
-            self.lacking.push((row.into(), why));
-        } else {
-            println!("{row} could not be measured: {why}");
-            self.failed.push((row.into(), why));
-        }
+        let measured = if e.is::<NotAvailable>() { Measured::Lacking(why) } else { Measured::Failed(why) };
+        println!("{row} {}", measured.excuse());
+        self.rows.push((row, measured));
     }
 
-    /// Writes the page of the documents.
-    pub fn write(&self, path: &Path, size: Size) -> Result<()> {
-        Ok(std::fs::write(path, self.page(size)?)?)
+    /// Writes what was measured into the page of the documents; rows that were not measured now stay as they were. `names`:
+    /// all rows in their order.
+    pub fn write(&self, path: &Path, size: Size, names: &[&str]) -> Result<()> {
+        let known = std::fs::read_to_string(path).unwrap_or_default();
+        let mut sections = sections(&known);
+        let when = format!("{}, {}, {size}", date()?, machine::described());
+        for (row, measured) in &self.rows {
+            sections.insert((*row).to_owned(), measured.section(&when));
+        }
+        let mut page = format!("{HEAD}\n* {}\n{METHOD}", versions());
+        for name in names {
+            if let Some(section) = sections.get(*name) {
+                write!(page, "\n## {name}\n\n{}\n", section.trim())?;
+            }
+        }
+        Ok(std::fs::write(path, page)?)
     }
 
     /// Tells how many aims were met.
     pub fn conclude(&self) -> Result<()> {
-        let aims = self.lines.iter().filter(|line| line.aim.is_some()).count();
-        let missed: Vec<&Line> = self.lines.iter().filter(|line| line.is_missed()).collect();
-        println!("\n{} of {aims} aims met", aims - missed.len());
+        let lines = self.rows.iter().flat_map(|(_, measured)| measured.lines());
+        let aims: Vec<&Line> = lines.filter(|line| line.aim.is_some()).collect();
+        let missed: Vec<&&Line> = aims.iter().filter(|line| line.is_missed()).collect();
+        println!("\n{} of {} aims met", aims.len() - missed.len(), aims.len());
         missed.iter().for_each(|line| println!("  missed: {}", line.row()));
-        self.lacking.iter().for_each(|(row, why)| println!("  not available: {row}: {why}"));
-        if !self.failed.is_empty() {
-            bail!("{} rows could not be measured", self.failed.len());
+        let others = self.rows.iter().filter(|(_, measured)| !matches!(measured, Measured::Lines(_)));
+        others.for_each(|(row, measured)| println!("  {row} {}", measured.excuse()));
+        let failed = self.rows.iter().filter(|(_, measured)| matches!(measured, Measured::Failed(_))).count();
+        if failed > 0 {
+            bail!("{failed} rows could not be measured");
         }
         Ok(())
     }
+}
 
-    fn page(&self, size: Size) -> Result<String> {
-        let date = run(std::process::Command::new("date").arg("+%Y-%m-%d"))?;
-        let mut page = String::from("# Benchmarks\n\nWritten by `cargo xtask bench`; do not edit.\n\n");
-        writeln!(page, "* Date: {}", date.trim())?;
-        writeln!(page, "* Machine: {}", machine::described())?;
-        let Size { rounds, files, minutes } = size;
-        writeln!(page, "* {rounds} rounds, medians; {files} files and {minutes} minutes of load in the memory row.")?;
-        writeln!(page, "* {}", versions())?;
-        page.push_str(METHOD);
-        page.push_str("\n| work | Stead | others | figure | aim | |\n|---|---|---|---|---|---|\n");
-        for line in &self.lines {
-            writeln!(page, "{}", line.row())?;
-        }
-        for (row, why) in &self.failed {
-            writeln!(page, "\n`{row}` could not be measured: {}", why.lines().next().unwrap_or(""))?;
-        }
-        for (row, why) in &self.lacking {
-            writeln!(page, "\n`{row}` is not available: {}", why.lines().next().unwrap_or(""))?;
-        }
-        Ok(page)
+impl Measured {
+    fn lines(&self) -> &[Line] {
+        if let Measured::Lines(lines) = self { lines } else { &[] }
     }
+
+    /// Why there are no lines.
+    fn excuse(&self) -> String {
+        match self {
+            Measured::Lines(_) => String::new(),
+            Measured::Failed(why) => format!("could not be measured: {}", why.lines().next().unwrap_or("")),
+            Measured::Lacking(why) => format!("is not available: {}", why.lines().next().unwrap_or("")),
+        }
+    }
+
+    fn section(&self, when: &str) -> String {
+        let Measured::Lines(lines) = self else { return format!("{when}: it {}", self.excuse()) };
+        let rows = lines.iter().map(|line| line.row() + "\n").collect::<String>();
+        format!("{when}.\n\n| work | Stead | others | figure | aim | |\n|---|---|---|---|---|---|\n{rows}")
+    }
+}
+
+/// The sections of a page, by their headings.
+fn sections(page: &str) -> BTreeMap<String, String> {
+    let parts = page.split("\n## ").skip(1).filter_map(|part| part.split_once('\n'));
+    parts.map(|(name, text)| (name.trim().to_owned(), text.to_owned())).collect()
+}
+
+fn date() -> Result<String> {
+    Ok(run(std::process::Command::new("date").arg("+%Y-%m-%d"))?.trim().to_owned())
 }
 
 impl Line {
@@ -127,10 +153,15 @@ impl Line {
     }
 }
 
+const HEAD: &str = "# Benchmarks
+
+Written by `cargo xtask bench`; do not edit. Each table says when it was measured; figures are medians.
+";
+
 const METHOD: &str = "
 Two hosts on one machine: network namespaces joined by virtual network cards; each has an ext4 with a journal of its own
 in a loop image, mounted without atime. All share the machine's CPUs, so that what the target does is taken from the
-source. Everything is measured in one run, Stead and the others in turns. Mirrors end with a sync of the target's file
+source. What a table compares is measured in one run, Stead and the others in turns. Mirrors end with a sync of the target's file
 system; wire bytes are those that left the source's network card, headers and
 encryption included. Lag is the time from the return of the call on the
 source until the change is seen on the target, looked for every 50 µs. Application costs are medians of alternating runs
@@ -169,4 +200,31 @@ pub fn percentile(numbers: &[f64], percent: usize) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
     sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(work: &str, figure: f64) -> Line {
+        Line { work: work.into(), stead: "1 s".into(), others: String::new(), figure, unit: "s", aim: Some(2.0) }
+    }
+
+    #[test]
+    fn what_is_not_measured_now_stays_on_the_page() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let (path, size) = (dir.path().join("page.md"), Size { rounds: 3, files: 7, minutes: 5 });
+        let mut first = Table::new();
+        first.add("lag", vec![line("the first lag", 1.0)]);
+        first.add("wire", vec![line("the wire", 3.0)]);
+        first.write(&path, size, &["lag", "wire", "calm"]).unwrap();
+        let mut second = Table::new();
+        second.add("lag", vec![line("another lag", 1.5)]);
+        second.fail("calm", &anyhow::anyhow!("no peer\nat all"));
+        second.write(&path, size, &["lag", "wire", "calm"]).unwrap();
+        let page = std::fs::read_to_string(&path).unwrap();
+        let places = ["## lag", "another lag", "## wire", "the wire", "missed |", "## calm", "measured: no peer\n"];
+        let found = places.map(|place| page.find(place).unwrap_or_else(|| panic!("{place} is not in\n{page}")));
+        assert!(found.is_sorted() && !page.contains("the first lag"), "{page}");
+    }
 }
