@@ -269,6 +269,8 @@ pub enum Command {
     Verify {
         /// Send what differs.
         repair: bool,
+        /// Contents as well; else names, kinds, sizes, times, owners, permissions and xattrs alone.
+        content: bool,
     },
     /// Stop sending; done at once. Going on follows as [`Command::Resume`].
     Pause,

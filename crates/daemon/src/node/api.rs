@@ -41,7 +41,7 @@ impl Node {
             }
             Request::Verify { set, repair } => {
                 let what = format!("set {set} was not verified");
-                self.command(&set, Command::Verify { repair }, None, what, responder);
+                self.command(&set, Command::Verify { repair, content: true }, None, what, responder);
             }
             Request::Pause { set, on } => self.pause(&set, on.as_ref(), true, responder),
             Request::Resume { set, on } => self.pause(&set, on.as_ref(), false, responder),

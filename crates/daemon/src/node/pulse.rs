@@ -211,7 +211,7 @@ impl Node {
         info!("set {set}: verify by its schedule");
         self.commands += 1;
         self.pulse.verifies.insert(self.commands, set.clone());
-        self.plane.command(&set, self.commands, Command::Verify { repair: false });
+        self.plane.command(&set, self.commands, Command::Verify { repair: false, content: true });
     }
 
     /// Keeps what a verify found, for `status` and `verify --last`.

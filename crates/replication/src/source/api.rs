@@ -245,6 +245,8 @@ pub enum Command {
     Verify {
         /// Send what differs.
         repair: bool,
+        /// Contents as well; else names, kinds, sizes, times, owners, permissions and xattrs alone.
+        content: bool,
         /// Handed back with the event.
         id: u64,
     },

@@ -139,6 +139,7 @@ impl Source {
             self.send_node(file, parent, name, node, purpose, 0, targets);
             return self.repair_entry(parent, name, file, node, how);
         }
+        let content = scan.verify.as_ref().is_none_or(|verify| verify.request.content);
         if node.attr.is_dir() {
             scan.dirs.push_back((file, true));
         }
@@ -146,7 +147,9 @@ impl Source {
         self.count_found(node.attr);
         self.count_done(node.attr);
         if node.attr.is_file() {
-            let mut job = Job::new(file, Work::VerifyHashes, targets, purpose, vec![Range::ALL]);
+            // Without ranges its size alone is compared.
+            let ranges = if content { vec![Range::ALL] } else { Vec::new() };
+            let mut job = Job::new(file, Work::VerifyHashes, targets, purpose, ranges);
             (job.open, job.size) = (self.files.open(file, node.attr), Some(node.attr.size));
             self.jobs.push(job);
         }

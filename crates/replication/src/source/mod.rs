@@ -248,7 +248,7 @@ impl Source {
     fn command(&mut self, command: Command) {
         match command {
             Command::Mirror { target } => self.mirror(target),
-            Command::Verify { repair, id } => self.requests.verify(id, repair),
+            Command::Verify { repair, content, id } => self.requests.verify(id, repair, content),
             Command::Pause { target } => self.set_paused(target, true),
             Command::Resume { target } => self.set_paused(target, false),
             Command::Mark { id, captured } => self.mark(id, captured),

@@ -15,6 +15,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fr
 pub(super) struct VerifyRequest {
     pub(super) id: u64,
     pub(super) repair: bool,
+    pub(super) content: bool,
     /// How often it was broken off.
     pub(super) attempt: u32,
 }
@@ -56,8 +57,8 @@ impl Requests {
         self.difference(target);
     }
 
-    pub(super) fn verify(&mut self, id: u64, repair: bool) {
-        self.retry_verify(VerifyRequest { id, repair, attempt: 0 });
+    pub(super) fn verify(&mut self, id: u64, repair: bool, content: bool) {
+        self.retry_verify(VerifyRequest { id, repair, content, attempt: 0 });
     }
 
     pub(super) fn retry_verify(&mut self, request: VerifyRequest) {

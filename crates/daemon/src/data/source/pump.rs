@@ -304,9 +304,9 @@ impl Pump {
                 self.pending.add_mirror(id, self.targets.ids().into_iter());
                 self.each_target(|target| source::Command::Mirror { target });
             }
-            Command::Verify { repair } => {
+            Command::Verify { repair, content } => {
                 self.pending.add_verify(id);
-                self.tell(SourceInput::Command(source::Command::Verify { repair, id }));
+                self.tell(SourceInput::Command(source::Command::Verify { repair, content, id }));
             }
             Command::Pause => self.each_target_done(id, |target| source::Command::Pause { target }),
             Command::Resume => self.each_target_done(id, |target| source::Command::Resume { target }),
