@@ -7,6 +7,7 @@
 //! * [`queue`]: batches that wait to be sent, for as long as a daemon lives.
 //! * [`guard`]: a replica is read-only for everyone else; who holds a directory.
 //! * [`aside`]: copies of what changed since an instant, before it is overwritten.
+//! * [`inventory`]: listings of trees that are compared.
 //! * [`check`]: probes before something is protected.
 //!
 //! Nothing here follows a path that a peer named: files are opened by handle, names are single components.
@@ -15,6 +16,7 @@ pub mod aside;
 pub mod check;
 mod error;
 pub mod guard;
+pub mod inventory;
 pub mod journal;
 mod mounts;
 pub mod queue;

@@ -6,6 +6,7 @@
 pub mod alert;
 mod attr;
 pub mod clock;
+pub mod compare;
 pub mod handle;
 mod ids;
 mod nearest;
