@@ -91,6 +91,8 @@ pub enum Entry {
     Standby,
     /// This node has to be restored.
     RestoreRequired,
+    /// Another node is in the place of the other one.
+    PeerReplaced,
     /// A person asked for something.
     Request {
         /// Its number.
@@ -140,6 +142,7 @@ impl fmt::Display for Entry {
             Entry::Down => f.write_str("everything is down"),
             Entry::Standby => f.write_str("standing by"),
             Entry::RestoreRequired => f.write_str("restore required"),
+            Entry::PeerReplaced => f.write_str("another node is in the place of the other one"),
             Entry::Request { id, what } => write!(f, "request {id}: {what}"),
         }
     }

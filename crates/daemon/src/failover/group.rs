@@ -145,7 +145,7 @@ impl Group {
     pub(super) fn change(&mut self, setup: Setup, now: Instant) -> Option<Setup> {
         let goes_on = match (&mut self.mind, &setup.part) {
             (Mind::Machine(machine, _), Part::Node { config, .. }) => machine.reconfigure(**config, now),
-            (Mind::Witness(witness), Part::Witness { config, .. }) => witness.is_run_by(config),
+            (Mind::Witness(witness), Part::Witness { config, .. }) => witness.reconfigure(config),
             _ => false,
         };
         if !goes_on {

@@ -259,3 +259,18 @@ fn nobody_asks_under_an_epoch_of_somebody_else() {
     assert_eq!(bench.say(20_000, LYON, 10, epoch(7, PARIS), ASK_VOTE), []);
     assert_eq!(bench.say(20_000, NodeId([9; 16]), 10, epoch(7, NodeId([9; 16])), ASK), []);
 }
+
+#[test]
+fn a_node_that_holds_nothing_is_replaced_without_a_pause() {
+    const ROME: NodeId = NodeId([3; 16]);
+    let mut bench = Bench::new();
+    let other = |nodes| WitnessConfig { nodes, ..config() };
+    assert!(!bench.witness.reconfigure(&other([ROME, LYON])), "the holder stays");
+    assert!(bench.witness.reconfigure(&other([PARIS, ROME])));
+    assert!(matches!(bench.say(10_100, PARIS, 3, epoch(1, PARIS), ASK)[..], [Say::Grant(1..)]), "it is not silent");
+    assert_eq!(bench.say(20_000, LYON, 10, epoch(2, LYON), ASK_VOTE), [], "who is replaced is nobody");
+    assert_eq!(bench.say(20_000, LYON, 11, epoch(2, LYON), ASK), []);
+    assert_eq!(bench.say(20_000, ROME, 10, epoch(2, ROME), ASK_VOTE), []);
+    assert!(!bench.witness.reconfigure(&config()), "while a vote is open");
+    assert!(bench.witness.reconfigure(&other([PARIS, ROME])), "the same is the same");
+}

@@ -126,9 +126,18 @@ impl Witness {
         self.granter.open_at_once(now);
     }
 
-    /// Is it run by that configuration?
-    pub fn is_run_by(&self, config: &WitnessConfig) -> bool {
-        self.config == *config
+    /// Goes on by another configuration; `false`: it cannot. The node that does not hold the epoch may be another one, as
+    /// long as nobody asks for a vote or has one.
+    pub fn reconfigure(&mut self, config: &WitnessConfig) -> bool {
+        let holder = NodeId(self.ballot.floor.writer);
+        let keeps = |config: &WitnessConfig| config.nodes.contains(&holder);
+        let is_same_else = config.group == self.config.group && config.times == self.config.times;
+        let is_idle = self.closing.is_none() && self.ballot.vote.is_none() && self.saving.is_none();
+        let goes_on = is_same_else && is_idle && keeps(config) && keeps(&self.config);
+        if goes_on {
+            self.config = *config;
+        }
+        goes_on || self.config == *config
     }
 
     /// Takes an input.

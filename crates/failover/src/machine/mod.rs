@@ -253,9 +253,13 @@ impl Machine {
     }
 
     /// Goes on by another plan of the same group; `false`: it cannot, since its nodes or the times of its leases are others.
-    /// What is served is brought up once more, with what is new in it; what is no longer in it stays as it is.
+    /// What is served is brought up once more, with what is new in it; what is no longer in it stays as it is. While it
+    /// serves, another node may take the place of the other one.
     pub fn reconfigure(&mut self, config: Config, now: Instant) -> bool {
         let nodes = |config: &Config| (config.group, config.me, config.peer, config.home, config.witness);
+        if self.may_change_peer(&config) {
+            self.change_peer(&config, now);
+        }
         if nodes(&config) != nodes(&self.config) || config.times != self.config.times {
             return false;
         }
@@ -268,6 +272,26 @@ impl Machine {
         }
         self.settle(now);
         true
+    }
+
+    /// The other node grants and hands over: who it is does not change while anything of that is open.
+    fn may_change_peer(&self, config: &Config) -> bool {
+        let rest = |config: &Config| (config.group, config.me, config.witness);
+        let is_another = config.peer != self.config.peer && config.home == config.peer;
+        let serves = self.state == State::Active && self.record.is_writer(self.config.me);
+        is_another && serves && self.pending.until().is_none() && rest(config) == rest(&self.config)
+    }
+
+    /// Nothing is known of the new one, which was granted nothing.
+    fn change_peer(&mut self, config: &Config, now: Instant) {
+        (self.config.peer, self.config.home) = (config.peer, config.home);
+        (self.peer, self.record.heard, self.suspended_until) = (None, false, None);
+        self.monitor = Monitor::new(config.monitor, false, now);
+        self.granter = Granter::new(self.config.times, now);
+        self.granter.open_at_once(now);
+        self.save(Saved::Nothing);
+        self.tell(Entry::PeerReplaced);
+        self.beat_at = now;
     }
 
     /// Takes an input.

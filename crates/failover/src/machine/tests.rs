@@ -180,6 +180,54 @@ impl Bench {
     }
 }
 
+/// The second node serves under epoch 2; there is no witness.
+fn stands_in() -> Bench {
+    let mut bench = Bench::new(1);
+    let record = Record { epoch: Epoch { number: 2, writer: NODES[1].0, random: 0 }, ..Record::new(NODES[0]) };
+    bench.machine = Machine::new(Config { witness: None, ..config(1) }, record, bench.now);
+    bench.drain();
+    bench.happen(&Happens::Want(Want::Failover { force: true }), 1);
+    for _ in 0..20 {
+        bench.happen(&Happens::Saved, 1);
+        bench.happen(&Happens::Done(2), 1);
+        bench.pass(100);
+    }
+    assert_eq!(bench.machine.state, State::Active);
+    bench
+}
+
+#[test]
+fn another_node_takes_the_place_of_the_other_one_while_this_one_serves() {
+    let rome = NodeId([4; 16]);
+    let mut bench = stands_in();
+    let config = Config { witness: None, ..config(1) };
+    let other = Config { peer: rome, home: rome, ..config };
+    assert!(bench.machine.reconfigure(other, bench.now));
+    let told: Vec<_> = std::iter::from_fn(|| bench.machine.poll_output()).collect();
+    assert!(told.contains(&Output::Tell(Entry::PeerReplaced)), "{told:?}");
+    assert!(!told.iter().any(|output| matches!(output, Output::Cancel { .. } | Output::Lease(_))), "{told:?}");
+    assert_eq!((bench.machine.record.epoch.number, bench.machine.word()), (2, "failed-over"));
+    // Who was replaced has a higher epoch, and nobody listens.
+    bench.happen(&Happens::Note { from: 0, back: 0, epoch: 9, writer: 0, say: Say::Role(Role::Active) }, 1);
+    assert_eq!(bench.machine.record.epoch.number, 2);
+    let number = bench.machine.number;
+    let epoch = Epoch { number: 2, writer: NODES[1].0, random: 0 };
+    let note = Note { group: config.group, number, epoch, say: Say::Role(Role::RestoreRequired) };
+    bench.machine.handle(Input::Note { from: rome, note }, bench.now);
+    assert_eq!(bench.machine.peer_role(), Some(Role::RestoreRequired));
+}
+
+#[test]
+fn who_does_not_serve_begins_anew_with_another_node() {
+    let rome = NodeId([4; 16]);
+    let mut bench = Bench::new(1);
+    bench.drain();
+    assert!(!bench.machine.reconfigure(Config { peer: rome, home: rome, ..config(1) }, bench.now));
+    let mut serves = stands_in();
+    let away = Config { witness: None, peer: rome, ..config(1) };
+    assert!(!serves.machine.reconfigure(away, serves.now), "the source is one of the two");
+}
+
 proptest! {
     #[test]
     fn whatever_comes_it_goes_on_and_every_request_is_answered(
