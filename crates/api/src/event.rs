@@ -5,7 +5,7 @@ use stead_model::alert::Alert;
 use stead_model::status::{Status, Timestamp, VerifyReport};
 use stead_model::{GroupName, NodeName, SetName};
 
-use crate::{Failure, Fork, ForkEntry};
+use crate::{Compared, Failure, Fork, ForkEntry, Preview};
 
 /// One line of the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,6 +75,15 @@ pub enum Answer {
     Plan(String),
     /// What is wrong; nothing: the plan holds.
     Checked(Vec<CheckFinding>),
+    /// The sets are restored (with `no_wait`: they are on their way).
+    Restored {
+        /// Sets of the group that have to be restored still.
+        left: Vec<SetName>,
+    },
+    /// What a restore would change, set by set.
+    Preview(Vec<Preview>),
+    /// The source serves again; what was compared before.
+    FailedBack(Vec<Compared>),
     /// What happened to groups, each by the node that tells it.
     Timelines(Vec<Timeline>),
     /// What this node alone had, by set and epoch.
@@ -118,6 +127,9 @@ pub struct TimelineEntry {
     /// Of a step that ended: which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
+    /// That step did not come about, or nobody knows whether it did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
     /// Of a step: how long it took, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<u64>,

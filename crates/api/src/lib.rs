@@ -7,12 +7,14 @@
 mod event;
 mod failure;
 mod fork;
+mod moves;
 mod request;
 mod wire;
 
 pub use event::{Answer, CheckFinding, Event, NodeInfo, Timeline, TimelineEntry};
 pub use failure::{Failure, FailureKind};
 pub use fork::{Fork, ForkEntry, ForkState};
+pub use moves::{Amount, Compared, Failback, Level, Preview, PreviewChange, Restore, Then};
 pub use request::{MapArg, Monitor, Protect, Request, Want};
 pub use wire::{Client, Envelope, LINE_BYTES_MAX, read_line, write_line};
 

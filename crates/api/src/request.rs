@@ -9,6 +9,8 @@ use stead_model::plan::{
 };
 use stead_model::{GroupName, NodeName, RulesSpec, SetName};
 
+use crate::{Failback, Restore};
+
 /// A request. Durations are milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {
@@ -154,13 +156,19 @@ pub enum Request {
         /// After that long it is not begun any more; of [`Want::Suspend`]: when it ends.
         expires_ms: u64,
     },
-    /// Restore the source of a group from the node that stands in for it. Status while it runs; answer: `Done`.
-    Restore {
+    /// Restore the source of a group from the node that stands in for it. Notices, status while it runs; answer:
+    /// `Restored`.
+    Restore(Box<Restore>),
+    /// What would a restore change? Nothing is changed. Answer: `Preview`.
+    RestorePreview {
         /// The group.
         group: GroupName,
-        /// Return once it runs.
-        no_wait: bool,
+        /// Only these sets of it; none: all.
+        sets: Vec<SetName>,
     },
+    /// Compare both sides of a group while they are in use, then have its source serve again. Status while it is compared,
+    /// notices; answer: `FailedBack`.
+    Failback(Failback),
     /// What happened to groups. Answer: `Timelines`.
     Explain {
         /// Only that one.

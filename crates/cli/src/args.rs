@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use stead_api::MapArg;
 use stead_model::plan::{BadAmount, Limit};
 use stead_model::{GroupName, SetName};
 
@@ -69,7 +70,7 @@ pub enum Command {
     /// Bring the data of a group back to its source, while the target goes on serving
     Restore(commands::restore::Args),
     /// Have the restored source of a group serve again, nothing lost
-    Failback(MoveArgs),
+    Failback(commands::failback::Args),
     /// Have nothing taken over by itself for a while, as during maintenance
     Takeover(commands::takeover::Args),
     /// Tell what happened to groups: what was seen, concluded and done, and how long each step took
@@ -120,6 +121,15 @@ pub struct MoveArgs {
     /// Do not ask whether it is meant; needed where there is no terminal to ask on
     #[arg(long)]
     pub yes: bool,
+}
+
+/// Reads `SRC=DST`, the second being an absolute path.
+pub fn map_arg(text: &str) -> Result<MapArg, String> {
+    let (from, to) = text.split_once('=').ok_or("use SRC=DST")?;
+    if from.is_empty() || !to.starts_with('/') {
+        return Err("use SRC=DST with an absolute path on the target".into());
+    }
+    Ok(MapArg { from: from.into(), to: to.into() })
 }
 
 /// Reads a duration: a number and `ms`, `s`, `m` or `h`; seconds without a unit.

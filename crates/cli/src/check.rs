@@ -155,7 +155,13 @@ mod tests {
         });
         json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let connections = vec![serde_json::from_value(json).unwrap()];
-        let status = Status { node: "paris".parse().unwrap(), connections, monitors: vec![], unreachable: vec![] };
+        let status = Status {
+            node: "paris".parse().unwrap(),
+            connections,
+            monitors: vec![],
+            unreachable: vec![],
+            remarks: vec![],
+        };
         check(&status, Some(&set.parse().unwrap()), LIMITS, "2026-11-20T07:16:00.000Z".parse().unwrap())
     }
 

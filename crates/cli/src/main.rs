@@ -6,6 +6,7 @@ mod bundle;
 mod check;
 mod client;
 mod commands;
+mod losses;
 mod monitors;
 mod moving;
 mod show;

@@ -9,7 +9,7 @@ use stead_model::GroupName;
 use crate::client::ask_quietly;
 
 /// A request that is not begun by then is not begun any more: nobody is surprised by one that was forgotten.
-const BEGUN_WITHIN: Duration = Duration::from_secs(60);
+pub const BEGUN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Asks for it, and waits until it has come about.
 ///

@@ -11,7 +11,7 @@ const STILL_SECONDS: f64 = 10.0;
 /// All connections, then all monitors, each with what there is to say.
 pub fn status_text(status: &Status, now: Timestamp, colours: bool) -> String {
     let mut out = String::new();
-    if status.connections.is_empty() && status.monitors.is_empty() {
+    if status.connections.is_empty() && status.monitors.is_empty() && status.remarks.is_empty() {
         out += &format!("{} takes part in no set; begin with: stead protect PATH… --on NODE\n", status.node);
     }
     let row = |c: &ConnectionStatus| {
@@ -23,6 +23,7 @@ pub fn status_text(status: &Status, now: Timestamp, colours: bool) -> String {
         more(connection, now).iter().for_each(|line| out += &format!("    {line}\n"));
     }
     out += &monitors_text(&status.monitors, colours);
+    status.remarks.iter().for_each(|remark| out += &format!("{remark}\n"));
     for node in &status.unreachable {
         out += &format!("{node} does not answer: what only it knows is unknown\n");
     }
@@ -173,6 +174,7 @@ mod tests {
             connections: vec![connection(state, more)],
             monitors: vec![],
             unreachable: vec![],
+            remarks: vec![],
         };
         status_text(&status, "2026-11-20T07:16:00.000Z".parse().unwrap(), false)
     }
@@ -238,6 +240,7 @@ mod tests {
             connections,
             monitors: vec![],
             unreachable: silent.iter().map(|name| name.parse().unwrap()).collect(),
+            remarks: vec![],
         };
         let now = "2026-11-20T07:16:00.000Z".parse().unwrap();
         let text = status_text(&status(vec![connection("replicating", since), halted], &["rome"]), now, false);
@@ -249,6 +252,8 @@ rome does not answer: what only it knows is unknown
         assert_eq!(text, expected);
         let empty = status_text(&status(vec![], &[]), now, false);
         assert_eq!(empty, "paris takes part in no set; begin with: stead protect PATH… --on NODE\n");
+        let told = status_text(&Status { remarks: vec!["so it is".into()], ..status(vec![], &[]) }, now, false);
+        assert_eq!(told, "so it is\n");
     }
 
     #[test]

@@ -86,6 +86,7 @@ mod tests {
             connections: vec![by_target, foreign.clone()],
             monitors: vec![],
             unreachable: vec![],
+            remarks: vec![],
         };
         let lies = connection("games", "oslo", "bern");
         let told = Standing { connections: vec![by_source.clone(), lies], monitors: vec![] };

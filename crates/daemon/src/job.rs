@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::SyncSender;
 use std::thread;
 
-use stead_api::Failure;
+use stead_api::{Compared, Failback, Failure};
 use stead_model::plan::{ConnectionPlan, Plan, SetPlan};
 use stead_model::status::Timestamp;
 use stead_model::{Epoch, GroupName, NodeName, SetName};
@@ -16,10 +16,11 @@ use crate::api_server::Responder;
 use crate::apply::Steps;
 use crate::event::Event;
 use crate::forks;
-use crate::node::{Grouped, StoodIn};
+use crate::node::{Grouped, Resettled, StoodIn};
 use crate::peer::listen::Caller;
 use crate::peer::messages::{ReplicaAsk, ReplicaChange, Tell};
 use crate::state::peers::Peer;
+use crate::state::replaced::Successor;
 
 /// What came out of a job that the loop has to act on.
 pub(crate) enum JobDone {
@@ -57,6 +58,14 @@ pub(crate) enum JobDone {
     AlertTold,
     /// A peer told its half of the secret for heartbeats, or why not.
     Exchanged { peer: NodeName, told: Result<Tell, Failure> },
+    /// `failback`: both sides were compared where it serves, or why not.
+    Compared { options: Failback, result: Result<Vec<Compared>, Failure>, responder: Responder },
+    /// `failback --then stop`: the source serves again.
+    WentBack { group: GroupName, responder: Responder },
+    /// `restore --map` and `--to`: the replicas have new places, or why not.
+    Resettled { sets: Vec<SetName>, result: Result<Box<Resettled>, Failure>, responder: Responder },
+    /// A node knows that another one is in its place.
+    ReplacedTold(Successor),
     /// `monitor`: the other nodes take part in the group now, or why not; the plan of that text is applied next.
     Grouped { result: Result<Box<Grouped>, Failure>, responder: Responder, then: Option<String> },
     /// `unmonitor`: the other nodes know that a group has ended; the plan of that text is applied next.

@@ -14,6 +14,7 @@ mod apply;
 pub mod barrier;
 mod check;
 mod clock;
+mod compare;
 mod data;
 pub mod estimate;
 mod event;

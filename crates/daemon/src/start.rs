@@ -27,6 +27,7 @@ use crate::peer::{Book, Dialer, Identity, Keyring, listen};
 use crate::seam::{Context, Events};
 use crate::state::invites::Invites;
 use crate::state::peers::{ADDRESSES_MAX, Peers};
+use crate::state::replaced::Replaced;
 use crate::state::rotation::Rotation;
 use crate::state::{StateDir, files, node};
 
@@ -80,6 +81,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let node = Node {
         forks,
         groups: Groups::new(failover, secrets),
+        replaced: Replaced::load(&state)?,
+        tell_replaced_at: Instant::now(),
         is_running: false,
         plane: data::new(context),
         name,

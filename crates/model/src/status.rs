@@ -139,6 +139,9 @@ pub struct Status {
     /// Peers that did not answer in time: what only they know is unknown.
     #[serde(default)]
     pub unreachable: Vec<NodeName>,
+    /// What else the node that answers has to say of itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 /// One watched group as every node shows it.
@@ -150,6 +153,9 @@ pub struct MonitorStatus {
     pub source: NodeName,
     /// The node that watches it.
     pub target: NodeName,
+    /// The sets that go with it.
+    #[serde(default)]
+    pub sets: Vec<SetName>,
     /// `online`, `late`, `failed` or `failed-over`.
     pub state: String,
     /// Seconds until it counts as failed.

@@ -1,10 +1,11 @@
 use std::path::Path;
 
-use stead_api::Want;
+use stead_api::{FailureKind, Want};
 use stead_model::GroupName;
 
 use super::{DONE, Ended};
 use crate::agree::agree;
+use crate::losses::ask_losses;
 use crate::moving::have_moved;
 use crate::show::say;
 
@@ -24,10 +25,24 @@ pub struct Args {
 pub fn run(state: &Path, args: Args) -> Ended {
     let Args { group, force, yes } = args;
     if force {
+        tell_losses(state, &group);
         let lost = "where its source still serves both will, and what its replica lacks is lost";
         agree(yes, &format!("have the target of group {group} serve, whatever stands against it: {lost}"))?;
     }
-    have_moved(state, &group, Want::Failover { force })?;
+    let moved = have_moved(state, &group, Want::Failover { force });
+    let is_refused = moved.as_ref().is_err_and(|failure| matches!(failure.kind, FailureKind::No | FailureKind::Failed));
+    if is_refused && !force {
+        tell_losses(state, &group);
+    }
+    moved?;
     say(format_args!("group {group} has failed over\n"));
     DONE
+}
+
+/// Says what --force would lose. That it cannot be known stands in nobody's way.
+fn tell_losses(state: &Path, group: &GroupName) {
+    match ask_losses(state, group) {
+        Ok(lines) => lines.iter().for_each(|line| eprintln!("note: {line}")),
+        Err(failure) => eprintln!("note: what would be lost is not known: {}", failure.what),
+    }
 }

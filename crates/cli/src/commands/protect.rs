@@ -9,7 +9,7 @@ use stead_model::{NodeName, RulesSpec, SetName};
 
 use super::{DONE, Ended};
 use crate::agree::is_yes;
-use crate::args::limit;
+use crate::args::{limit, map_arg};
 use crate::client::{ask, misunderstood};
 use crate::show::{Progress, behind, say};
 
@@ -167,12 +167,4 @@ fn feature(feature: FeatureArg) -> Feature {
         FeatureArg::Xattrs => Feature::Xattrs,
         FeatureArg::Acls => Feature::Acls,
     }
-}
-
-fn map_arg(text: &str) -> Result<MapArg, String> {
-    let (from, to) = text.split_once('=').ok_or("use SRC=DST")?;
-    if from.is_empty() || !to.starts_with('/') {
-        return Err("use SRC=DST with an absolute path on the target".into());
-    }
-    Ok(MapArg { from: from.into(), to: to.into() })
 }

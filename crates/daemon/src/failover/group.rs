@@ -43,6 +43,8 @@ pub(crate) enum Reply {
     Done,
     /// It is not; the last reply.
     Failed(Failure),
+    /// It is not, as the other node could not hand over: that one knows why. The last reply.
+    NotHandedOver(Failure),
 }
 
 /// How a group is to be run on this node.
@@ -365,6 +367,9 @@ impl Group {
         match answer {
             Answer::Accepted => return reply(Reply::Begun),
             Answer::Done => reply(Reply::Done),
+            Answer::Failed(why @ Refusal::NotHandedOver) => {
+                reply(Reply::NotHandedOver(self.refused(why, FailureKind::Failed)));
+            }
             Answer::Refused(why) => reply(Reply::Failed(self.refused(why, FailureKind::No))),
             Answer::Failed(why) => reply(Reply::Failed(self.refused(why, FailureKind::Failed))),
         }
@@ -412,6 +417,7 @@ impl Group {
             group: plan.name.to_string(),
             source: plan.source.clone(),
             target: plan.target.clone(),
+            sets: plan.sets.clone(),
             state: machine.word().into(),
             time_to_fail_seconds: machine.time_to_fail(now).map_or(0.0, |left| left.as_secs_f64()),
             paths: (0..paths).map(path).collect(),

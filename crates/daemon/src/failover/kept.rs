@@ -137,7 +137,7 @@ impl GroupDir {
 /// What the watchdog did while no daemon told of it.
 fn by_watchdog(line: watchdog::Line) -> TimelineEntry {
     let text = format!("watchdog: {}", line.text);
-    TimelineEntry { at: line.at, text, step: None, took_ms: None, outage_ms: None, output: None }
+    TimelineEntry { at: line.at, text, step: None, failed: false, took_ms: None, outage_ms: None, output: None }
 }
 
 /// Starts the thread that writes; `saved` is told each group and number that is durable.

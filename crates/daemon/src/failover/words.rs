@@ -9,9 +9,11 @@ use stead_model::status::Timestamp;
 
 /// The line for an entry; `output` is what programs of the step wrote.
 pub(super) fn line(entry: &Entry, plan: &GroupPlan, output: Option<String>, at: Timestamp) -> TimelineEntry {
-    let mut line = TimelineEntry { at, text: text(entry, plan), step: None, took_ms: None, outage_ms: None, output };
+    let text = text(entry, plan);
+    let mut line = TimelineEntry { at, text, step: None, failed: false, took_ms: None, outage_ms: None, output };
     match entry {
-        Entry::Step { step, turn, took, .. } => {
+        Entry::Step { step, turn, took, outcome } => {
+            line.failed = !outcome.is_good();
             line.step = Some(step_name(*step, *turn, plan));
             line.took_ms = Some(took.as_millis() as u64);
         }
@@ -36,7 +38,7 @@ pub(super) fn concluded(output: MonitorOutput, plan: &GroupPlan, at: Timestamp) 
         MonitorOutput::Stalled(by) => format!("this process stalled for {by:?}"),
         MonitorOutput::Leaves => "goes down in order".into(),
     };
-    TimelineEntry { at, text, step: None, took_ms: None, outage_ms: None, output: None }
+    TimelineEntry { at, text, step: None, failed: false, took_ms: None, outage_ms: None, output: None }
 }
 
 fn text(entry: &Entry, plan: &GroupPlan) -> String {

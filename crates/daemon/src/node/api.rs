@@ -55,7 +55,9 @@ impl Node {
             Request::Monitor(options) => self.monitor(*options, responder),
             Request::Unmonitor { group } => self.unmonitor(&group, responder),
             Request::Move { group, want, expires_ms } => self.move_group(&group, want, expires_ms, responder),
-            Request::Restore { group, no_wait } => self.restore(&group, no_wait, responder),
+            Request::Restore(options) => self.restore(*options, responder),
+            Request::RestorePreview { group, sets } => self.preview_restore(&group, &sets, responder),
+            Request::Failback(options) => self.failback(options, responder),
             Request::Explain { group } => self.explain_groups(group, responder),
             Request::WhatIf { group, heartbeat_ms, timeout_ms } => {
                 self.what_if(&group, heartbeat_ms, timeout_ms, responder);

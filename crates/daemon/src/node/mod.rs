@@ -12,6 +12,7 @@ mod peers;
 mod pulse;
 mod relays;
 mod replace;
+mod replaced;
 mod rotate;
 mod sets;
 mod trust;
@@ -37,9 +38,10 @@ use crate::seam::{DataEvent, DataPlane};
 use crate::state::StateDir;
 use crate::state::invites::Invites;
 use crate::state::peers::Peers;
+use crate::state::replaced::Replaced;
 use crate::state::rotation::Rotation;
 pub(crate) use groups::make::Grouped;
-pub(crate) use groups::{Groups, StoodIn};
+pub(crate) use groups::{Groups, Resettled, StoodIn};
 use live::Untold;
 use ops::Op;
 pub(crate) use pulse::Pulse;
@@ -85,6 +87,9 @@ pub(crate) struct Node {
     pub(crate) groups: Groups,
     /// What this node alone had when others stood in for it.
     pub(crate) forks: Forks,
+    /// Who is in whose place.
+    pub(crate) replaced: Replaced,
+    pub(crate) tell_replaced_at: Instant,
     /// The sessions of the sets are started.
     pub(crate) is_running: bool,
 }
@@ -152,7 +157,7 @@ impl Node {
         match event {
             DataEvent::CommandDone { id, result } => {
                 let done = result.as_ref().map(|_| ()).map_err(Clone::clone);
-                if !self.handed_over(id, &done) {
+                if !self.handed_over(id, &done) && !self.compared(id, &result) {
                     self.command_done(id, result);
                 }
             }
@@ -179,6 +184,10 @@ impl Node {
             JobDone::Named { set, responder } => self.unprotect_open(&set, responder),
             JobDone::AlertTold => self.alert_told(),
             JobDone::Exchanged { peer, told } => self.exchanged(&peer, told),
+            JobDone::Compared { options, result, responder } => self.compared_all(options, result, responder),
+            JobDone::WentBack { group, responder } => self.went_back(group, responder),
+            JobDone::Resettled { sets, result, responder } => self.resettled(&sets, result, responder),
+            JobDone::ReplacedTold(told) => self.replaced_told(&told),
             JobDone::Grouped { result, responder, then } => self.grouped(result, responder, then),
             JobDone::Ungrouped { responder, then } => self.ungrouped(responder, then),
             JobDone::Checked { group, at, failed } => self.checked(&group, at, failed),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use stead_api::{Answer, Failure, FailureKind};
 use stead_model::plan::GroupPlan;
 use stead_model::status::{ConnectionStatus, State, Status};
-use stead_model::{NodeName, SetName};
+use stead_model::{GroupName, NodeName, SetName};
 use tracing::warn;
 
 use super::Node;
@@ -34,7 +34,9 @@ pub(crate) enum Op {
     /// `pause` and `resume`: until the connections stand so.
     Settle { set: SetName, on: Option<NodeName>, paused: bool, deadline: Instant, responder: Responder },
     /// `restore`: until the other node has everything.
-    Restore { group: Box<GroupPlan>, responder: Responder },
+    Restore { group: Box<GroupPlan>, sets: Vec<SetName>, responder: Responder },
+    /// `failback --then stop`: until the group is where it belongs in this node's eyes, too; then it ends.
+    AtHome { group: GroupName, deadline: Instant, responder: Responder },
     /// `status --watch`: until the client goes.
     Watch { next: Instant, local: bool, busy: Arc<AtomicBool>, responder: Responder },
 }
@@ -46,6 +48,7 @@ impl Op {
             | Op::Command { responder, .. }
             | Op::Settle { responder, .. }
             | Op::Restore { responder, .. }
+            | Op::AtHome { responder, .. }
             | Op::Watch { responder, .. } => responder,
         }
     }
@@ -109,10 +112,13 @@ impl Node {
         false
     }
 
-    fn is_restored(&self, group: &GroupPlan, local: &Status, responder: &Responder) -> bool {
+    /// The whole group is restored when the other node stands by; some sets of it when they are replicated.
+    fn is_restoring(&self, group: &GroupPlan, sets: &[SetName], local: &Status, responder: &Responder) -> bool {
         let monitor = local.monitors.iter().find(|monitor| monitor.group == group.name.as_str());
         let is_standby = monitor.is_some_and(|monitor| monitor.other.as_deref() == Some("standby"));
-        restored(group, local, is_standby, responder)
+        let left = self.left_to_restore(group);
+        let stands_so = is_standby || !left.is_empty();
+        restored(&group.name, sets, local, stands_so.then_some(left), responder)
     }
 
     fn still_waits(&mut self, op: &mut Op, local: &Status, now: Instant) -> bool {
@@ -132,7 +138,8 @@ impl Node {
                 }
                 !settled
             }
-            Op::Restore { group, responder } => self.is_restored(group, local, responder),
+            Op::Restore { group, sets, responder } => self.is_restoring(group, sets, local, responder),
+            Op::AtHome { group, deadline, responder } => self.ends_at_home(group, *deadline, now, responder),
             Op::Command { progress, set, responder, .. } => {
                 if *progress {
                     responder.progress(of_set(local, set));
@@ -155,19 +162,26 @@ impl Node {
     }
 }
 
-/// Tells a client of `restore` how it stands; true: it waits on.
-fn restored(group: &GroupPlan, local: &Status, is_standby: bool, responder: &Responder) -> bool {
+/// Tells a client of `restore` how it stands; true: it waits on. `left`: what would be left to restore; none: something else
+/// is waited for.
+fn restored(
+    group: &GroupName,
+    sets: &[SetName],
+    local: &Status,
+    left: Option<Vec<SetName>>,
+    responder: &Responder,
+) -> bool {
     let mut status = local.clone();
-    status.connections.retain(|connection| group.sets.contains(&connection.set));
+    status.connections.retain(|connection| sets.contains(&connection.set));
     let halted = status.connections.iter().find(|c| c.state == State::Halted);
     if let Some(connection) = halted {
         let why = connection.reason.clone().unwrap_or_else(|| connection.state.to_string());
         let remedy = "It goes on by itself once the cause is gone: watch it with stead status";
-        responder.failed(Failure::new(format!("group {} is not restored", group.name), why, remedy));
+        responder.failed(Failure::new(format!("group {group} is not restored"), why, remedy));
         return false;
     }
-    if is_standby && status.connections.iter().all(|c| c.state == State::Replicating) {
-        responder.done(Answer::Done);
+    if let Some(left) = left.filter(|_| status.connections.iter().all(|c| c.state == State::Replicating)) {
+        responder.done(Answer::Restored { left });
         return false;
     }
     responder.progress(status);

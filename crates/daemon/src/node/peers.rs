@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use stead_api::Failure;
+use stead_model::plan::{ConnectionPlan, SetPlan};
 use stead_model::{NodeName, SetName};
 use tracing::{info, warn};
 
@@ -33,6 +34,16 @@ impl Node {
                 return self.move_for(&group, want, expires_ms, &name, reply);
             }
             (Ask::CheckGroup { group }, Some(_)) => return self.check_group(&group, reply),
+            (Ask::List { set, root, after, max }, Some(name)) => {
+                let name = name.clone();
+                return self.list_replica((set, root), after, max, &name, reply);
+            }
+            (Ask::Replaced { group, by, epoch }, Some(name)) => self.be_replaced(&group, &by, epoch, name),
+            (Ask::Volumes { set }, Some(name)) => self.tell_volumes(&set, name),
+            (Ask::Compare { group, content, number }, Some(name)) => {
+                let name = name.clone();
+                self.compare_for(&group, content, (name, number))
+            }
             (Ask::Explain { group }, Some(_)) => Ok(Tell::Timelines(self.timelines(group.as_ref()))),
             (Ask::ForkPoint { set, known }, Some(name)) => self.fork_point(&set, known, name).map(Tell::ForkPoint),
             (Ask::Have { set }, Some(name)) => Ok(Tell::Have(self.keeps(&set, name).is_ok())),
@@ -128,15 +139,23 @@ impl Node {
         if from.name.as_ref() != Some(&ask.set.source) || ask.connection.target != self.name {
             return Err(Failure::new(what, "its plan names other nodes", "Use releases that fit together"));
         }
+        // The replica gets another place: what only this node had is looked for in the old one.
+        self.is_kept_aside(&name)?;
         if self.plan.set(&name).is_some_and(|set| set.source == ask.set.source) {
             self.drop_replica(&name, false)?;
         }
-        let plan = self.plan.with_set(ask.set, vec![ask.connection]);
+        let is_grouped = self.plan.group_of(&name).is_some();
+        let connection = if is_grouped { with_volumes(ask.connection, &ask.set, &ask.dirs)? } else { ask.connection };
+        let plan = self.plan.with_set(ask.set, vec![connection]);
         let plan =
             plan.map_err(|e| Failure::new(what, e.to_string(), "Choose another name or another place with --map"))?;
         SetState::begin(ask.epoch, ask.dirs, made.to_vec()).save(&self.state, &name, "target")?;
         self.adopt(plan)?;
-        self.start_replica(&name)
+        self.start_replica(&name)?;
+        match self.plan.group_of(&name).cloned() {
+            Some(group) => self.run_group(&group, false),
+            None => Ok(()),
+        }
     }
 
     /// What jobs see of this node.
@@ -149,6 +168,21 @@ impl Node {
             dialer: self.dialer.clone(),
         }
     }
+}
+
+/// Sets of groups are turned round some day: the file systems of the replica, which is on this node, are known from the start.
+pub(super) fn with_volumes(
+    mut connection: ConnectionPlan,
+    set: &SetPlan,
+    dirs: &[bool],
+) -> Result<ConnectionPlan, Failure> {
+    for (path, is_dir) in set.paths.iter().zip(dirs) {
+        for mapping in connection.mapping.iter_mut().filter(|mapping| mapping.from == path.path) {
+            let there = if *is_dir { &*mapping.to } else { mapping.to.parent().unwrap_or(&mapping.to) };
+            mapping.volume = Some(protect::source::volume(there)?);
+        }
+    }
+    Ok(connection)
 }
 
 fn newcomer(ask: &JoinAsk, from: &Caller) -> Peer {

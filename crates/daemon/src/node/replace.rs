@@ -151,18 +151,9 @@ fn settle(
         .map(|ask| ReplicaAsk { connection: ConnectionPlan { target: named.clone(), ..ask.connection }, ..ask })
         .collect();
     let target = newcomer.dialer.invited(peer.name.to_string(), peer.fingerprint, peer.addresses.clone());
-    let put = |ask: Ask| ask_target(&newcomer.dialer, &target, &ask, protect::ASK_TIMEOUT).map(drop);
-    asks.iter().try_for_each(|ask| put(Ask::Check(Box::new(ask.clone()))))?;
-    let mut kept = Vec::new();
-    for ask in asks {
-        let set = ask.set.name.clone();
-        if let Err(failure) = put(Ask::Keep(Box::new(ask))) {
-            kept.into_iter().for_each(|set| drop(put(Ask::Release { set, undo: true })));
-            return Err(failure);
-        }
-        kept.push(set);
-    }
-    Ok(())
+    let put = |ask: Ask| ask_target(&newcomer.dialer, &target, &ask, protect::ASK_TIMEOUT);
+    let undo = |set: &SetName| Ask::Release { set: set.clone(), undo: true };
+    protect::keep_all(&put, &asks, &|_, _| Ok(()), &undo)
 }
 
 fn keeps(plan: &Plan, node: &NodeName, set: &SetName) -> bool {

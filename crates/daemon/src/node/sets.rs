@@ -19,6 +19,7 @@ use crate::peer::messages::{Ask, Standing};
 use crate::protect;
 use crate::seam::{SourceRoot, SourceSpec, Stop, TargetLink, TargetRoot, TargetSpec};
 use crate::state::files;
+use crate::state::replaced::Own;
 use crate::state::sets::{self, SetState};
 
 impl Node {
@@ -365,12 +366,8 @@ impl Node {
 
     pub(super) fn known(&self, name: &SetName, what: &str) -> Result<&SetPlan, Failure> {
         self.plan.set(name).ok_or_else(|| {
-            let names: Vec<_> = self.plan.sets.iter().map(|set| set.name.as_str()).collect();
-            let known = if names.is_empty() {
-                "this node knows no set".into()
-            } else {
-                format!("known are {}", names.join(", "))
-            };
+            let known =
+                meant(name.as_str(), self.plan.sets.iter().map(|set| set.name.as_str()), "this node knows no set");
             Failure::new(what, format!("there is no set {name}; {known}"), "Look at: stead status")
         })
     }
@@ -411,7 +408,8 @@ impl Node {
         self.describe(&mut connections);
         connections.sort_by(|a, b| (&a.set, &a.target).cmp(&(&b.set, &b.target)));
         let monitors = self.groups.failover.monitors();
-        Status { node: self.name.clone(), connections, monitors, unreachable: Vec::new() }
+        let remarks = self.replaced.own.iter().map(Own::text).collect();
+        Status { node: self.name.clone(), connections, monitors, unreachable: Vec::new(), remarks }
     }
 
     /// What this node tells others of how everything stands.
@@ -427,6 +425,16 @@ impl Node {
             connection.state = State::RestoreRequired;
             connection.reason = Some(format!("{} has to be restored: stead restore {group}", connection.target));
         }
+    }
+}
+
+/// Which of the known names was meant, or which there are.
+pub(super) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>, none: &str) -> String {
+    let known: Vec<_> = known.collect();
+    match stead_model::nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None if known.is_empty() => none.into(),
+        None => format!("known are {}", known.join(", ")),
     }
 }
 

@@ -9,6 +9,7 @@ use stead_model::status::Timestamp;
 use stead_model::{NodeName, SetName};
 use tracing::info;
 
+use super::sets::meant;
 use super::{Node, unix_seconds};
 use crate::api_server::Responder;
 use crate::failover::Order;
@@ -220,9 +221,8 @@ impl Node {
 
     pub(super) fn trusted(&self, node: &NodeName, what: &str) -> Result<&Peer, Failure> {
         self.peers.get(node).ok_or_else(|| {
-            let names: Vec<_> = self.peers.list().iter().map(|peer| peer.name.as_str()).collect();
-            let known =
-                if names.is_empty() { "it trusts none".into() } else { format!("it trusts {}", names.join(", ")) };
+            let names = self.peers.list().iter().map(|peer| peer.name.as_str());
+            let known = meant(node.as_str(), names, "it trusts none");
             let why = format!("{node} is not a node that this one trusts; {known}");
             Failure::new(what, why, "Look at: stead node list")
         })

@@ -6,6 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use stead_api::Compared;
+use stead_model::compare::Item;
 use stead_model::plan::{ConnectionPlan, GroupPlan, SetPlan};
 use stead_model::status::{ConnectionStatus, MonitorStatus, Timestamp};
 use stead_model::{Epoch, GroupName, NodeName, SetName};
@@ -49,6 +51,15 @@ pub(crate) enum Ask {
     CheckGroup { group: GroupName },
     /// What happened to groups, or to that one, as you saw it? (version 3)
     Explain { group: Option<GroupName> },
+    /// Another node is the source of that group in your place, under that epoch (version 3).
+    Replaced { group: GroupName, by: NodeName, epoch: u64 },
+    /// What lies in that root of the replica that you keep of me, up to `max` entries from the path `after` on? (version 3)
+    List { set: SetName, root: u32, after: Option<String>, max: u32 },
+    /// On which file systems is the replica that you keep of me? (version 3)
+    Volumes { set: SetName },
+    /// Compare the sets of that group, which you send me, with what I have; the same question again, of the same number, is
+    /// answered how it stands (version 3).
+    Compare { group: GroupName, content: bool, number: u64 },
     /// I wrote that set up to that epoch: did you stand in for me since, and with the image of which instant by my clock?
     /// Refused where you do not write it (version 3).
     ForkPoint { set: SetName, known: u64 },
@@ -65,6 +76,10 @@ impl Ask {
             | Ask::Move { .. }
             | Ask::CheckGroup { .. }
             | Ask::Explain { .. }
+            | Ask::Replaced { .. }
+            | Ask::List { .. }
+            | Ask::Volumes { .. }
+            | Ask::Compare { .. }
             | Ask::ForkPoint { .. } => 3,
             Ask::Change(_) | Ask::Forget | Ask::NewKey { .. } => 2,
             _ => 1,
@@ -83,6 +98,15 @@ pub(crate) enum Tell {
     Standing(Standing),
     Secret(String),
     Timelines(Vec<stead_api::Timeline>),
+    /// Part of a listing, and whether there may be more.
+    List {
+        items: Vec<Item>,
+        more: bool,
+    },
+    /// Of each path of the set on its source: the file system of its replica.
+    Volumes(Vec<(PathBuf, String)>),
+    /// None: it is being compared.
+    Compared(Option<Vec<Compared>>),
     /// And what the clock shows.
     Findings {
         texts: Vec<String>,
@@ -107,6 +131,12 @@ pub(crate) struct GroupAsk {
     pub(crate) volumes: Vec<(SetName, PathBuf, String)>,
     /// Number of the epoch with which the group begins.
     pub(crate) epoch: u64,
+    /// The group goes on under that epoch; none: it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) newest: Option<Epoch>,
+    /// Its source is in the place of that node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) in_place_of: Option<NodeName>,
 }
 
 /// Who wants to be trusted, and the proof that it was invited.

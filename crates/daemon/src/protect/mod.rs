@@ -11,6 +11,7 @@ use stead_api::{Failure, FailureKind};
 use stead_model::plan::Plan;
 use stead_model::{NodeName, SetName};
 
+use crate::peer::messages::{Ask, ReplicaAsk, ReplicaTell, Tell};
 use crate::peer::{Dialer, Fingerprint};
 
 /// How long the other node may take to look at its file systems.
@@ -24,6 +25,29 @@ pub(crate) struct World {
     pub(crate) state: PathBuf,
     pub(crate) plan: Plan,
     pub(crate) dialer: Dialer,
+}
+
+/// Has a node keep replicas: all of them, or none. `agree` looks at what is there before anything is changed; `undo` is what
+/// a replica that is kept already is asked then.
+pub(crate) fn keep_all(
+    put: &dyn Fn(Ask) -> Result<Tell, Failure>,
+    asks: &[ReplicaAsk],
+    agree: &dyn Fn(&ReplicaAsk, &ReplicaTell) -> Result<(), Failure>,
+    undo: &dyn Fn(&SetName) -> Ask,
+) -> Result<(), Failure> {
+    for ask in asks {
+        match put(Ask::Check(Box::new(ask.clone())))? {
+            Tell::Checked(told) => agree(ask, &told)?,
+            other => return Err(Failure::new("nothing was changed", format!("the answer was {other:?}"), "")),
+        }
+    }
+    for (at, ask) in asks.iter().enumerate() {
+        if let Err(failure) = put(Ask::Keep(Box::new(ask.clone()))) {
+            asks[..at].iter().for_each(|kept| drop(put(undo(&kept.set.name))));
+            return Err(failure);
+        }
+    }
+    Ok(())
 }
 
 /// The set's name: as given, else after the first path.

@@ -432,14 +432,48 @@ fn agree(
     let Tell::Checked(told) = put(Ask::Check(Box::new(question.clone())))? else {
         return Err(Failure::new(format!("{target} was not understood"), "it answered something else", ""));
     };
-    told.notices.iter().for_each(|notice| responder.notice(notice.clone()));
-    let doomed = would_delete(&question, &told, rules);
-    if !doomed.is_empty() {
-        name_doomed(target.as_str(), &doomed, told.cut, options.yes, responder)?;
-    }
+    agree_by(&question, &told, rules, options.yes, responder)?;
     put(Ask::Keep(Box::new(question.clone())))?;
     let ReplicaAsk { set, connection, dirs, epoch, .. } = question;
     Ok(Kept { set, connection, dirs, epoch, joins: false, seeded: options.seeded })
+}
+
+/// Names what would be deleted at the replica's places; refused unless that was agreed to.
+pub(crate) fn agree_to_delete(
+    question: &ReplicaAsk,
+    told: &ReplicaTell,
+    yes: bool,
+    responder: &Responder,
+) -> Result<(), Failure> {
+    let rules = Rules::new(&question.set.rules).unwrap_or_default();
+    agree_by(question, told, &rules, yes, responder)
+}
+
+fn agree_by(
+    question: &ReplicaAsk,
+    told: &ReplicaTell,
+    rules: &Rules,
+    yes: bool,
+    responder: &Responder,
+) -> Result<(), Failure> {
+    told.notices.iter().for_each(|notice| responder.notice(notice.clone()));
+    let doomed = would_delete(question, told, rules);
+    if doomed.is_empty() {
+        return Ok(());
+    }
+    name_doomed(question.connection.target.as_str(), &doomed, told.cut, yes, responder)
+}
+
+/// The question with how much the set holds.
+pub(crate) fn measured(question: ReplicaAsk) -> Result<ReplicaAsk, Failure> {
+    let rules = Rules::new(&question.set.rules).unwrap_or_default();
+    let mut size = Size::default();
+    for path in &question.set.paths {
+        let part = tree::measure(&path.path, &rules);
+        let part = part.map_err(|e| unfit(&path.path, e.to_string(), "Check the file system"))?;
+        size = Size { bytes: size.bytes + part.bytes, files: size.files + part.files };
+    }
+    Ok(ReplicaAsk { bytes: size.bytes, files: size.files, ..question })
 }
 
 fn name_doomed(target: &str, doomed: &[PathBuf], cut: bool, yes: bool, responder: &Responder) -> Result<(), Failure> {

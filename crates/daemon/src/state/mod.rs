@@ -21,6 +21,7 @@ pub(crate) mod files;
 pub(crate) mod invites;
 pub(crate) mod node;
 pub(crate) mod peers;
+pub(crate) mod replaced;
 pub(crate) mod restore;
 pub(crate) mod rotation;
 pub(crate) mod sets;

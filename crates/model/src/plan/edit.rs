@@ -83,6 +83,29 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The plan with these connections in the place of those of their sets to `old`, and with that group in the place of
+    /// the one of its name.
+    ///
+    /// # Errors
+    /// What would be wrong with it then.
+    pub fn resettled(
+        &self,
+        old: &NodeName,
+        connections: &[ConnectionPlan],
+        group: Option<&GroupPlan>,
+    ) -> Result<Plan, PlanError> {
+        let mut plan = self.clone();
+        for new in connections {
+            let before = plan.connections.iter_mut().find(|c| c.set == new.set && c.target == *old);
+            *before.ok_or_else(|| PlanError::UnknownConnection(new.set.clone(), old.clone()))? = new.clone();
+        }
+        if let Some(group) = group {
+            plan.groups.iter_mut().filter(|known| known.name == group.name).for_each(|known| *known = group.clone());
+        }
+        plan.check()?;
+        Ok(plan)
+    }
+
     /// The plan with a set that is run in another way: what of it and its connections changes while it runs.
     ///
     /// # Errors

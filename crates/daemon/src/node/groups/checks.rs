@@ -100,7 +100,7 @@ impl Node {
     pub(super) fn ask_for(&mut self, group: &GroupName, want: Want) {
         let name = group.clone();
         let answer = move |reply| {
-            if let Reply::Failed(failure) = reply {
+            if let Reply::Failed(failure) | Reply::NotHandedOver(failure) = reply {
                 warn!("group {name}: {failure}");
             }
         };

@@ -10,6 +10,8 @@ use stead_model::plan::{GroupPlan, Plan};
 use stead_model::{Epoch, GroupName, NodeName, SetName};
 use tracing::{info, warn};
 
+use super::super::peers::with_volumes;
+use super::super::sets::meant;
 use super::Node;
 use crate::api_server::Responder;
 use crate::apply;
@@ -26,10 +28,13 @@ use crate::state::sets::SetState;
 
 const ASK_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Nodes, each with a half of the secret for its heartbeats.
+pub(super) type Halves = Vec<(NodeName, String)>;
+
 /// A group that the other nodes know by now, with the halves of their secrets.
 pub(crate) struct Grouped {
     ask: GroupAsk,
-    secrets: Vec<(NodeName, String)>,
+    secrets: Halves,
 }
 
 impl Node {
@@ -96,7 +101,7 @@ impl Node {
     }
 
     /// Checks a group, and says what the other nodes are to be asked; with this node's halves of their secrets.
-    fn arrange(&mut self, group: GroupPlan) -> Result<(GroupAsk, Vec<(NodeName, String)>), Failure> {
+    fn arrange(&mut self, group: GroupPlan) -> Result<(GroupAsk, Halves), Failure> {
         let what = format!("group {} was not made", group.name);
         // The witness first: it grants as soon as the source asks.
         let others = [group.witness.as_ref(), Some(&group.source), Some(&group.target)];
@@ -106,7 +111,8 @@ impl Node {
             return Err(Failure::new(what, why, "Let it join first: stead invite, stead join"));
         }
         let volumes = self.volumes_of(&group, &what)?;
-        let ask = GroupAsk { epoch: self.first_epoch(&group), group, volumes };
+        let (newest, in_place_of) = (None, None);
+        let ask = GroupAsk { epoch: self.first_epoch(&group), group, volumes, newest, in_place_of };
         let plan = with_group(&self.plan, &ask, &what)?;
         for set in &ask.group.sets {
             let turned = plan.turned(set).map_err(|e| Failure::new(&what, e.to_string(), "Nothing was changed"))?;
@@ -200,12 +206,37 @@ impl Node {
             return Err(Failure::new(what, "its plan names other nodes", "Use releases that fit together"));
         }
         if let Some(known) = self.plan.group(&ask.group.name)
-            && (known.source != ask.group.source || known.target != ask.group.target)
+            && !is_of_the_same(known, ask)
         {
             let why = format!("it knows a group of that name already, of {} and {}", known.source, known.target);
             return Err(Failure::new(what, why, "Choose another name"));
         }
+        let witness = ask.group.witness.as_ref().filter(|_| ask.in_place_of.is_some());
+        if let Some(stranger) = witness.filter(|node| **node != self.name && !self.dialer.knows(node)) {
+            let why = format!("it does not trust {stranger}, the witness");
+            return Err(Failure::new(what, why, "Let them join first: stead invite, stead join"));
+        }
+        if ask.in_place_of.is_some() && ask.group.other(&self.name).is_some() {
+            self.learn_volumes(&ask.group)?;
+        }
         self.begin_group(ask).map(|()| Tell::Done)
+    }
+
+    /// The file systems of the replicas here, which were made before there was a group.
+    fn learn_volumes(&mut self, group: &GroupPlan) -> Result<(), Failure> {
+        let what = format!("{} does not take part in group {}", self.name, group.name);
+        let mut plan = self.plan.clone();
+        for name in &group.sets {
+            let set = self.known(name, &what)?;
+            let connection = self.plan.connections_of(name).find(|c| c.target == self.name).cloned();
+            let connection =
+                connection.ok_or_else(|| Failure::new(&what, format!("set {name} is not kept here"), ""))?;
+            let connection = with_volumes(connection, set, &SetState::load(&self.state, name)?.dirs)?;
+            plan = plan
+                .with_changed(name, Some(&self.name), |known| *known = connection.clone())
+                .map_err(|e| Failure::new(&what, e.to_string(), ""))?;
+        }
+        self.adopt(plan)
     }
 
     /// Writes a group down and runs it, in the place of one of that name.
@@ -218,7 +249,10 @@ impl Node {
         dir.make()?;
         if group.other(&self.name).is_some() && dir.record::<Record>()?.is_none() {
             let first = Record::new(node_id(&group.source));
-            dir.begin(&Record { epoch: Epoch { number: ask.epoch, ..first.epoch }, ..first })?;
+            let begins = Epoch { number: ask.epoch, ..first.epoch };
+            // Who comes to a group that has a history has nothing of it yet.
+            let restore = ask.newest.is_some();
+            dir.begin(&Record { epoch: ask.newest.unwrap_or(begins), restore, ..first })?;
         }
         self.adopt(plan)?;
         self.raise_epochs(group, ask.epoch);
@@ -244,6 +278,9 @@ impl Node {
     }
 
     pub(in super::super) fn unmonitor(&mut self, group: &GroupName, responder: Responder) {
+        if self.plan.group(group).is_none() && self.replaced.is_known(group) {
+            return responder.end(self.forget_replaced(group).map(|()| Answer::Done));
+        }
         self.end_everywhere(group, responder, None);
     }
 
@@ -284,7 +321,7 @@ impl Node {
     }
 
     /// Refuses to end a group that is not where it belongs.
-    fn is_at_home(&self, group: &GroupPlan, what: &str) -> Result<(), Failure> {
+    pub(super) fn is_at_home(&self, group: &GroupPlan, what: &str) -> Result<(), Failure> {
         let away = group.sets.iter().find(|set| self.plan.set(set).is_some_and(|set| set.source == group.target));
         match away {
             Some(_) => {
@@ -327,14 +364,17 @@ impl Node {
 
     pub(super) fn known_group(&self, name: &GroupName, what: &str) -> Result<&GroupPlan, Failure> {
         self.plan.group(name).ok_or_else(|| {
-            let names: Vec<_> = self.plan.groups.iter().map(|group| group.name.as_str()).collect();
-            let known = match names.is_empty() {
-                true => "this node knows none".into(),
-                false => format!("known are {}", names.join(", ")),
-            };
+            let names = self.plan.groups.iter().map(|group| group.name.as_str());
+            let known = meant(name.as_str(), names, "this node knows none");
             Failure::new(what, format!("there is no group {name}; {known}"), "Look at: stead status")
         })
     }
+}
+
+/// Is it the group that is known, or the same with another source in the place of the one that is known?
+fn is_of_the_same(known: &GroupPlan, ask: &GroupAsk) -> bool {
+    let source = known.source == ask.group.source || ask.in_place_of.as_ref() == Some(&known.source);
+    source && known.target == ask.group.target
 }
 
 /// The plan with a group, and with the file systems of its sets on the target.
@@ -358,11 +398,7 @@ fn with_group(plan: &Plan, ask: &GroupAsk, what: &str) -> Result<Plan, Failure> 
 }
 
 /// Exchanges secrets with the others, and has them take part.
-fn tell_others(
-    dialer: &Dialer,
-    group: &GroupAsk,
-    others: Vec<(NodeName, String)>,
-) -> Result<Vec<(NodeName, String)>, Failure> {
+pub(super) fn tell_others(dialer: &Dialer, group: &GroupAsk, others: Halves) -> Result<Halves, Failure> {
     let mut secrets = Vec::new();
     for (node, ours) in others {
         match ask(dialer, &node, &Ask::Secret { secret: ours }, ASK_TIMEOUT)? {

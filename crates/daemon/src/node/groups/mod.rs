@@ -1,9 +1,12 @@
 //! Groups as the loop sees them: which are run here, by which hands, and what has to be done for them from time to time.
 
 mod checks;
+mod failback;
 mod fitness;
 pub(super) mod make;
 mod requests;
+mod resettle;
+mod restore;
 mod secrets;
 mod steps;
 mod turn;
@@ -30,6 +33,7 @@ use crate::failover::watchdog::{self, Orders};
 use crate::failover::{Failover, Order, Part, Setup, Told};
 use crate::seam::CommandId;
 
+pub(crate) use resettle::Resettled;
 pub(crate) use steps::StoodIn;
 
 /// How often it is looked what has to be done for groups, at most, and for what is not urgent.
@@ -50,6 +54,7 @@ pub(crate) struct Groups {
     unturned: BTreeMap<GroupName, Epoch>,
     /// Sets that are being handed over.
     handing: Vec<steps::Handing>,
+    comparisons: Vec<failback::Comparison>,
     checks: checks::Checks,
     /// Since when groups could switch back.
     well_since: BTreeMap<GroupName, Instant>,
@@ -70,6 +75,7 @@ impl Groups {
             awaiting: BTreeSet::new(),
             unturned: BTreeMap::new(),
             handing: Vec::new(),
+            comparisons: Vec::new(),
             checks: checks::Checks::default(),
             well_since: BTreeMap::new(),
             exchanging: BTreeSet::new(),
@@ -197,12 +203,14 @@ impl Node {
         self.groups.next = now + EVERY;
         self.tell_fitness();
         self.look_after_handing();
+        self.look_after_comparisons();
         self.check_services();
         self.switch_back();
         if now >= self.groups.next_rest {
             self.groups.next_rest = now + REST_EVERY;
             self.turn_the_rest();
             self.exchange_secrets();
+            self.tell_replaced();
             self.keep_watchdog();
         }
     }

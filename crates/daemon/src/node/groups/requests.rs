@@ -4,27 +4,28 @@ use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use stead_api::{Answer, Failure, FailureKind, Timeline, Want};
+use stead_api::{Answer, Failure, Timeline, Want};
 use stead_failover::machine;
 use stead_model::plan::{GroupPlan, Span};
 use stead_model::status::MonitorStatus;
 use stead_model::{GroupName, NodeName};
 
-use super::super::ops::Op;
 use super::Node;
 use crate::api_server::Responder;
 use crate::check;
 use crate::clock::wall_clock;
+use crate::event::Event;
 use crate::failover::config;
 use crate::failover::{Answerer, Order, Reply};
 use crate::job;
-use crate::peer::ask;
 use crate::peer::messages::{Ask, Tell};
-use crate::state::sets::SetState;
+use crate::peer::{Dialer, ask};
 
-const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Lines of what a failed step wrote that are told.
+const OUTPUT_LINES: usize = 5;
 /// Longer than any move takes until it is answered.
-const MOVE_TIMEOUT: Duration = Duration::from_secs(400);
+pub(super) const MOVE_TIMEOUT: Duration = Duration::from_secs(400);
 
 impl Node {
     pub(in super::super) fn move_group(&mut self, name: &GroupName, want: Want, expires_ms: u64, responder: Responder) {
@@ -34,7 +35,8 @@ impl Node {
             Err(failure) => return responder.failed(failure),
         };
         if at == self.name {
-            return self.want(name, want, expires_ms, client(responder));
+            let reason = self.reason_of(name);
+            return self.want(name, want, expires_ms, client(responder, reason));
         }
         let (dialer, group) = (self.dialer.clone(), name.clone());
         responder.notice(format!("{at} is asked, which is to serve"));
@@ -58,7 +60,14 @@ impl Node {
             let why = format!("{from} takes no part in it");
             return drop(reply.try_send(Err(Failure::new(format!("group {name} was not moved"), why, ""))));
         }
-        self.want(name, want, expires_ms, peer(reply));
+        let reason = self.reason_of(name);
+        self.want(name, want, expires_ms, peer(reply, reason));
+    }
+
+    /// How to learn why the other node of a group could not hand over.
+    pub(super) fn reason_of(&self, name: &GroupName) -> Reason {
+        let other = self.plan.group(name).and_then(|group| group.other(&self.name)).cloned();
+        Reason { dialer: self.dialer.clone(), events: self.events.clone(), group: name.clone(), other }
     }
 
     fn want(&mut self, name: &GroupName, want: Want, expires_ms: u64, answer: Answerer) {
@@ -68,7 +77,7 @@ impl Node {
     }
 
     /// The node that is to serve then, or that waits for the answer.
-    fn node_for(&self, group: &GroupPlan, want: Want) -> NodeName {
+    pub(super) fn node_for(&self, group: &GroupPlan, want: Want) -> NodeName {
         let monitor = self.monitor_of(&group.name);
         let active = monitor.as_ref().and_then(|monitor| monitor.active.clone()).unwrap_or(group.source.clone());
         let is_down = monitor.is_some_and(|monitor| monitor.doing == "down");
@@ -79,53 +88,8 @@ impl Node {
         }
     }
 
-    pub(super) fn monitor_of(&self, name: &GroupName) -> Option<MonitorStatus> {
+    pub(in super::super) fn monitor_of(&self, name: &GroupName) -> Option<MonitorStatus> {
         self.groups.failover.monitors().into_iter().find(|monitor| monitor.group == name.as_str())
-    }
-
-    pub(in super::super) fn restore(&mut self, name: &GroupName, no_wait: bool, responder: Responder) {
-        let what = format!("group {name} was not restored");
-        let begun = self.known_group(name, &what).cloned().and_then(|group| {
-            self.is_to_restore(&group, &what)?;
-            self.begin_restore(&group)?;
-            Ok(group)
-        });
-        match begun {
-            Ok(_) if no_wait => responder.done(Answer::Done),
-            Ok(group) => self.ops.push(Op::Restore { group: Box::new(group), responder }),
-            Err(failure) => responder.failed(failure),
-        }
-    }
-
-    fn is_to_restore(&self, group: &GroupPlan, what: &str) -> Result<(), Failure> {
-        let monitor = self.monitor_of(&group.name);
-        let other = monitor.as_ref().and_then(|monitor| monitor.other.as_deref());
-        // The source, too, may have stood in: for its target, while that was the active side.
-        let stood_in =
-            other == Some("restore-required") || group.sets.iter().any(|set| self.groups.awaiting.contains(set));
-        let refused = |why, remedy| Err(Failure::new(what, why, remedy).kind(FailureKind::No));
-        match monitor.and_then(|monitor| monitor.active) {
-            Some(active) if active != self.name => {
-                let why = format!("{active} serves, and it is restored from there");
-                refused(why, format!("Run the command on {active}"))
-            }
-            Some(active) if active == group.source && !stood_in => {
-                refused(format!("{active} serves, where it belongs"), "Look at: stead status".into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The other node gets what this one has from now on.
-    fn begin_restore(&mut self, group: &GroupPlan) -> Result<(), Failure> {
-        for set in &group.sets {
-            let mut kept = SetState::load(&self.state, set)?;
-            kept.restore = false;
-            kept.save(&self.state, set, "source")?;
-            self.groups.awaiting.remove(set);
-            self.reconfigure(set)?;
-        }
-        Ok(())
     }
 
     pub(in super::super) fn explain_groups(&mut self, name: Option<GroupName>, responder: Responder) {
@@ -204,7 +168,7 @@ impl Node {
     }
 }
 
-fn of(want: Want) -> machine::Want {
+pub(super) fn of(want: Want) -> machine::Want {
     match want {
         Want::Failover { force } => machine::Want::Failover { force },
         Want::Switchover => machine::Want::Switchover,
@@ -215,18 +179,96 @@ fn of(want: Want) -> machine::Want {
     }
 }
 
-fn client(responder: Responder) -> Answerer {
+/// Asks the node that could not hand over why.
+#[derive(Clone)]
+pub(super) struct Reason {
+    dialer: Dialer,
+    events: SyncSender<Event>,
+    group: GroupName,
+    other: Option<NodeName>,
+}
+
+impl Reason {
+    /// The failure with what the other node says of it; it may take a while.
+    pub(super) fn of(&self, failure: Failure) -> Failure {
+        let Some(other) = &self.other else { return failure };
+        let question = Ask::Explain { group: Some(self.group.clone()) };
+        let told = match ask(&self.dialer, other, &question, ASK_TIMEOUT) {
+            Ok(Tell::Timelines(timelines)) => why_not_handed_over(&timelines),
+            _ => None,
+        };
+        match told {
+            Some(why) => Failure { why: format!("{other} could not hand over: {why}"), ..failure },
+            None => failure,
+        }
+    }
+
+    /// The same on a thread that may wait.
+    fn tell(&self, failure: Failure, told: impl FnOnce(Failure) + Send + 'static) {
+        let reason = self.clone();
+        job::spawn(&self.events, move || {
+            told(reason.of(failure));
+            None
+        });
+    }
+}
+
+/// The step that failed last, with the end of what it wrote.
+fn why_not_handed_over(timelines: &[Timeline]) -> Option<String> {
+    let entries = timelines.iter().flat_map(|timeline| &timeline.entries).rev();
+    let recent = entries.take_while(|entry| !entry.text.ends_with(": handing over"));
+    let step = recent.into_iter().find(|entry| entry.failed)?;
+    let lines: Vec<_> = step.output.iter().flat_map(|output| output.lines().rev().take(OUTPUT_LINES)).collect();
+    let output: String = lines.iter().rev().map(|line| format!("\n  {line}")).collect();
+    Some(format!("{}{output}", step.text))
+}
+
+fn client(responder: Responder, reason: Reason) -> Answerer {
     Box::new(move |reply| match reply {
+        Reply::NotHandedOver(failure) => {
+            let responder = responder.clone();
+            reason.tell(failure, move |failure| responder.failed(failure));
+        }
         Reply::Begun => responder.notice("it was begun"),
         Reply::Done => responder.done(Answer::Done),
         Reply::Failed(failure) => responder.failed(failure),
     })
 }
 
-fn peer(reply: SyncSender<Result<Tell, Failure>>) -> Answerer {
+fn peer(reply: SyncSender<Result<Tell, Failure>>, reason: Reason) -> Answerer {
     Box::new(move |told| match told {
+        Reply::NotHandedOver(failure) => {
+            let reply = reply.clone();
+            reason.tell(failure, move |failure| drop(reply.try_send(Err(failure))));
+        }
         Reply::Begun => {}
         Reply::Done => _ = reply.try_send(Ok(Tell::Done)),
         Reply::Failed(failure) => _ = reply.try_send(Err(failure)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use stead_api::TimelineEntry;
+
+    use super::*;
+
+    fn entry(text: &str, failed: bool, output: Option<&str>) -> TimelineEntry {
+        let output = output.map(String::from);
+        let text = text.into();
+        TimelineEntry { at: wall_clock(), text, step: None, failed, took_ms: None, outage_ms: None, output }
+    }
+
+    #[test]
+    fn the_step_that_failed_says_why_nothing_was_handed_over() {
+        let timeline =
+            |entries| vec![Timeline { group: "x".parse().unwrap(), node: "paris".parse().unwrap(), entries }];
+        let old = entry("undo service a: failed: long ago", true, None);
+        let begun = entry("switchover: handing over", false, None);
+        assert_eq!(why_not_handed_over(&timeline(vec![old.clone(), begun.clone()])), None);
+        let failed = entry("undo service a: failed: it ended with 1", true, Some("1\n2\n3\n4\n5\n6\n"));
+        let after = entry("the other node did not take over: going on here", false, None);
+        let told = why_not_handed_over(&timeline(vec![old, begun, failed, after])).unwrap();
+        assert_eq!(told, "undo service a: failed: it ended with 1\n  2\n  3\n  4\n  5\n  6");
+    }
 }
