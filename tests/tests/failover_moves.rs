@@ -123,7 +123,7 @@ fn sets_are_restored_one_by_one_and_to_other_paths() {
     let elsewhere = town.site.hosts.paris.disk().join("elsewhere");
     let map = |to: &Path| format!("{}={}", more.replica.display(), to.display());
     let refused: [(Vec<String>, i32, &str); 4] = [
-        (vec!["--set".into(), "mor".into()], 2, "with it go notes, more"),
+        (vec!["--set".into(), "mor".into()], 1, "with it go notes, more"),
         (vec!["--map".into(), "/nothing=/srv".into()], 2, "the paths here are"),
         (vec!["--map".into(), format!("{}=srv", more.replica.display())], 2, "absolute path"),
         (vec!["--map".into(), map(&town.notes.source.join("inside"))], 1, "inside each other"),
@@ -219,6 +219,42 @@ fn another_machine_takes_the_place_of_a_source_beyond_repair() {
     replicates(&town, &berne, GROUP);
     assert!(!lyon.host().has_address(ADDRESS).unwrap());
     assert_eq!(town.monitor_at(lyon).unwrap()["doing"], "standby");
+}
+
+#[test]
+fn a_forced_failover_says_first_what_would_be_lost() {
+    let town = Town::new(Path::new(LOAD)).unwrap();
+    town.monitor(&["--witness", "oslo"]).unwrap();
+    for (args, code) in [(&["failover", GROUP][..], 3), (&["failover", GROUP, "--force"], 2)] {
+        for node in ["lyon", "paris"] {
+            let output = town.node(node).output(args).unwrap();
+            let told = text(&output.stderr);
+            let of_set =
+                told.contains("note: set notes on lyon: ") && told.contains("; it would be what the source was at ");
+            let fits = of_set && told.contains("note: paris serves: both would");
+            assert!(fits && output.status.code() == Some(code), "{node}: {} {told}", output.status);
+        }
+    }
+    town.is_served_by("paris").unwrap();
+}
+
+#[test]
+fn a_hand_over_that_fails_says_why_to_whoever_asked() {
+    let town = Town::new(Path::new(LOAD)).unwrap();
+    town.monitor(&["--witness", "oslo"]).unwrap();
+    let stop = fs::read_to_string(&town.commands.stop).unwrap();
+    fs::write(&town.commands.stop, "#!/bin/bash\necho the licence server is away\nexit 1\n").unwrap();
+    for node in ["lyon", "paris"] {
+        let output = town.node(node).output(["switchover", GROUP, "--yes"]).unwrap();
+        let told = text(&output.stderr);
+        let fits =
+            told.contains("paris could not hand over: undo service") && told.contains("the licence server is away");
+        assert!(fits && output.status.code() == Some(1), "{node}: {} {told}", output.status);
+        town.is_served_by("paris").unwrap();
+    }
+    fs::write(&town.commands.stop, stop).unwrap();
+    town.site.lyon.cli(["switchover", GROUP, "--yes"]).unwrap();
+    town.is_served_by("lyon").unwrap();
 }
 
 /// Paris comes back, serves nothing, and learns that another node is in its place.

@@ -180,6 +180,18 @@ fn commands_on_unknown_sets_name_what_is_known() {
     ] {
         paris.stead(args).refused(1, &["there is no set notes", "stead status"]);
     }
+    for args in [
+        &["failover", "office"][..],
+        &["switchover", "office", "--yes"],
+        &["restore", "office", "--yes"],
+        &["restore", "office", "--dry-run"],
+        &["failback", "office", "--yes"],
+        &["approve", "office"],
+        &["explain", "office"],
+        &["unmonitor", "office"],
+    ] {
+        paris.stead(args).refused(1, &["there is no group office", "stead status"]);
+    }
 }
 
 #[test]

@@ -72,6 +72,7 @@ fn a_set_lives_from_protect_to_unprotect() {
     let said = site.paris.stead(&["verify", "notes"]).done();
     assert!(said.contains("set notes: equal"), "{said}");
     site.paris.stead(&["mirror", "notes"]).done();
+    site.paris.stead(&["wait", "notse"]).refused(1, &["there is no set notse; did you mean notes?"]);
     site.lyon.stead(&["wait", "notes"]).refused(1, &["its source is paris", "Run the command on paris"]);
     site.lyon.stead(&["unprotect", "notes"]).refused(1, &["its source is paris", "--force"]);
 

@@ -61,7 +61,7 @@ impl Node {
         if let Some(stray) = sets.iter().find(|set| !group.sets.contains(set)) {
             let with = group.sets.iter().map(SetName::as_str).collect::<Vec<_>>().join(", ");
             let why = format!("set {stray} does not go with it; with it go {with}");
-            return Err(Failure::new(what, why, "Name sets of the group").kind(FailureKind::Usage));
+            return Err(Failure::new(what, why, "Name sets of the group"));
         }
         self.is_to_restore(&group, what)?;
         let sets = if sets.is_empty() { group.sets.clone() } else { sets.to_vec() };
