@@ -190,13 +190,24 @@ complete -c stead -n "__fish_stead_using_subcommand approve" -s h -l help -d 'Pr
 complete -c stead -n "__fish_stead_using_subcommand switchover" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand switchover" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
 complete -c stead -n "__fish_stead_using_subcommand switchover" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand restore" -l set -d 'Only that set of the group; may be repeated. The group is restored when all of its sets are' -r
+complete -c stead -n "__fish_stead_using_subcommand restore" -l map -d 'Where a path of the node that serves goes on the restored node from now on; may be repeated' -r
+complete -c stead -n "__fish_stead_using_subcommand restore" -l to -d 'The old source is beyond repair: that node is the source from now on, and gets everything' -r
 complete -c stead -n "__fish_stead_using_subcommand restore" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand restore" -l dry-run -d 'Only list what would change on the node that is restored; nothing is changed'
+complete -c stead -n "__fish_stead_using_subcommand restore" -l json -d 'For programs, with --dry-run: all changes, up to 20,000'
+complete -c stead -n "__fish_stead_using_subcommand restore" -l into-non-empty -d 'With --map or --to, also into directories that are not empty: what would be deleted is listed first'
 complete -c stead -n "__fish_stead_using_subcommand restore" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
 complete -c stead -n "__fish_stead_using_subcommand restore" -l no-wait -d 'Return once it runs, not once the source is restored'
 complete -c stead -n "__fish_stead_using_subcommand restore" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand failback" -l verify -d 'What is compared while both sides are in use, before anything is stopped; exit code 3 where it differs' -r -f -a "names\t'Names, kinds, sizes, times, owners, permissions and extended attributes'
+content\t'Contents as well: everything is read on both sides'
+none\t'Nothing'"
+complete -c stead -n "__fish_stead_using_subcommand failback" -l then -d 'What becomes of the group afterwards' -r -f -a "monitor\t'It is watched on'
+stop\t'It is watched no longer, as after stead unmonitor'"
 complete -c stead -n "__fish_stead_using_subcommand failback" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand failback" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
-complete -c stead -n "__fish_stead_using_subcommand failback" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand failback" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stead -n "__fish_stead_using_subcommand takeover; and not __fish_seen_subcommand_from suspend resume" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand takeover; and not __fish_seen_subcommand_from suspend resume" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand takeover; and not __fish_seen_subcommand_from suspend resume" -f -a "suspend" -d 'Have nothing taken over by itself; what a person asks for is done'
