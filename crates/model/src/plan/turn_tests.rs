@@ -151,15 +151,15 @@ fn a_machine_takes_the_place_of_a_source_and_the_plan_stays_whole() {
     let plan = plan(&[(String::new(), 7)], &[0]).turned(&name("notes")).unwrap();
     let [paris, rome] = ["paris", "rome"].map(|node| node.parse::<NodeName>().unwrap());
     let there = Mapping { to: "/rome/notes".into(), volume: Some(volume(9)), ..plan.connections[0].mapping[0].clone() };
-    let connection = ConnectionPlan { target: rome.clone(), mapping: vec![there], ..plan.connections[0].clone() };
+    let connections = [ConnectionPlan { target: rome.clone(), mapping: vec![there], ..plan.connections[0].clone() }];
     let group = GroupPlan { source: rome.clone(), ..plan.groups[0].clone() };
-    let resettled = plan.resettled(&paris, &[connection.clone()], Some(&group)).unwrap();
-    assert_eq!((&resettled.groups, &resettled.connections), (&vec![group], &vec![connection.clone()]));
+    let resettled = plan.resettled(&paris, &connections, Some(&group)).unwrap();
+    assert_eq!((&resettled.groups, &resettled.connections), (&vec![group], &connections.to_vec()));
     let home = resettled.at_home();
     assert_eq!((&home.sets[0].source, home.sets[0].paths[0].path.to_str()), (&rome, Some("/rome/notes")));
     assert_eq!(home.connections[0].target.as_str(), "lyon");
-    let alone = plan.resettled(&paris, &[connection.clone()], None).unwrap_err().to_string();
+    let alone = plan.resettled(&paris, &connections, None).unwrap_err().to_string();
     assert!(alone.contains("notes"), "a set goes between the nodes of its group: {alone}");
-    let unknown = plan.resettled(&rome, &[connection], None).unwrap_err().to_string();
+    let unknown = plan.resettled(&rome, &connections, None).unwrap_err().to_string();
     assert!(unknown.contains("no connection to rome"), "{unknown}");
 }
