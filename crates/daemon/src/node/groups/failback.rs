@@ -68,9 +68,10 @@ impl Node {
             Err(failure) => return responder.failed(failure),
         };
         let active = self.monitor_of(&group.name).and_then(|monitor| monitor.active);
+        let compares = options.verify != Level::None && !group.sets.is_empty() && self.source_stands_by(&group);
         match active {
-            // Where nobody stands in, there is nothing to compare: what stands against it is told by the mind.
-            _ if options.verify == Level::None || group.sets.is_empty() => self.go_back(options, vec![], responder),
+            // Where nobody stands by, there is nothing to compare: what stands against it is told by the mind.
+            _ if !compares => self.go_back(options, vec![], responder),
             Some(active) if active == self.name && active == group.target => {
                 let is_content = options.verify == Level::Content;
                 let waiting = Waiting::Client(Box::new(options), responder);
@@ -79,6 +80,12 @@ impl Node {
             Some(active) if active == group.target => self.have_compared(active, options, responder),
             _ => self.go_back(options, vec![], responder),
         }
+    }
+
+    fn source_stands_by(&self, group: &GroupPlan) -> bool {
+        let monitor = self.monitor_of(&group.name);
+        let does = monitor.and_then(|one| if group.source == self.name { Some(one.doing) } else { one.other });
+        does.as_deref() == Some("standby")
     }
 
     /// The other node, which serves, compares.
