@@ -15,6 +15,7 @@ pub use group::{
     AddressPlan, BadGroup, CheckPlan, FencePlan, GroupPlan, HeartbeatPath, OnFailure, ScriptPlan, ScriptsPlan,
     ServicePlan, Takeover,
 };
+pub use place::line_of_address;
 pub use schedule::{BadSchedule, Moments, RateWindow, Window};
 pub use settings::{
     Brake, BrakeSpec, Compression, Count, Current, Limit, Off, OnNoRoom, Orphans, Settings, SettingsSpec, SyncFallback,
@@ -27,6 +28,8 @@ mod amount;
 mod edit;
 mod group;
 mod nearest;
+mod nodes;
+mod place;
 mod schedule;
 mod settings;
 mod turn;
@@ -186,7 +189,7 @@ pub struct Mapping {
     pub from: PathBuf,
     /// The replica's path on the target.
     pub to: PathBuf,
-    /// The file system that it is on there, as in [`PathPlan::volume`]; needed where the target may stand in.
+    /// The file system that it is on there, as a path of the set has it; needed where the target may stand in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
 }
@@ -247,6 +250,10 @@ pub enum PlanError {
     NoVolume { set: SetName, target: NodeName, path: PathBuf },
     #[error("group {group}: {error}")]
     Group { group: GroupName, error: Box<BadGroup> },
+    #[error("{of}: {field} is {node}, which is no node that is trusted here{question}")]
+    Stranger { of: String, field: &'static str, node: NodeName, question: String },
+    #[error("line {line}: {error}")]
+    At { line: usize, error: Box<PlanError> },
 }
 
 impl Default for Plan {
@@ -266,7 +273,7 @@ impl Plan {
     /// Reads and checks a plan.
     ///
     /// # Errors
-    /// The first thing that is wrong with it, with its line where the TOML is malformed or a field is unknown.
+    /// The first thing that is wrong with it, with its line.
     pub fn parse(text: &str) -> Result<Plan, PlanError> {
         #[derive(Deserialize)]
         struct Head {
@@ -278,10 +285,10 @@ impl Plan {
         };
         let head: Head = toml::from_str(text).map_err(syntax)?;
         if head.version != VERSION {
-            return Err(PlanError::Version(head.version));
+            return Err(PlanError::Version(head.version).in_text(text));
         }
         let plan: Plan = toml::from_str(text).map_err(syntax)?;
-        plan.check()?;
+        plan.check().map_err(|e| e.in_text(text))?;
         Ok(plan)
     }
 
@@ -378,6 +385,9 @@ impl Plan {
             if set.capture != CaptureChoice::Auto || set.order != Order::Strict {
                 return bad("and is captured in that set's way and order, not in one of its own");
             }
+            if self.comes_back(set) {
+                return bad("and comes back to itself: a chain begins with a set that relays none");
+            }
             let Some(origin) = self.set(relay) else { continue };
             let Some(kept) = self.connections_of(relay).find(|c| c.target == set.source) else {
                 return bad("whose replica its source does not keep");
@@ -390,6 +400,13 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Does the chain towards its origin lead to the set again?
+    fn comes_back(&self, set: &SetPlan) -> bool {
+        let next = |at: &&SetPlan| at.relay.as_ref().and_then(|relay| self.set(relay));
+        let mut chain = std::iter::successors(Some(set), next).skip(1).take(self.sets.len());
+        chain.any(|at| at.name == set.name)
     }
 
     fn check_replicas(&self) -> Result<(), PlanError> {

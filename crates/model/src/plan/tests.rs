@@ -1,6 +1,6 @@
 use super::*;
 
-const GOLDEN: &str = r#"version = 1
+pub(super) const GOLDEN: &str = r#"version = 1
 
 [[set]]
 name = "notes"
@@ -81,7 +81,7 @@ fn edits_leave_the_old_plan_alone() {
     assert_eq!(plan.to_toml(), GOLDEN);
 }
 
-const SETTINGS: &str = r#"version = 1
+pub(super) const SETTINGS: &str = r#"version = 1
 
 [alerts]
 command = "/usr/local/bin/page"
@@ -214,4 +214,22 @@ fn a_relay_hands_on_what_its_source_keeps() {
     elsewhere.paths[1].path = "/data/other".into();
     connection.mapping[1].from = "/data/other".into();
     assert!(refused(&elsewhere, &connection).contains("no replica of it"));
+}
+
+#[test]
+fn a_chain_does_not_come_back_to_itself() {
+    let part = |set: &str, relay: &str, source: &str, target: &str| {
+        format!(
+            "[[set]]\nname = \"{set}\"\nsource = \"{source}\"\nrelay = \"{relay}\"\n\n[[set.path]]\npath = \"/srv/{set}\"\n\
+             volume = \"0b1f0a4e-8f3c-4a57-9d2b-6f1f6a2f9c11\"\n\n[[connection]]\nset = \"{set}\"\ntarget = \"{target}\"\n\n\
+             [[connection.mapping]]\nfrom = \"/srv/{set}\"\nto = \"/srv/{target}\"\n\n"
+        )
+    };
+    let parts = [
+        part("lyon", "paris", "lyon", "rome"),
+        part("rome", "lyon", "rome", "paris"),
+        part("paris", "rome", "paris", "lyon"),
+    ];
+    let refused = Plan::parse(&format!("version = 1\n\n{}", parts.concat())).unwrap_err().to_string();
+    assert!(refused.starts_with("line 6: set lyon relays set paris, and comes back to itself"), "{refused}");
 }

@@ -11,6 +11,13 @@ use crate::VolumeId;
 #[error("{0:?} is not a volume like 0b1f0a4e-8f3c-4a57-9d2b-6f1f6a2f9c11, with /SUBVOLUME where there are subvolumes")]
 pub struct BadVolume(String);
 
+impl BadVolume {
+    /// What was written.
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
 impl PathPlan {
     /// The volume, parsed.
     ///
