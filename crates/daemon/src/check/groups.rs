@@ -7,25 +7,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use stead_model::NodeName;
-use stead_model::plan::{AddressPlan, GroupPlan, ScriptPlan, ServicePlan, Takeover};
+use stead_model::plan::{GroupPlan, ScriptPlan, ServicePlan, Takeover};
 use stead_resource::service::{self, Boot, Load, UnitName};
-use stead_resource::{Cidr, Output, Stop, Term};
+use stead_resource::{Output, Stop, Term};
+
+use super::parts::{self, Part, Remembered};
+use super::{addresses, outside, room};
+use crate::failover::kept::GroupDir;
 
 const UNIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Files of a replica that are looked at for owners that this machine does not know.
 const FILES_MAX: usize = 1_000_000;
 /// Owners that are named.
 const OWNERS_SHOWN: usize = 5;
-/// Where addresses that come up at boot are configured, by the tools that Linux distributions have.
-const NETWORKS: [&str; 6] = [
-    "/etc/network/interfaces",
-    "/etc/network/interfaces.d",
-    "/etc/netplan",
-    "/etc/systemd/network",
-    "/etc/NetworkManager/system-connections",
-    "/etc/sysconfig/network-scripts",
-];
-
 /// What the plan itself says about a group that an administrator should know.
 pub(super) fn by_plan(group: &GroupPlan) -> Vec<String> {
     let mut found = Vec::new();
@@ -49,9 +43,46 @@ pub(super) fn by_plan(group: &GroupPlan) -> Vec<String> {
     found
 }
 
-/// What stands against it on this machine, one of the two; `roots`: where its sets are here.
-pub(crate) fn on_this_machine(group: &GroupPlan, own: &NodeName, roots: &[PathBuf]) -> Vec<String> {
-    let mut found: Vec<String> = group.addresses.iter().flat_map(address_findings).collect();
+/// A group on this machine, one of the two.
+pub(crate) struct Local {
+    pub(crate) group: GroupPlan,
+    /// This node.
+    pub(crate) own: NodeName,
+    /// Where its sets are here, and where all sets are.
+    pub(crate) roots: Vec<PathBuf>,
+    pub(crate) all_roots: Vec<PathBuf>,
+    /// The state directory, and what is kept of the group in it.
+    pub(crate) state: PathBuf,
+    pub(crate) dir: GroupDir,
+    /// Does this node serve?
+    pub(crate) serves: bool,
+}
+
+impl Local {
+    /// What stands against a takeover on this machine; `parts`: its units and programs as they are here.
+    pub(crate) fn findings(&self, parts: &[Part]) -> Vec<String> {
+        let mut found = on_this_machine(&self.group, &self.own, &self.roots);
+        let places: Vec<_> = self.roots.iter().chain([&self.state]).cloned().collect();
+        found.extend(room::findings(&places));
+        found.extend(self.changes(parts));
+        if self.serves {
+            found.extend(outside::finding(&self.group, &self.roots, &self.all_roots));
+        }
+        let (name, own) = (&self.group.name, &self.own);
+        found.into_iter().map(|text| format!("group {name} on {own}: {text}")).collect()
+    }
+
+    fn changes(&self, parts: &[Part]) -> Vec<String> {
+        match self.dir.parts::<Remembered>() {
+            Ok(Some(then)) => parts::changed(parts, &then),
+            Ok(None) => Vec::new(),
+            Err(failure) => vec![failure.to_string()],
+        }
+    }
+}
+
+fn on_this_machine(group: &GroupPlan, own: &NodeName, roots: &[PathBuf]) -> Vec<String> {
+    let mut found = addresses::findings(&group.addresses);
     found.extend(group.services.iter().flat_map(service_findings));
     let scripts = &group.scripts;
     let hooks = [&scripts.pre_failover, &scripts.post_failover, &scripts.pre_failback, &scripts.post_failback];
@@ -60,38 +91,7 @@ pub(crate) fn on_this_machine(group: &GroupPlan, own: &NodeName, roots: &[PathBu
         found.extend(fence.agent.first().filter(|agent| !is_found(agent)).map(|agent| missing("fence agent", agent)));
     }
     found.extend(owner_finding(roots));
-    found.into_iter().map(|text| format!("group {} on {own}: {text}", group.name)).collect()
-}
-
-fn address_findings(plan: &AddressPlan) -> Vec<String> {
-    let mut found = Vec::new();
-    let Ok(cidr) = plan.address.parse::<Cidr>() else { return found };
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let suits = |interface: &if_addrs::Interface| match &plan.interface {
-        Some(name) => interface.name == *name,
-        None => cidr.contains(interface.ip()),
-    };
-    if !interfaces.iter().any(suits) {
-        found.push(match &plan.interface {
-            Some(name) => format!("there is no interface {name} with an address, for {}", plan.address),
-            None => format!("no interface is in the network of {}; name one with --interface", plan.address),
-        });
-    }
-    if let Some(file) = configured_at_boot(&cidr.address().to_string()) {
-        found.push(format!("{} comes up at boot by {}; take it out there", plan.address, file.display()));
-    }
     found
-}
-
-fn configured_at_boot(address: &str) -> Option<PathBuf> {
-    let files = NETWORKS.iter().flat_map(|place| {
-        let entries = fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.path());
-        entries.chain([PathBuf::from(place)]).collect::<Vec<_>>()
-    });
-    let names =
-        |text: &str| text.split(|c: char| !(c.is_ascii_hexdigit() || ".:".contains(c))).any(|word| word == address);
-    let mut named = files.filter(|file| fs::read_to_string(file).is_ok_and(|text| names(&text)));
-    named.next()
 }
 
 fn service_findings(plan: &ServicePlan) -> Vec<String> {

@@ -1,17 +1,22 @@
 //! `plan check`: does the plan still fit the machines?
 
+pub(crate) mod addresses;
 pub(crate) mod groups;
+mod outside;
+pub(crate) mod parts;
+mod room;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use stead_api::CheckFinding;
 use stead_model::NodeName;
-use stead_model::plan::{ConnectionPlan, GroupPlan, PathPlan, Plan, SetPlan};
+use stead_model::plan::{ConnectionPlan, PathPlan, Plan, SetPlan};
 
 use crate::clock::wall_clock;
 use crate::peer::messages::{Ask, Tell};
 use crate::peer::{Dialer, ask};
+pub(crate) use groups::Local;
+use parts::Part;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Clocks of two nodes that differ by more are told of.
@@ -33,18 +38,15 @@ pub(crate) fn findings(plan: &Plan, own: &NodeName, dialer: &Dialer) -> Vec<Chec
     texts.into_iter().map(|text| CheckFinding { text }).collect()
 }
 
-/// The same of the groups of which this node is one of the two: here and on the other one. `roots`: where the sets of each
-/// are here.
-pub(crate) fn group_findings(
-    groups: &[(GroupPlan, Vec<PathBuf>)],
-    own: &NodeName,
-    dialer: &Dialer,
-) -> Vec<CheckFinding> {
-    let of = |(group, roots): &(GroupPlan, Vec<PathBuf>)| {
+/// The same of the groups of which this node is one of the two: here and on the other one.
+pub(crate) fn group_findings(groups: &[Local], dialer: &Dialer) -> Vec<CheckFinding> {
+    let of = |local: &Local| {
+        let group = &local.group;
         let mut texts = groups::by_plan(group);
-        texts.extend(groups::on_this_machine(group, own, roots));
-        if let Some(other) = group.other(own) {
-            texts.extend(on_the_other(group, other, dialer));
+        let parts = parts::parts(group);
+        texts.extend(local.findings(&parts));
+        if let Some(other) = group.other(&local.own) {
+            texts.extend(on_the_other(local, other, &parts, dialer));
         }
         if let Some(witness) = &group.witness {
             let asked = ask(dialer, witness, &Ask::Ping, TIMEOUT);
@@ -55,13 +57,15 @@ pub(crate) fn group_findings(
     groups.iter().flat_map(of).map(|text| CheckFinding { text }).collect()
 }
 
-fn on_the_other(group: &GroupPlan, other: &NodeName, dialer: &Dialer) -> Vec<String> {
-    let name = &group.name;
+fn on_the_other(local: &Local, other: &NodeName, parts: &[Part], dialer: &Dialer) -> Vec<String> {
+    let name = &local.group.name;
     match ask(dialer, other, &Ask::CheckGroup { group: name.clone() }, TIMEOUT) {
-        Ok(Tell::Findings { texts, now }) => {
+        Ok(Tell::Findings { texts, now, parts: theirs }) => {
             let apart = Duration::from_nanos(wall_clock().0.abs_diff(now.0));
             let told = format!("group {name}: the clocks of the two nodes are {:.1} s apart", apart.as_secs_f64());
-            texts.into_iter().chain((apart > CLOCKS_APART).then_some(told)).collect()
+            let unlike = parts::differing(parts, &theirs, other.as_str());
+            let unlike = unlike.into_iter().map(|text| format!("group {name} on {}: {text}", local.own));
+            texts.into_iter().chain((apart > CLOCKS_APART).then_some(told)).chain(unlike).collect()
         }
         Ok(other) => vec![format!("group {name}: it answered {other:?}")],
         Err(failure) => vec![format!("group {name}: {}", failure.why)],

@@ -1,5 +1,6 @@
-//! What a node keeps of a group: `groups/NAME/record.json` or `ballot.json`, and its timeline. Written by a thread of its
-//! own, so that a slow disk never holds heartbeats up.
+//! What a node keeps of a group: `groups/NAME/record.json` or `ballot.json`, its timeline, and in `parts.json` what its
+//! units and programs were when it moved last. Records, ballots and lines are written by a thread of its own, so that a
+//! slow disk never holds heartbeats up.
 
 use std::collections::VecDeque;
 use std::fs::{self, OpenOptions};
@@ -31,6 +32,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const RECORD: &str = "record.json";
 const BALLOT: &str = "ballot.json";
 const TIMELINE: &str = "timeline.jsonl";
+const PARTS: &str = "parts.json";
 
 /// The directory of a group.
 #[derive(Clone, Debug)]
@@ -82,6 +84,16 @@ impl GroupDir {
     /// What was saved of the group's witness last.
     pub(crate) fn ballot<T: DeserializeOwned>(&self) -> Result<Option<T>, Failure> {
         self.read(BALLOT)
+    }
+
+    /// The units and programs of the group as they were when it moved last.
+    pub(crate) fn parts<T: DeserializeOwned>(&self) -> Result<Option<T>, Failure> {
+        self.read(PARTS)
+    }
+
+    /// Keeps them.
+    pub(crate) fn keep_parts(&self, parts: &impl Serialize) -> Result<(), Failure> {
+        files::write(&self.0.join(PARTS), &serde_json::to_vec(parts).unwrap_or_default(), 0o600)
     }
 
     /// Writes a first record.

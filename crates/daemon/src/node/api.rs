@@ -111,10 +111,10 @@ impl Node {
 
     fn plan_check(&self, responder: Responder) {
         let (plan, node, dialer) = (self.plan.clone(), self.name.clone(), self.dialer.clone());
-        let groups = self.groups_with_roots();
+        let groups = self.local_groups();
         job::spawn(&self.events, move || {
             let mut findings = check::findings(&plan, &node, &dialer);
-            findings.extend(check::group_findings(&groups, &node, &dialer));
+            findings.extend(check::group_findings(&groups, &dialer));
             responder.done(Answer::Checked(findings));
             None
         });

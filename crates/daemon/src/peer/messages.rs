@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use stead_api::Compared;
 use stead_model::compare::Item;
-use stead_model::plan::{ConnectionPlan, GroupPlan, SetPlan};
+use stead_model::plan::{AddressPlan, ConnectionPlan, GroupPlan, SetPlan};
 use stead_model::status::{ConnectionStatus, MonitorStatus, Timestamp};
 use stead_model::{Epoch, GroupName, NodeName, SetName};
 
 use super::Fingerprint;
+use crate::check::parts::Part;
 
 /// A question.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +50,8 @@ pub(crate) enum Ask {
     Move { group: GroupName, want: stead_api::Want, expires_ms: u64 },
     /// What stands against that group on your machine? (version 3)
     CheckGroup { group: GroupName },
+    /// Which of those addresses could you not take, and why? Nothing is changed (version 3).
+    Fits { addresses: Vec<AddressPlan> },
     /// What happened to groups, or to that one, as you saw it? (version 3)
     Explain { group: Option<GroupName> },
     /// Another node is the source of that group in your place, under that epoch (version 3).
@@ -75,6 +78,7 @@ impl Ask {
             | Ask::Ungroup { .. }
             | Ask::Move { .. }
             | Ask::CheckGroup { .. }
+            | Ask::Fits { .. }
             | Ask::Explain { .. }
             | Ask::Replaced { .. }
             | Ask::List { .. }
@@ -107,10 +111,14 @@ pub(crate) enum Tell {
     Volumes(Vec<(PathBuf, String)>),
     /// None: it is being compared.
     Compared(Option<Vec<Compared>>),
-    /// And what the clock shows.
+    /// Addresses, each with the reason.
+    Unfit(Vec<(String, String)>),
+    /// And what the clock shows, and which units and programs of the group are there.
     Findings {
         texts: Vec<String>,
         now: Timestamp,
+        #[serde(default)]
+        parts: Vec<Part>,
     },
     /// None: nothing that was written is missing here; 1970: it is the image of no instant.
     ForkPoint(Option<Timestamp>),

@@ -9,7 +9,7 @@
 //!   sets/NAME/set.toml             epoch, lineage, what was made for the set
 //!   sets/NAME/source  …/target     the data path's own
 //!   heartbeats.json                secrets for heartbeats, number of this start, starts of peers
-//!   groups/NAME/                   record or ballot, timeline, what addresses replaced
+//!   groups/NAME/                   record or ballot, timeline, what addresses replaced, units and programs
 //!   forks/NAME/EPOCH/…             what only this node had when another one stood in (`forks`)
 //! ```
 //! Everything is written to a new file, synced, renamed over the old one, and the directory synced.

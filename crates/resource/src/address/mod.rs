@@ -115,6 +115,17 @@ pub fn take_off(cidr: Cidr) -> Outcome<Result<Done, Failure>> {
     })
 }
 
+/// The name of the interface on which an address would go: the named one, or that with the smallest network which contains
+/// it. Nothing is changed.
+///
+/// # Errors
+/// Where there is none, or more than one; and where it is to replace an address and there is none in its network.
+pub fn place(cidr: Cidr, interface: Option<&str>, mode: Mode) -> Result<String, Failure> {
+    let netlink = open()?;
+    let link = find::interface(&netlink, cidr, interface)?;
+    replaced(&netlink, &link, cidr, mode).map(|_| link.name)
+}
+
 impl Address {
     fn take(&self, term: Term<'_>) -> Result<Done, Failure> {
         self.check_limit(term.limit)?;
@@ -127,7 +138,7 @@ impl Address {
         // A start that did not end left this; it is begun anew.
         restore(&self.saved).value?;
         let link = find::interface(&netlink, self.cidr, self.interface.as_deref())?;
-        let own = self.replaced(&netlink, &link)?;
+        let own = replaced(&netlink, &link, self.cidr, self.mode)?;
         self.ask_for_holders(&netlink, &link, term.stop)?;
         self.put(&netlink, &link, own, term.stop).inspect_err(|_| {
             let _ = restore(&self.saved);
@@ -159,21 +170,6 @@ impl Address {
         let Some(saved) = Saved::read(&self.saved)? else { return Ok(true) };
         let table = entries(netlink)?;
         Ok(saved.is_of_this_boot() && !saved.replaced.is_some_and(|own| table.iter().any(|entry| entry.is(own))))
-    }
-
-    /// The host's own address in whose place this one goes.
-    fn replaced(&self, netlink: &Netlink, link: &Link) -> Result<Option<Cidr>, Failure> {
-        let Mode::Replacing { own } = self.mode else { return Ok(None) };
-        let table = entries(netlink)?;
-        let mut candidates = table.iter().filter(|entry| entry.index == link.index).map(|entry| entry.cidr);
-        let found = match own {
-            Some(own) => candidates.find(|cidr| cidr.address() == own),
-            None => candidates.find(|cidr| cidr.contains(self.cidr.address())),
-        };
-        found.map(Some).ok_or_else(|| {
-            let which = own.map_or_else(|| format!("address in the network of {}", self.cidr), |own| own.to_string());
-            Failure::Unusable(format!("{} has no {which} to be replaced", link.name))
-        })
     }
 
     fn ask_for_holders(&self, netlink: &Netlink, link: &Link, stop: &Stop) -> Result<(), Failure> {
@@ -239,6 +235,21 @@ impl Address {
         let mut table = entries(netlink)?.into_iter();
         Ok(table.find(|entry| entry.cidr.address() == self.cidr.address()))
     }
+}
+
+/// The host's own address in whose place that one goes.
+fn replaced(netlink: &Netlink, link: &Link, cidr: Cidr, mode: Mode) -> Result<Option<Cidr>, Failure> {
+    let Mode::Replacing { own } = mode else { return Ok(None) };
+    let table = entries(netlink)?;
+    let mut candidates = table.iter().filter(|entry| entry.index == link.index).map(|entry| entry.cidr);
+    let found = match own {
+        Some(own) => candidates.find(|cidr| cidr.address() == own),
+        None => candidates.find(|there| there.contains(cidr.address())),
+    };
+    found.map(Some).ok_or_else(|| {
+        let which = own.map_or_else(|| format!("address in the network of {cidr}"), |own| own.to_string());
+        Failure::Unusable(format!("{} has no {which} to be replaced", link.name))
+    })
 }
 
 fn open() -> Result<Netlink, Failure> {

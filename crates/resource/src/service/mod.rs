@@ -6,12 +6,14 @@
 mod commands;
 #[cfg(feature = "dbus")]
 mod dbus;
+mod files;
 mod systemctl;
 mod unit;
 
 pub use commands::Commands;
 #[cfg(feature = "dbus")]
 pub use dbus::Dbus;
+pub use files::unit_files;
 pub use systemctl::Systemctl;
 pub use unit::{Active, Boot, Load, Manager, Standing, Unit, UnitName};
 

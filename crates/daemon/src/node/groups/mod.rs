@@ -3,6 +3,8 @@
 mod checks;
 mod failback;
 mod fitness;
+pub(super) mod fits;
+mod inspect;
 pub(super) mod make;
 mod requests;
 mod resettle;
@@ -183,6 +185,7 @@ impl Node {
     pub(super) fn on_group(&mut self, event: GroupEvent) {
         match event {
             GroupEvent::Told(Told::Epoch(group, epoch)) => {
+                self.remember_parts(&group, epoch);
                 self.groups.unturned.insert(group, epoch);
                 self.turn_the_rest();
                 self.tell_fitness();

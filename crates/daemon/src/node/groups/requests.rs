@@ -1,6 +1,5 @@
 //! What persons want of groups: done here, or handed to the node that is to serve.
 
-use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -12,8 +11,6 @@ use stead_model::{GroupName, NodeName};
 
 use super::Node;
 use crate::api_server::Responder;
-use crate::check;
-use crate::clock::wall_clock;
 use crate::event::Event;
 use crate::failover::config;
 use crate::failover::{Answerer, Order, Reply};
@@ -140,27 +137,6 @@ impl Node {
             responder.done(Answer::Timelines(vec![Timeline { group: group.name, node, entries }]));
         };
         self.groups.failover.give(Order::WhatIf { group: name.clone(), monitor, told: Box::new(told) });
-    }
-
-    /// The groups of which this node is one of the two, and where their sets are here.
-    pub(in super::super) fn groups_with_roots(&self) -> Vec<(GroupPlan, Vec<PathBuf>)> {
-        self.own_groups().into_iter().map(|group| (group.clone(), self.roots_of(&group))).collect()
-    }
-
-    /// The other node of a group asks what stands against it here.
-    pub(in super::super) fn check_group(&self, name: &GroupName, reply: SyncSender<Result<Tell, Failure>>) {
-        let found = self.groups_with_roots().into_iter().find(|(group, _)| group.name == *name);
-        let Some((group, roots)) = found else {
-            let why = format!("{} takes no part in it", self.name);
-            let _ = reply.try_send(Err(Failure::new(format!("group {name} was not checked"), why, "")));
-            return;
-        };
-        let own = self.name.clone();
-        job::spawn(&self.events, move || {
-            let texts = check::groups::on_this_machine(&group, &own, &roots);
-            let _ = reply.try_send(Ok(Tell::Findings { texts, now: wall_clock() }));
-            None
-        });
     }
 
     pub(in super::super) fn timelines(&self, name: Option<&GroupName>) -> Vec<Timeline> {
