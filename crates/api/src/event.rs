@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use stead_model::alert::Alert;
+use stead_model::plan::Difference;
 use stead_model::status::{Status, Timestamp, VerifyReport};
 use stead_model::{GroupName, NodeName, SetName};
 
@@ -73,6 +74,13 @@ pub enum Answer {
     Alerts(Vec<Alert>),
     /// The plan as TOML.
     Plan(String),
+    /// In what a plan differs from the one that is.
+    Compared {
+        /// Nothing: not at all.
+        differences: Vec<Difference>,
+        /// The one that is, as TOML.
+        over: String,
+    },
     /// What is wrong; nothing: the plan holds.
     Checked(Vec<CheckFinding>),
     /// The sets are restored (with `no_wait`: they are on their way).

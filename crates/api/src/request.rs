@@ -133,11 +133,18 @@ pub enum Request {
     PlanShow,
     /// Does the plan still fit the machines? Answer: `Checked`.
     PlanCheck,
-    /// Make the plan this one. Groups come after the sets that go with them: where both change, the same request again
-    /// changes the groups. Answer: `Done`.
+    /// What would making that the plan change? Refused where it could not be made. Answer: `Compared`.
+    PlanCompare {
+        /// The plan as TOML.
+        text: String,
+    },
+    /// Make the plan this one: groups that end, then sets, then groups. Answer: `Done`.
     PlanApply {
         /// The plan as TOML.
         text: String,
+        /// Only where that is still the plan, as `Compared` told it.
+        #[serde(default)]
+        over: Option<String>,
     },
     /// Watch sets of another node, of which this one keeps the replicas, and stand in for it: a group of that name is made
     /// or changed. Answer: `Done`.

@@ -16,7 +16,7 @@ use crate::api_server::Responder;
 use crate::apply::Steps;
 use crate::event::Event;
 use crate::forks;
-use crate::node::{Grouped, Resettled, StoodIn};
+use crate::node::{Applying, Grouped, Resettled, StoodIn};
 use crate::peer::listen::Caller;
 use crate::peer::messages::{ReplicaAsk, ReplicaChange, Tell};
 use crate::state::peers::Peer;
@@ -41,12 +41,15 @@ pub(crate) enum JobDone {
         result: Result<Vec<std::path::PathBuf>, Failure>,
         reply: SyncSender<Result<Tell, Failure>>,
     },
-    /// The targets were told that these sets are no longer protected; `rest` is to be protected next.
-    Released { sets: Vec<SetName>, responder: Responder, rest: Vec<stead_api::Protect> },
+    /// The targets were told that these sets are no longer protected; the rest is next.
+    Released { sets: Vec<SetName>, responder: Responder, rest: Rest },
+    /// `plan apply`: the nodes of its groups can take their addresses, or why not.
+    Examined { applying: Applying, over: Option<String>, result: Result<(), Failure>, responder: Responder },
     /// `plan apply`: the targets were told what changes for them, but for those, for that reason.
     Changing {
         steps: Box<Steps>,
         wanted: Box<Plan>,
+        applying: Applying,
         untold: BTreeMap<(SetName, NodeName), Failure>,
         responder: Responder,
     },
@@ -66,10 +69,10 @@ pub(crate) enum JobDone {
     Resettled { sets: Vec<SetName>, result: Result<Box<Resettled>, Failure>, responder: Responder },
     /// A node knows that another one is in its place.
     ReplacedTold(Successor),
-    /// `monitor`: the other nodes take part in the group now, or why not; the plan of that text is applied next.
-    Grouped { result: Result<Box<Grouped>, Failure>, responder: Responder, then: Option<String> },
-    /// `unmonitor`: the other nodes know that a group has ended; the plan of that text is applied next.
-    Ungrouped { responder: Responder, then: Option<String> },
+    /// `monitor`: the other nodes take part in the group now, or why not; the rest of that plan is next.
+    Grouped { result: Result<Box<Grouped>, Failure>, responder: Responder, then: Option<Applying> },
+    /// `unmonitor`: the other nodes know that a group has ended; the rest of that plan is next.
+    Ungrouped { responder: Responder, then: Option<Applying> },
     /// A check of a group's service ended; what spoke against it.
     Checked { group: GroupName, at: usize, failed: Option<String> },
     /// Replicas became images of one instant, or not.
@@ -94,8 +97,24 @@ pub(crate) struct Replacement {
 pub(crate) struct Then {
     /// Do not wait for the first mirror.
     pub(crate) no_wait: bool,
-    /// Sets that are to be protected next, instead of waiting.
-    pub(crate) rest: Vec<stead_api::Protect>,
+    /// What is to be done next, instead of waiting.
+    pub(crate) rest: Rest,
+}
+
+/// What is to be done next.
+#[derive(Default)]
+pub(crate) struct Rest {
+    /// Sets that are to be protected.
+    pub(crate) sets: Vec<stead_api::Protect>,
+    /// Then a plan is applied further.
+    pub(crate) plan: Option<Applying>,
+}
+
+impl Rest {
+    /// Is there nothing?
+    pub(crate) fn is_none(&self) -> bool {
+        self.sets.is_empty() && self.plan.is_none()
+    }
 }
 
 /// A set that its target is ready for.

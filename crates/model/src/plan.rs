@@ -10,6 +10,7 @@ use crate::{BadRule, GroupName, NodeName, Rules, RulesSpec, SetName};
 
 pub use alerts::AlertsPlan;
 pub use amount::{BadAmount, Bytes, Rate, Span};
+pub use difference::{Difference, Kind, differences};
 pub use edit::Change;
 pub use group::{
     AddressPlan, BadGroup, CheckPlan, FencePlan, GroupPlan, HeartbeatPath, OnFailure, ScriptPlan, ScriptsPlan,
@@ -25,6 +26,7 @@ pub use volume::BadVolume;
 
 mod alerts;
 mod amount;
+mod difference;
 mod edit;
 mod group;
 mod nearest;

@@ -1,9 +1,14 @@
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use stead_api::{Answer, Failure, FailureKind, Request};
+use stead_model::NodeName;
+use stead_model::plan::{Difference, Plan};
 
 use super::{DONE, Ended, no};
+use crate::agree::agree;
 use crate::client::{ask_quietly, misunderstood};
 use crate::show::say;
 
@@ -19,22 +24,34 @@ enum What {
     Show,
     /// Does the plan still fit the machines? Exit code 3 where it does not
     Check {
-        /// Only check whether that file is a plan (- for standard input)
+        /// Only check whether that file is a plan, of nodes that are trusted here (- for standard input)
         file: Option<PathBuf>,
     },
-    /// Make that file the plan: protect what it adds, end what it no longer names
-    Apply {
-        /// The plan as TOML (- for standard input)
-        file: PathBuf,
-    },
+    /// Make that file the plan: say what differs, then change that and nothing else
+    Apply(Apply),
+}
+
+#[derive(Debug, clap::Args)]
+struct Apply {
+    /// The plan as TOML (- for standard input)
+    file: PathBuf,
+    /// Only say what would change
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask where the protection of something ends
+    #[arg(long)]
+    yes: bool,
+    /// Say what changes as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(state: &Path, args: Args) -> Ended {
     match args.what {
         What::Show => show(state),
         What::Check { file: None } => check(state),
-        What::Check { file: Some(file) } => check_file(&file),
-        What::Apply { file } => apply(state, &file),
+        What::Check { file: Some(file) } => check_file(state, &file),
+        What::Apply(args) => apply(state, &args),
     }
 }
 
@@ -59,8 +76,13 @@ fn check(state: &Path) -> Ended {
     no()
 }
 
-fn check_file(file: &Path) -> Ended {
-    match stead_model::plan::Plan::parse(&read(file)?) {
+fn check_file(state: &Path, file: &Path) -> Ended {
+    let text = read(file)?;
+    let checked = Plan::parse(&text).and_then(|plan| {
+        known_nodes(state, &plan).map_or(Ok(()), |known| plan.check_nodes(&known, &text))?;
+        Ok(plan)
+    });
+    match checked {
         Ok(plan) => {
             let (sets, connections, groups) = (plan.sets.len(), plan.connections.len(), plan.groups.len());
             say(format_args!("a plan of {sets} sets, {connections} connections and {groups} groups\n"));
@@ -73,14 +95,54 @@ fn check_file(file: &Path) -> Ended {
     }
 }
 
-fn apply(state: &Path, file: &Path) -> Ended {
-    let text = read(file)?;
-    // Groups come after the sets that go with them.
-    for _ in 0..2 {
-        ask_quietly(state, &Request::PlanApply { text: text.clone() })?;
+/// The nodes of the trust circle; none: there is no daemon that could tell.
+fn known_nodes(state: &Path, plan: &Plan) -> Option<BTreeSet<NodeName>> {
+    match ask_quietly(state, &Request::Nodes) {
+        Ok(Answer::Nodes(nodes)) => Some(nodes.into_iter().map(|node| node.name).collect()),
+        _ if plan.nodes().is_empty() => None,
+        _ => {
+            eprintln!("note: no daemon runs here, so nobody knows whether its nodes are trusted");
+            None
+        }
     }
-    say(format_args!("the plan is applied\n"));
+}
+
+fn apply(state: &Path, args: &Apply) -> Ended {
+    let text = read(&args.file)?;
+    let (differences, over) = match ask_quietly(state, &Request::PlanCompare { text: text.clone() })? {
+        Answer::Compared { differences, over } => (differences, over),
+        other => return Err(misunderstood(&other)),
+    };
+    if !args.json {
+        differences.iter().for_each(|difference| say(format_args!("{difference}\n")));
+    }
+    let is_applied = !differences.is_empty() && !args.dry_run;
+    if is_applied {
+        agree(args.yes || !differences.iter().any(Difference::ends_protection), &ends(&differences))?;
+        ask_quietly(state, &Request::PlanApply { text, over: Some(over) })?;
+    }
+    match (args.json, is_applied) {
+        (true, _) => say(format_args!("{}\n", as_json(&differences, is_applied))),
+        (false, true) => say(format_args!("the plan is applied\n")),
+        (false, false) if differences.is_empty() => say(format_args!("nothing to change\n")),
+        (false, false) => {}
+    }
     DONE
+}
+
+/// What ends, to be asked.
+fn ends(differences: &[Difference]) -> String {
+    let ended = differences.iter().filter(|difference| difference.ends_protection());
+    format!("end {}", ended.map(|difference| difference.of.as_str()).collect::<Vec<_>>().join(", "))
+}
+
+fn as_json(differences: &[Difference], is_applied: bool) -> Value {
+    let one = |difference: &Difference| {
+        let mut value = json!(difference);
+        value["text"] = json!(difference.to_string());
+        value
+    };
+    json!({ "applied": is_applied, "differences": differences.iter().map(one).collect::<Vec<_>>() })
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

@@ -113,7 +113,7 @@ fn a_set_gets_another_target_and_each_is_paused_alone() {
     let file = site.paris.dir().join("less.toml");
     let less: Vec<_> = plan.split("[[connection]]").take(2).collect();
     fs::write(&file, less.join("[[connection]]")).unwrap();
-    site.paris.stead(&["plan", "apply", text(&file)]).done();
+    site.paris.stead(&["plan", "apply", text(&file), "--yes"]).done();
     assert!(site.rome.sets().is_empty() && site.connection("rome").is_null());
     site.write("rome-is-gone");
     site.wait();

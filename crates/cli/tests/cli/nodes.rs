@@ -206,6 +206,24 @@ fn plans_are_checked_before_they_are_applied() {
         paris.stead(&["plan", "apply", file]).refused(2, &[reason]);
         paris.stead(&["plan", "check", file]).refused(3, &[reason]);
     }
+    let group = "version = 1\n[[group]]\nname = \"office\"\nsource = \"paris\"\ntarget = \"lyon\"\nsets = []\n\
+                 [[group.address]]\naddress = \"192.0.2.9/24\"\n";
+    let stranger = "line 5: group office: target is lyon, which is no node that is trusted here";
+    fs::write(file, group).unwrap();
+    paris.stead(&["plan", "apply", file]).refused(2, &[stranger]);
+    paris.stead(&["plan", "check", file]).refused(3, &[stranger]);
+    for (text, reason) in [
+        (group.replace("192.0.2.9/24", "192.0.2.9"), "line 8: group office: address \"192.0.2.9\" has no network"),
+        (group.replace("sets", "timeout = \"1s\"\nsets"), "line 6: group office: timeout of 1s is less than three"),
+        (
+            format!("{group}{}", group.split_once('\n').unwrap().1.replace("office", "web")),
+            "line 15: group web: address",
+        ),
+    ] {
+        fs::write(file, text).unwrap();
+        paris.stead(&["plan", "apply", file]).refused(2, &[reason]);
+        paris.stead(&["plan", "check", file]).refused(3, &[reason]);
+    }
     fs::write(file, "version = 1\n").unwrap();
     paris.stead(&["plan", "apply", file]).done();
     paris.stead(&["plan", "check"]).done();

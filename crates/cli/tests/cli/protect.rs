@@ -211,17 +211,26 @@ fn a_plan_in_a_file_makes_and_ends_sets() {
     site.protect(&source, &site.replica("notes"), &["--exclude", "*.tmp"]).done();
     let plan = site.paris.stead(&["plan", "show"]).done();
     let file = site.paris.dir().join("plan.toml");
-    let apply = |text: &str| {
+    let apply_as = |text: &str, options: &[&str]| {
         fs::write(&file, text).unwrap();
-        site.paris.stead(&["plan", "apply", file.to_str().unwrap()])
+        site.paris.stead(&[&["plan", "apply", file.to_str().unwrap()], options].concat())
     };
-    apply(&plan).done();
+    let apply = |text: &str| apply_as(text, &[]);
+    assert_eq!(apply(&plan).done(), "nothing to change\n");
     apply(&plan.replace("order = \"strict\"", "order = \"flush\""))
         .refused(1, &["how it is captured", "stead unprotect"]);
-    apply(&plan.replace("mode = ", "paused = true\nmode = ")).done();
+    let paused = plan.replace("mode = ", "paused = true\nmode = ");
+    let told = "set notes → lyon: paused false → true\n";
+    assert_eq!(apply_as(&paused, &["--dry-run"]).done(), told);
+    assert_eq!(site.states()[0], "notes replicating", "it was only told");
+    assert_eq!(apply(&paused).done(), format!("{told}the plan is applied\n"));
     assert_eq!(site.states()[0], "notes paused");
     apply(&plan).done();
-    apply("version = 1\n").done();
+    apply("version = 1\n").refused(2, &["this will end set notes", "--yes"]);
+    assert_eq!(site.paris.sets().len(), 1);
+    let json: serde_json::Value =
+        serde_json::from_str(&apply_as("version = 1\n", &["--yes", "--json"]).done()).unwrap();
+    assert_eq!((&json["applied"], &json["differences"][0]["kind"]), (&true.into(), &"gone".into()), "{json}");
     assert!(site.paris.sets().is_empty());
     fs::remove_dir_all(site.replica("notes")).unwrap();
     apply(&plan).done();

@@ -13,7 +13,7 @@ use super::ops::Op;
 use crate::api_server::Responder;
 use crate::check;
 use crate::gather::{self, Gathering};
-use crate::job;
+use crate::job::{self, Rest};
 use crate::seam::Command;
 
 impl Node {
@@ -28,7 +28,7 @@ impl Node {
             Request::RotateKey => self.rotate_key(responder),
             Request::StateBackup => responder.end(self.back_up()),
             Request::Log => responder.done(Answer::Log(crate::log::last_lines())),
-            Request::Protect(options) => self.protect(vec![*options], responder),
+            Request::Protect(options) => self.protect(Rest { sets: vec![*options], plan: None }, responder),
             Request::Unprotect { set, force } => self.unprotect(&set, force, responder),
             Request::Wait { set, timeout_ms } => {
                 let what = format!("what was written to {set} is not applied everywhere");
@@ -51,7 +51,8 @@ impl Node {
             Request::Alerts => responder.done(Answer::Alerts(self.pulse.alerts.list().to_vec())),
             Request::PlanShow => responder.done(Answer::Plan(self.plan.at_home().to_toml())),
             Request::PlanCheck => self.plan_check(responder),
-            Request::PlanApply { text } => self.plan_apply(&text, responder),
+            Request::PlanCompare { text } => self.plan_compare(text, responder),
+            Request::PlanApply { text, over } => self.plan_apply(text, over, responder),
             Request::Monitor(options) => self.monitor(*options, responder),
             Request::Unmonitor { group } => self.unmonitor(&group, responder),
             Request::Move { group, want, expires_ms } => self.move_group(&group, want, expires_ms, responder),

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use stead_api::{Answer, Failure, FailureKind};
+use stead_api::{Answer, Failure};
 use stead_model::plan::{Change, ConnectionPlan, Limit, Plan, Rate, SetPlan};
 use stead_model::status::{ConnectionStatus, State};
 use stead_model::{NodeName, SetName};
 use tracing::{info, warn};
 
-use super::Node;
 use super::ops::{Op, of_set};
+use super::{Applying, Node};
 use crate::api_server::Responder;
 use crate::apply::{self, Steps};
-use crate::job::{self, JobDone, Then};
+use crate::job::{self, JobDone, Rest, Then};
 use crate::peer::ask;
 use crate::peer::messages::{Ask, Meant, ReplicaChange, Tell};
 use crate::protect;
@@ -127,11 +127,14 @@ impl Node {
     }
 
     /// Protects what the first options say, then the rest.
-    pub(super) fn protect(&mut self, mut options: Vec<stead_api::Protect>, responder: Responder) {
-        if options.is_empty() {
-            return responder.done(Answer::Done);
+    pub(super) fn protect(&mut self, mut rest: Rest, responder: Responder) {
+        if rest.sets.is_empty() {
+            return match rest.plan {
+                Some(applying) => self.apply_further(applying, responder),
+                None => responder.done(Answer::Done),
+            };
         }
-        let first = options.remove(0);
+        let first = rest.sets.remove(0);
         let name = match protect::set_name(&first) {
             Ok(name) if !self.reserved.contains(&name) => name,
             Ok(name) => {
@@ -151,7 +154,7 @@ impl Node {
             let what = format!("set {name} was not made");
             let arrange = || protect::source::arrange(&world, &name, existing, &first, &responder);
             let result = job::guarded(&what, arrange);
-            let then = Then { no_wait: first.no_wait, rest: options };
+            let then = Then { no_wait: first.no_wait, rest };
             Some(JobDone::Protected { set: name, result: result.map(Box::new), responder, then })
         });
     }
@@ -166,48 +169,8 @@ impl Node {
         Ok(Some(Existing { set: set.clone(), dirs: kept.dirs, epoch }))
     }
 
-    pub(super) fn plan_apply(&mut self, text: &str, responder: Responder) {
-        let wanted = Plan::parse(text).map_err(|e| {
-            let remedy = "Nothing was changed; compare with: stead plan show";
-            Failure::new("the plan was not applied", e.to_string(), remedy).kind(FailureKind::Usage)
-        });
-        // People say where sets belong, wherever they are at the moment.
-        let wanted = match wanted.map(|wanted| wanted.as_in(&self.plan)) {
-            Ok(wanted) if self.has_other_groups(&wanted) => return self.apply_groups(&wanted, text, responder),
-            wanted => wanted,
-        };
-        let wanted = wanted.and_then(|wanted| self.check_modes(&wanted).map(|()| wanted));
-        let steps = wanted.and_then(|wanted| Ok((apply::steps(&self.plan, &wanted, &self.name)?, wanted)));
-        let (steps, wanted) = match steps {
-            Ok(steps) => steps,
-            Err(failure) => return responder.failed(failure),
-        };
-        let ask = self.changes(&steps);
-        let dialer = self.dialer.clone();
-        job::spawn(&self.events, move || {
-            let mut untold = BTreeMap::new();
-            for change in ask {
-                let key = (change.set.name.clone(), change.connection.target.clone());
-                if let Err(failure) = ask_change(&dialer, change) {
-                    untold.insert(key, failure);
-                }
-            }
-            Some(JobDone::Changing { steps: Box::new(steps), wanted: Box::new(wanted), untold, responder })
-        });
-    }
-
-    /// Refuses modes that sets which run cannot have.
-    fn check_modes(&self, wanted: &Plan) -> Result<(), Failure> {
-        let own =
-            wanted.connections.iter().filter(|c| self.plan.set(&c.set).is_some_and(|set| set.source == self.name));
-        own.into_iter().try_for_each(|connection| {
-            let dirs = SetState::load(&self.state, &connection.set)?.dirs;
-            protect::source::is_supported(connection.mode, &dirs, "the plan was not applied")
-        })
-    }
-
     /// What the targets of the changed sets are to be told.
-    fn changes(&self, steps: &Steps) -> Vec<ReplicaChange> {
+    pub(super) fn changes(&self, steps: &Steps) -> Vec<ReplicaChange> {
         // Later than what the plan says now, and earlier than whatever it says next.
         let meant = Some(Meant { number: self.meant.number + 1, ..self.meant });
         let plan = &steps.going_on;
@@ -226,6 +189,7 @@ impl Node {
         &mut self,
         steps: Steps,
         wanted: &Plan,
+        applying: Applying,
         untold: BTreeMap<(SetName, NodeName), Failure>,
         responder: Responder,
     ) {
@@ -243,7 +207,8 @@ impl Node {
         for (set, target) in steps.dropped {
             ended.entry(set).or_default().push(target);
         }
-        self.release(ended.into_iter().collect(), responder, steps.new);
+        let plan = Some(Applying { are_sets_done: true, ..applying });
+        self.release(ended.into_iter().collect(), responder, Rest { sets: steps.new, plan });
     }
 
     fn change(
@@ -437,7 +402,7 @@ pub(super) fn for_target(plan: &Plan, connection: &ConnectionPlan) -> Connection
     ConnectionPlan { settings, ..connection.clone() }
 }
 
-fn ask_change(dialer: &crate::peer::Dialer, change: ReplicaChange) -> Result<(), Failure> {
+pub(super) fn ask_change(dialer: &crate::peer::Dialer, change: ReplicaChange) -> Result<(), Failure> {
     let (set, target): (SetPlan, NodeName) = (change.set.clone(), change.connection.target.clone());
     match ask(dialer, &target, &Ask::Change(Box::new(change)), protect::ASK_TIMEOUT) {
         Ok(Tell::Done) => Ok(()),

@@ -9,6 +9,7 @@ mod live;
 mod ops;
 mod pace;
 mod peers;
+mod plan;
 mod pulse;
 mod relays;
 mod replace;
@@ -44,6 +45,7 @@ pub(crate) use groups::make::Grouped;
 pub(crate) use groups::{Groups, Resettled, StoodIn};
 use live::Untold;
 use ops::Op;
+pub(crate) use plan::Applying;
 pub(crate) use pulse::Pulse;
 use stead_model::status::Status;
 
@@ -177,8 +179,11 @@ impl Node {
             JobDone::ReplicaMade { ask, from, result, reply } => {
                 let _ = reply.send(self.keep_replica(*ask, &from, result));
             }
-            JobDone::Changing { steps, wanted, untold, responder } => {
-                self.changing(*steps, &wanted, untold, responder);
+            JobDone::Examined { applying, over, result, responder } => {
+                self.examined(applying, over, result, responder);
+            }
+            JobDone::Changing { steps, wanted, applying, untold, responder } => {
+                self.changing(*steps, &wanted, applying, untold, responder);
             }
             JobDone::Told(change) => self.change_told(*change),
             JobDone::Named { set, responder } => self.unprotect_open(&set, responder),

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::ops::{Op, of_set};
 use super::{Node, RETRY};
 use crate::api_server::Responder;
-use crate::job::{self, JobDone, Kept, Then};
+use crate::job::{self, JobDone, Kept, Rest, Then};
 use crate::peer::ask;
 use crate::peer::messages::{Ask, Standing};
 use crate::protect;
@@ -202,7 +202,7 @@ impl Node {
             false => self.begin_source(*kept),
         };
         match begun {
-            Ok(()) if !then.rest.is_empty() => self.protect(then.rest, responder),
+            Ok(()) if !then.rest.is_none() => self.protect(then.rest, responder),
             Ok(()) if then.no_wait => {
                 let status = of_set(&self.local_status(), name);
                 responder.done(Answer::Protected { set: name.clone(), status });
@@ -258,7 +258,7 @@ impl Node {
             Err(failure) => return responder.failed(failure),
         };
         match ended {
-            Ok(targets) => self.release(vec![(name.clone(), targets)], responder, Vec::new()),
+            Ok(targets) => self.release(vec![(name.clone(), targets)], responder, Rest::default()),
             Err(_) => self.name_those_at_work(name, responder),
         }
     }
@@ -275,7 +275,7 @@ impl Node {
     /// Ends the protection of a set in which somebody works.
     pub(super) fn unprotect_open(&mut self, name: &SetName, responder: Responder) {
         match self.end_source_as(name, Stop::UnprotectOpen) {
-            Ok(targets) => self.release(vec![(name.clone(), targets)], responder, Vec::new()),
+            Ok(targets) => self.release(vec![(name.clone(), targets)], responder, Rest::default()),
             Err(failure) => responder.failed(failure),
         }
     }
@@ -300,12 +300,7 @@ impl Node {
     }
 
     /// Tells targets that sets are no longer protected, then protects the rest; the client is answered in the end.
-    pub(super) fn release(
-        &mut self,
-        ended: Vec<(SetName, Vec<NodeName>)>,
-        responder: Responder,
-        rest: Vec<stead_api::Protect>,
-    ) {
+    pub(super) fn release(&mut self, ended: Vec<(SetName, Vec<NodeName>)>, responder: Responder, rest: Rest) {
         let sets: Vec<_> = ended.iter().map(|(set, _)| set.clone()).collect();
         self.reserved.extend(sets.iter().cloned());
         let dialer = self.dialer.clone();

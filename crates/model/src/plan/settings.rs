@@ -232,6 +232,30 @@ impl SettingsSpec {
         }
     }
 
+    /// What holds where nothing is said anywhere, said.
+    pub(super) fn usual() -> SettingsSpec {
+        let Settings { bandwidth, queue_limit, queue_disk, sync_timeout, brake, .. } = Settings::default();
+        let count = |number: Option<u64>| Some(number.map_or(Count::Off(Off::Off), Count::Of));
+        SettingsSpec {
+            bandwidth: Some(Limit::of(bandwidth)),
+            bandwidth_schedule: Some(Vec::new()),
+            pause_schedule: Some(Vec::new()),
+            verify_schedule: Some(Vec::new()),
+            compression: Some(Compression::default()),
+            queue_limit: Some(Bytes(queue_limit)),
+            queue_disk: Some(Bytes(queue_disk)),
+            on_no_room: Some(OnNoRoom::default()),
+            sync_timeout: Some(Span(sync_timeout)),
+            sync_fallback: Some(SyncFallback::default()),
+            orphans: Some(Orphans::default()),
+            brake: Some(BrakeSpec {
+                deletions: count(brake.deletions),
+                rewrites: count(brake.rewrites),
+                window: Some(Span(brake.window)),
+            }),
+        }
+    }
+
     /// With everything filled in.
     pub fn settings(&self) -> Settings {
         let brake = self.brake.unwrap_or_default();

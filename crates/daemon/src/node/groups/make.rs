@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use stead_api::{Answer, Failure, FailureKind, Monitor};
 use stead_failover::Record;
-use stead_model::plan::{GroupPlan, Plan};
+use stead_model::plan::{GroupPlan, Mapping, Plan};
 use stead_model::{Epoch, GroupName, NodeName, SetName};
 use tracing::{info, warn};
 
 use super::super::peers::with_volumes;
 use super::super::sets::meant;
 use super::Node;
+use super::fits::{Question, asked};
 use crate::api_server::Responder;
 use crate::apply;
 use crate::failover::Order;
@@ -20,6 +21,7 @@ use crate::failover::config::{self, node_id};
 use crate::failover::kept::GroupDir;
 use crate::failover::{lease, watchdog};
 use crate::job::{self, JobDone};
+use crate::node::Applying;
 use crate::peer::messages::{Ask, GroupAsk, Tell};
 use crate::peer::{Dialer, ask};
 use crate::protect;
@@ -45,15 +47,18 @@ impl Node {
         }
     }
 
-    /// Has all nodes of a group take part; then the plan of that text is applied once more.
-    fn make(&mut self, group: GroupPlan, responder: Responder, then: Option<String>) {
+    /// Has all nodes of a group take part; then the rest of that plan follows.
+    fn make(&mut self, group: GroupPlan, responder: Responder, then: Option<Applying>) {
+        let question = Question::of(&group, self.plan.group(&group.name));
         let (ask, others) = match self.arrange(group) {
             Ok(arranged) => arranged,
             Err(failure) => return responder.failed(failure),
         };
-        let dialer = self.dialer.clone();
+        let (dialer, own) = (self.dialer.clone(), self.name.clone());
         job::spawn(&self.events, move || {
-            let result = tell_others(&dialer, &ask, others);
+            let fits = asked(&dialer, &own, question.as_slice());
+            let fits = fits.map_err(|unfit| unfit.failure(&format!("group {} was not made", ask.group.name)));
+            let result = fits.and_then(|()| tell_others(&dialer, &ask, others));
             let result = result.map(|secrets| Box::new(Grouped { ask, secrets }));
             Some(JobDone::Grouped { result, responder, then })
         });
@@ -123,7 +128,7 @@ impl Node {
         Ok((ask, halves.collect::<Result<_, _>>()?))
     }
 
-    /// The file systems on which the sets are on the target; what the plan knows already holds.
+    /// The file systems on which the sets are on the target.
     fn volumes_of(&self, group: &GroupPlan, what: &str) -> Result<Vec<(SetName, PathBuf, String)>, Failure> {
         let mut volumes = Vec::new();
         for name in &group.sets {
@@ -138,12 +143,25 @@ impl Node {
                 Failure::new(what, format!("{} keeps no replica of set {name}", group.target), remedy)
             })?;
             for (path, is_dir) in set.paths.iter().zip(dirs) {
-                let to = connection.replica_of(&path.path).unwrap_or(&path.path);
-                let there = if is_dir { to } else { to.parent().unwrap_or(to) };
-                volumes.push((name.clone(), path.path.clone(), protect::source::volume(there)?));
+                let Some(mapping) = connection.mapping.iter().find(|mapping| mapping.from == path.path) else {
+                    continue;
+                };
+                volumes.push((name.clone(), path.path.clone(), self.volume_of(mapping, is_dir, group, what)?));
             }
         }
         Ok(volumes)
+    }
+
+    /// Only the target sees on which file system its replica is; elsewhere the plan has to know it.
+    fn volume_of(&self, mapping: &Mapping, is_dir: bool, group: &GroupPlan, what: &str) -> Result<String, Failure> {
+        let (to, target) = (&mapping.to, &group.target);
+        if self.name == *target {
+            return protect::source::volume(if is_dir { to } else { to.parent().unwrap_or(to) });
+        }
+        mapping.volume.clone().ok_or_else(|| {
+            let why = format!("on which file system {} is on {target} is not known here", to.display());
+            Failure::new(what, why, format!("Make it on {target}"))
+        })
     }
 
     /// The number of the epoch with which a new group begins.
@@ -157,7 +175,7 @@ impl Node {
         &mut self,
         result: Result<Box<Grouped>, Failure>,
         responder: Responder,
-        then: Option<String>,
+        then: Option<Applying>,
     ) {
         let done = result.and_then(|grouped| {
             for (peer, theirs) in grouped.secrets {
@@ -166,35 +184,34 @@ impl Node {
             self.begin_group(&grouped.ask)
         });
         match (done, then) {
-            (Ok(()), Some(text)) => self.plan_apply(&text, responder),
+            (Ok(()), Some(applying)) => self.apply_further(applying, responder),
             (done, _) => responder.end(done.map(|()| Answer::Done)),
         }
     }
 
     /// Does the plan end a group, or, its sets being as they are wanted, want others?
-    pub(in super::super) fn has_other_groups(&self, wanted: &Plan) -> bool {
+    pub(in super::super) fn has_other_groups(&self, wanted: &Plan, are_sets_done: bool) -> bool {
         let ends = self.plan.groups.iter().any(|group| wanted.group(&group.name).is_none());
         let sets = Plan { groups: self.plan.groups.clone(), ..wanted.clone() };
-        let sets_are_so = apply::steps(&self.plan, &sets, &self.name).is_ok_and(|steps| steps.are_none(&self.plan));
-        ends || sets_are_so && self.plan.groups != wanted.groups
+        let are_so = || apply::steps(&self.plan, &sets, &self.name).is_ok_and(|steps| steps.are_none(&self.plan));
+        ends || self.other_group(wanted).is_some() && (are_sets_done || are_so())
+    }
+
+    fn other_group<'a>(&self, wanted: &'a Plan) -> Option<&'a GroupPlan> {
+        wanted.groups.iter().find(|group| self.plan.group(&group.name) != Some(group))
     }
 
     /// Ends the groups that are no longer wanted, or makes the first one that is wanted otherwise; then the rest follows.
-    pub(in super::super) fn apply_groups(&mut self, wanted: &Plan, text: &str, responder: Responder) {
+    pub(in super::super) fn apply_groups(&mut self, wanted: &Plan, applying: Applying, responder: Responder) {
         let ended = self.plan.groups.iter().find(|group| wanted.group(&group.name).is_none()).cloned();
         if let Some(group) = ended {
-            return self.end_everywhere(&group.name, responder, Some(text.to_string()));
+            return self.end_everywhere(&group.name, responder, Some(applying));
         }
-        let other = wanted.groups.iter().find(|group| self.plan.group(&group.name) != Some(group));
-        match other {
+        match self.other_group(wanted) {
             Some(group) if group.other(&self.name).is_some() => {
-                self.make(group.clone(), responder, Some(text.to_string()));
+                self.make(group.clone(), responder, Some(applying));
             }
-            Some(group) => {
-                let why = format!("group {} would be another, and this node is none of its two", group.name);
-                let remedy = format!("Apply that part of the plan on {} or {}", group.target, group.source);
-                responder.failed(Failure::new("the plan was not applied", why, remedy));
-            }
+            Some(group) => responder.failed(self.is_of_others(&group.name, [&group.target, &group.source])),
             None => responder.done(Answer::Done),
         }
     }
@@ -284,8 +301,8 @@ impl Node {
         self.end_everywhere(group, responder, None);
     }
 
-    /// Ends a group on all its nodes; then the plan of that text is applied once more.
-    fn end_everywhere(&mut self, group: &GroupName, responder: Responder, then: Option<String>) {
+    /// Ends a group on all its nodes; then the rest of that plan follows.
+    fn end_everywhere(&mut self, group: &GroupName, responder: Responder, then: Option<Applying>) {
         let plan = match self.end_here(group) {
             Ok(plan) => plan,
             Err(failure) => return responder.failed(failure),
@@ -313,15 +330,15 @@ impl Node {
     }
 
     /// The other nodes of a group know that it has ended, as far as they answered.
-    pub(in super::super) fn ungrouped(&mut self, responder: Responder, then: Option<String>) {
+    pub(in super::super) fn ungrouped(&mut self, responder: Responder, then: Option<Applying>) {
         match then {
-            Some(text) => self.plan_apply(&text, responder),
+            Some(applying) => self.apply_further(applying, responder),
             None => responder.done(Answer::Done),
         }
     }
 
     /// Refuses to end a group that is not where it belongs.
-    pub(super) fn is_at_home(&self, group: &GroupPlan, what: &str) -> Result<(), Failure> {
+    pub(in super::super) fn is_at_home(&self, group: &GroupPlan, what: &str) -> Result<(), Failure> {
         let away = group.sets.iter().find(|set| self.plan.set(set).is_some_and(|set| set.source == group.target));
         match away {
             Some(_) => {

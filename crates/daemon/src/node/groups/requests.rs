@@ -228,6 +228,7 @@ mod tests {
     use stead_api::TimelineEntry;
 
     use super::*;
+    use crate::clock::wall_clock;
 
     fn entry(text: &str, failed: bool, output: Option<&str>) -> TimelineEntry {
         let output = output.map(String::from);
