@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{BadRule, GroupName, NodeName, Rules, RulesSpec, SetName};
@@ -18,6 +19,7 @@ pub use group::{
 };
 pub use place::line_of_address;
 pub use schedule::{BadSchedule, Moments, RateWindow, Window};
+pub use schema::schema;
 pub use settings::{
     Brake, BrakeSpec, Compression, Count, Current, Limit, Off, OnNoRoom, Orphans, Settings, SettingsSpec, SyncFallback,
     Unlimited,
@@ -33,6 +35,7 @@ mod nearest;
 mod nodes;
 mod place;
 mod schedule;
+mod schema;
 mod settings;
 mod turn;
 mod volume;
@@ -41,10 +44,11 @@ mod volume;
 pub const VERSION: u32 = 1;
 
 /// Everything that is to be protected, as far as this node takes part in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Version of the format.
+    #[schemars(range(min = VERSION, max = VERSION))]
     pub version: u32,
     /// Whom this node tells that something is wrong.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -64,7 +68,7 @@ pub struct Plan {
 }
 
 /// The table `[defaults]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Defaults {
     /// The settings.
@@ -73,7 +77,7 @@ pub struct Defaults {
 }
 
 /// A replication set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetPlan {
     /// Its name, unique among all nodes that trust each other.
@@ -98,7 +102,7 @@ pub struct SetPlan {
 }
 
 /// One protected directory or file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PathPlan {
     /// Absolute, without `.`, `..` or symlinks.
@@ -109,7 +113,7 @@ pub struct PathPlan {
 }
 
 /// How changes are captured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CaptureChoice {
     /// The best driver that works here.
@@ -122,7 +126,7 @@ pub enum CaptureChoice {
 }
 
 /// Which order of writes the replica keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
     /// Every write in the order in which it was made.
@@ -133,7 +137,7 @@ pub enum Order {
 }
 
 /// A set and one of its targets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectionPlan {
     /// The set.
@@ -163,7 +167,7 @@ pub struct ConnectionPlan {
 }
 
 /// Asynchronous or synchronous.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The application never waits for the network.
@@ -174,7 +178,7 @@ pub enum Mode {
 }
 
 /// Something that a file system may be unable to hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Feature {
     /// Extended attributes (`user.*`).
@@ -184,7 +188,7 @@ pub enum Feature {
 }
 
 /// Where one path of the set goes on the target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mapping {
     /// A path of the set.

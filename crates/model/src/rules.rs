@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Rules as the operator writes them.
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// allowed and means the same). `*` and `?` never match `/`; `**` does. Exclude wins over include; an excluded
 /// directory takes everything beneath it along. With includes, a file must match one of them; directories are kept so
 /// that what they hold can be reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RulesSpec {
     /// Globs of files to take; empty: all.

@@ -154,6 +154,9 @@ _stead() {
             stead__subcmd__plan,check)
                 cmd="stead__subcmd__plan__subcmd__check"
                 ;;
+            stead__subcmd__plan,schema)
+                cmd="stead__subcmd__plan__subcmd__schema"
+                ;;
             stead__subcmd__plan,show)
                 cmd="stead__subcmd__plan__subcmd__show"
                 ;;
@@ -832,7 +835,7 @@ _stead() {
             return 0
             ;;
         stead__subcmd__plan)
-            opts="-h --state --help show check apply"
+            opts="-h --state --help show check schema apply"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -850,7 +853,7 @@ _stead() {
             return 0
             ;;
         stead__subcmd__plan__subcmd__apply)
-            opts="-h --state --help"
+            opts="-h --dry-run --yes --json --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -868,6 +871,24 @@ _stead() {
             return 0
             ;;
         stead__subcmd__plan__subcmd__check)
+            opts="-h --state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__plan__subcmd__schema)
             opts="-h --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -241,16 +241,22 @@ complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcom
 complete -c stead -n "__fish_stead_using_subcommand alerts" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand alerts" -l json -d 'For programs'
 complete -c stead -n "__fish_stead_using_subcommand alerts" -s h -l help -d 'Print help'
-complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -l state -d 'State directory; says which daemon is meant' -r -F
-complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -s h -l help -d 'Print help'
-complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -f -a "show" -d 'Print the plan as TOML'
-complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -f -a "check" -d 'Does the plan still fit the machines? Exit code 3 where it does not'
-complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check apply" -f -a "apply" -d 'Make that file the plan: protect what it adds, end what it no longer names'
+complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check schema apply" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check schema apply" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check schema apply" -f -a "show" -d 'Print the plan as TOML'
+complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check schema apply" -f -a "check" -d 'Does the plan still fit the machines? Exit code 3 where it does not'
+complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check schema apply" -f -a "schema" -d 'Print the plan\'s JSON schema, for editors'
+complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check schema apply" -f -a "apply" -d 'Make that file the plan: say what differs, then change that and nothing else'
 complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from show" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from check" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from schema" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from schema" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from apply" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from apply" -l dry-run -d 'Only say what would change'
+complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from apply" -l yes -d 'Do not ask where the protection of something ends'
+complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from apply" -l json -d 'Say what changes as JSON'
 complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand state; and not __fish_seen_subcommand_from backup restore" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand state; and not __fish_seen_subcommand_from backup restore" -s h -l help -d 'Print help'

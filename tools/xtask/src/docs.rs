@@ -11,7 +11,7 @@ use crate::build;
 
 const SHELLS: [(&str, &str); 3] = [("bash", "stead.bash"), ("zsh", "_stead"), ("fish", "stead.fish")];
 
-/// Writes man pages and completions; with `--check` only tells whether they are up to date.
+/// Writes man pages, completions and the schema of the plan; with `--check` only tells whether they are up to date.
 pub fn main(args: &[String]) -> Result<()> {
     let reference = build::root().join("docs/reference");
     let binary = build::stead("dev")?;
@@ -22,7 +22,7 @@ pub fn main(args: &[String]) -> Result<()> {
     }
     write(&binary, &made)?;
     if is_check {
-        for part in ["man", "completions"] {
+        for part in ["man", "completions", "plan.schema.json"] {
             let same = run(Command::new("diff").arg("-r").arg(made.join(part)).arg(reference.join(part)));
             if let Err(e) = same {
                 bail!("docs/reference/{part} is not what the binary says; run `cargo xtask docs`\n{e:#}");
@@ -42,5 +42,7 @@ fn write(binary: &Path, to: &Path) -> Result<()> {
         let text = run(Command::new(binary).args(["completions", shell])).context("completions")?;
         fs::write(completions.join(file), text)?;
     }
+    let schema = run(Command::new(binary).args(["plan", "schema"])).context("the schema of the plan")?;
+    fs::write(to.join("plan.schema.json"), schema)?;
     Ok(())
 }

@@ -27,6 +27,8 @@ enum What {
         /// Only check whether that file is a plan, of nodes that are trusted here (- for standard input)
         file: Option<PathBuf>,
     },
+    /// Print the plan's JSON schema, for editors
+    Schema,
     /// Make that file the plan: say what differs, then change that and nothing else
     Apply(Apply),
 }
@@ -51,6 +53,10 @@ pub fn run(state: &Path, args: Args) -> Ended {
         What::Show => show(state),
         What::Check { file: None } => check(state),
         What::Check { file: Some(file) } => check_file(state, &file),
+        What::Schema => {
+            say(stead_model::plan::schema());
+            DONE
+        }
         What::Apply(args) => apply(state, &args),
     }
 }

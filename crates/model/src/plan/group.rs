@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::amount::Span;
@@ -19,7 +20,7 @@ mod parts;
 const WAIT_USUAL_MAX: Duration = Duration::from_secs(15);
 
 /// The table `[[group]]` of the plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct GroupPlan {
     /// Its name, unique among all nodes that trust each other.
@@ -74,7 +75,7 @@ pub struct GroupPlan {
 }
 
 /// Who decides that the target takes over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Takeover {
     /// Stead, with a witness; without one a person.
@@ -87,7 +88,7 @@ pub enum Takeover {
 }
 
 /// One way of heartbeats between the two nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HeartbeatPath {
     /// The source's address.
@@ -97,10 +98,11 @@ pub struct HeartbeatPath {
 }
 
 /// An address of the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AddressPlan {
     /// With the length of its network: `10.0.0.100/24`.
+    #[schemars(regex(pattern = "^[0-9A-Fa-f:.]+/[0-9]{1,3}$"))]
     pub address: String,
     /// The interface; none: the one that has an address in that network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,7 +116,7 @@ pub struct AddressPlan {
 }
 
 /// A service: a unit of systemd, or three commands.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ServicePlan {
     /// Name of the unit.
@@ -136,7 +138,7 @@ pub struct ServicePlan {
 
 /// A check beside the heartbeat, one of the three kinds: while it fails, the source counts as not serving although its
 /// node lives.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CheckPlan {
     /// A connection to it can be made.
@@ -160,7 +162,7 @@ pub struct CheckPlan {
 }
 
 /// The table `[group.scripts]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ScriptsPlan {
     /// On the node that takes over, before anything is brought up.
@@ -198,7 +200,7 @@ impl ScriptsPlan {
 }
 
 /// A script hook.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ScriptPlan {
     /// Program with its absolute path, and arguments; no shell.
@@ -212,7 +214,7 @@ pub struct ScriptPlan {
 }
 
 /// What follows when a script fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnFailure {
     /// It is told, and the next step follows.
@@ -225,7 +227,7 @@ pub enum OnFailure {
 }
 
 /// A fence agent for one node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct FencePlan {
     /// Program, with its path or found in `PATH`, and arguments, as `fence_ipmilan`.

@@ -18,6 +18,7 @@ use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp as Instant, Zoned};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::amount::{Rate, Span};
@@ -33,7 +34,7 @@ pub struct BadSchedule {
 }
 
 /// Recurring moments.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Moments {
     text: String,
@@ -42,7 +43,7 @@ pub struct Moments {
 }
 
 /// A recurring stretch of time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Window {
     text: String,
@@ -51,7 +52,7 @@ pub struct Window {
 }
 
 /// A rate that holds in a recurring stretch of time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct RateWindow {
     /// When.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::amount::{Bytes, Rate, Span};
@@ -22,7 +23,7 @@ const ADJOINING_MAX: usize = 64;
 
 /// Settings as the operator writes them: what is not said comes from the defaults of the plan, and from there from
 /// Stead. An empty list is said, and means none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct SettingsSpec {
     /// How many bytes each second it may send.
@@ -64,7 +65,7 @@ pub struct SettingsSpec {
 }
 
 /// `"10MiB/s"` or `"unlimited"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Limit {
     /// As fast as the line is.
@@ -74,7 +75,7 @@ pub enum Limit {
 }
 
 /// The word `unlimited`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Unlimited {
     /// The word.
@@ -82,7 +83,7 @@ pub enum Unlimited {
 }
 
 /// Whether what is sent is compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// Never.
@@ -93,7 +94,7 @@ pub enum Compression {
 }
 
 /// What a difference mirror does where there is no room to keep the image of before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnNoRoom {
     /// Halts until there is room.
@@ -104,7 +105,7 @@ pub enum OnNoRoom {
 }
 
 /// What becomes of a synchronous connection whose target does not answer in time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SyncFallback {
     /// It is asynchronous until the target has caught up.
@@ -115,7 +116,7 @@ pub enum SyncFallback {
 }
 
 /// What becomes of entries of the replica that have no equal in the source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Orphans {
     /// They are deleted.
@@ -128,7 +129,7 @@ pub enum Orphans {
 }
 
 /// The mass-change brake as the operator writes it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct BrakeSpec {
     /// Entries deleted within the window.
@@ -143,7 +144,7 @@ pub struct BrakeSpec {
 }
 
 /// A number, or `"off"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Count {
     /// No number is too many.
@@ -153,7 +154,7 @@ pub enum Count {
 }
 
 /// The word `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Off {
     /// The word.
