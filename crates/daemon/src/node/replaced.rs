@@ -88,8 +88,7 @@ impl Node {
     }
 
     fn give_up_part(&mut self, group: &GroupPlan, by: &NodeName, from: &NodeName) -> Result<(), Failure> {
-        let paths = self.groups_with_roots().into_iter().find(|(known, _)| known.name == group.name);
-        let paths = paths.map(|(_, roots)| roots).unwrap_or_default();
+        let paths = self.roots_of(group);
         let mut replaced = self.replaced.clone();
         replaced.own.retain(|own| own.group != group.name);
         let (name, by, told_by) = (group.name.clone(), by.clone(), from.clone());

@@ -169,7 +169,7 @@ impl Node {
     }
 
     /// Where the sets of a group are on this node.
-    fn roots_of(&self, group: &GroupPlan) -> Vec<std::path::PathBuf> {
+    pub(super) fn roots_of(&self, group: &GroupPlan) -> Vec<std::path::PathBuf> {
         let mut roots = Vec::new();
         for set in group.sets.iter().filter_map(|set| self.plan.set(set)) {
             let own = set.source == self.name;
