@@ -9,6 +9,7 @@ pub mod clock;
 pub mod command;
 pub mod compare;
 pub mod faults;
+pub mod heartbeats;
 pub mod host;
 pub mod load;
 pub mod matrix;

@@ -161,6 +161,7 @@ mod tests {
             monitors: vec![],
             unreachable: vec![],
             remarks: vec![],
+            dropped_heartbeats: vec![],
         };
         check(&status, Some(&set.parse().unwrap()), LIMITS, "2026-11-20T07:16:00.000Z".parse().unwrap())
     }

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use stead_model::status::MonitorStatus;
+use stead_model::status::{DroppedHeartbeats, MonitorStatus};
 
 use crate::show::columns;
 
@@ -10,6 +10,17 @@ use crate::show::columns;
 pub fn has_colours() -> bool {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     std::io::stdout().is_terminal() && !unwanted
+}
+
+/// What was dropped that came as heartbeats: a line for each way.
+pub fn dropped_text(dropped: &[DroppedHeartbeats]) -> String {
+    let way = |one: &DroppedHeartbeats| (one.node.clone(), one.at, one.from);
+    let line = |some: &[DroppedHeartbeats]| {
+        let counts: Vec<_> = some.iter().map(|one| format!("{} {}", one.count, one.reason)).collect();
+        let from = some[0].from.map_or_else(|| "other addresses".into(), |from| from.to_string());
+        format!("{} dropped heartbeats at {} from {from}: {}\n", some[0].node, some[0].at, counts.join(", "))
+    };
+    dropped.chunk_by(|one, next| way(one) == way(next)).map(line).collect()
 }
 
 /// All monitors, each with its paths and what there is to say.
@@ -90,6 +101,24 @@ mod tests {
 ● x       rome → lyon   failed       active: not known
 ";
         assert_eq!(monitors_text(&monitors(), false), expected);
+    }
+
+    #[test]
+    fn what_was_dropped_reads_like_this() {
+        let one = |from: Option<&str>, reason: &str, count| {
+            serde_json::json!({"node": "lyon", "at": "10.0.0.3", "from": from, "reason": reason, "count": count,
+                               "last": "2026-11-20T07:15:00.250Z"})
+        };
+        let all = serde_json::json!([
+            one(None, "unknown", 9),
+            one(Some("10.0.0.9"), "forged", 120),
+            one(Some("10.0.0.9"), "replayed", 3)
+        ]);
+        let expected = "\
+lyon dropped heartbeats at 10.0.0.3 from other addresses: 9 unknown
+lyon dropped heartbeats at 10.0.0.3 from 10.0.0.9: 120 forged, 3 replayed
+";
+        assert_eq!(dropped_text(&serde_json::from_value::<Vec<_>>(all).unwrap()), expected);
     }
 
     #[test]

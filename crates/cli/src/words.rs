@@ -2,7 +2,7 @@
 
 use stead_model::status::{BrakeStatus, ConnectionStatus, Gone, State, Status, SyncState, Timestamp};
 
-use crate::monitors::monitors_text;
+use crate::monitors::{dropped_text, monitors_text};
 use crate::show::{behind, columns, percent, portion, seconds, size};
 
 /// How long nothing may move until that is said.
@@ -24,6 +24,7 @@ pub fn status_text(status: &Status, now: Timestamp, colours: bool) -> String {
     }
     out += &monitors_text(&status.monitors, colours);
     status.remarks.iter().for_each(|remark| out += &format!("{remark}\n"));
+    out += &dropped_text(&status.dropped_heartbeats);
     for node in &status.unreachable {
         out += &format!("{node} does not answer: what only it knows is unknown\n");
     }
@@ -175,6 +176,7 @@ mod tests {
             monitors: vec![],
             unreachable: vec![],
             remarks: vec![],
+            dropped_heartbeats: vec![],
         };
         status_text(&status, "2026-11-20T07:16:00.000Z".parse().unwrap(), false)
     }
@@ -241,6 +243,7 @@ mod tests {
             monitors: vec![],
             unreachable: silent.iter().map(|name| name.parse().unwrap()).collect(),
             remarks: vec![],
+            dropped_heartbeats: vec![],
         };
         let now = "2026-11-20T07:16:00.000Z".parse().unwrap();
         let text = status_text(&status(vec![connection("replicating", since), halted], &["rome"]), now, false);

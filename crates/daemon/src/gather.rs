@@ -27,7 +27,9 @@ pub(crate) fn everywhere(gathering: Gathering) -> Status {
         // A node of an earlier release knows no groups.
         Err(_) if dialer.version_of(peer).is_some_and(|version| version < Ask::Standing.version()) => {
             match ask(&dialer, peer, &Ask::Status, TIMEOUT) {
-                Ok(Tell::Status(connections)) => Some(Standing { connections, monitors: Vec::new() }),
+                Ok(Tell::Status(connections)) => {
+                    Some(Standing { connections, monitors: Vec::new(), dropped_heartbeats: Vec::new() })
+                }
                 _ => None,
             }
         }
@@ -47,7 +49,8 @@ fn merge(mut local: Status, answers: impl Iterator<Item = (NodeName, Option<Stan
     let mut monitors: Vec<_> = local.monitors.drain(..).map(|m| (local.node.clone(), m)).collect();
     for (peer, answer) in answers {
         match answer {
-            Some(Standing { connections, monitors: watched }) => {
+            Some(Standing { connections, monitors: watched, dropped_heartbeats }) => {
+                local.dropped_heartbeats.extend(dropped_heartbeats.into_iter().filter(|dropped| dropped.node == peer));
                 let takes_part = |m: &MonitorStatus| m.source == peer || m.target == peer;
                 monitors.extend(watched.into_iter().filter(takes_part).map(|m| (peer.clone(), m)));
                 let takes_part = |c: &ConnectionStatus| c.source == peer || c.target == peer;
@@ -70,7 +73,7 @@ fn merge(mut local: Status, answers: impl Iterator<Item = (NodeName, Option<Stan
 
 #[cfg(test)]
 mod tests {
-    use stead_model::status::State;
+    use stead_model::status::{DroppedHeartbeats, State, Timestamp};
 
     use super::*;
     use crate::test_values::connection;
@@ -87,12 +90,29 @@ mod tests {
             monitors: vec![],
             unreachable: vec![],
             remarks: vec![],
+            dropped_heartbeats: vec![dropped("lyon")],
         };
         let lies = connection("games", "oslo", "bern");
-        let told = Standing { connections: vec![by_source.clone(), lies], monitors: vec![] };
+        let told = Standing {
+            connections: vec![by_source.clone(), lies],
+            monitors: vec![],
+            dropped_heartbeats: vec![dropped("paris"), dropped("oslo")],
+        };
         let answers = [("paris", Some(told)), ("rome", None)];
         let merged = merge(local, answers.into_iter().map(|(name, answer)| (name.parse().unwrap(), answer)));
         assert_eq!(merged.connections, [foreign, by_source]);
         assert_eq!(merged.unreachable, ["rome".parse().unwrap()]);
+        assert_eq!(merged.dropped_heartbeats, [dropped("lyon"), dropped("paris")], "each speaks for itself");
+    }
+
+    fn dropped(node: &str) -> DroppedHeartbeats {
+        DroppedHeartbeats {
+            node: node.parse().unwrap(),
+            at: [10, 0, 0, 2].into(),
+            from: None,
+            reason: "forged".into(),
+            count: 3,
+            last: Timestamp(1),
+        }
     }
 }

@@ -8,8 +8,8 @@
 //! the same four calls: `handle`, `handle_timeout`, `poll_output`, `poll_timeout`.
 //!
 //! The caller's duties:
-//! 1. hand every datagram to [`Receiver::receive`]; tell the machine of a group that the other node was heard, then each of
-//!    the notes about that group, in their order; tell a witness its notes;
+//! 1. hand every datagram to [`Receiver::receive`] and what it refuses to [`Drops`](heartbeat::Drops); tell the machine of a
+//!    group that the other node was heard, then each of the notes about that group, in their order; tell a witness its notes;
 //! 2. after each `handle` or `handle_timeout`, take outputs until there are none, and do them in that order; notes to the
 //!    same node may share one datagram, and each goes over every path to it at once;
 //! 3. ask `poll_timeout` then, and call `handle_timeout` when that instant has come, with what the clock shows then and not

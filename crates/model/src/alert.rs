@@ -41,6 +41,8 @@ pub enum Wrong {
     StandsIn,
     /// A heartbeat path is silent while others live.
     PathDown,
+    /// Much comes as heartbeats and is none: forged, replayed, or of nodes that are not known.
+    Flood,
 }
 
 impl Wrong {
@@ -61,13 +63,14 @@ impl Wrong {
             Wrong::Approval => "approval",
             Wrong::StandsIn => "stands-in",
             Wrong::PathDown => "path-down",
+            Wrong::Flood => "flood",
         }
     }
 }
 
 impl Wrong {
     fn is_of_group(self) -> bool {
-        matches!(self, Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::PathDown)
+        matches!(self, Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::PathDown | Wrong::Flood)
     }
 }
 
@@ -113,6 +116,30 @@ pub struct Patience {
     pub disconnected: Duration,
 }
 
+/// What a node looks at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Looked<'a> {
+    /// All its connections.
+    pub connections: &'a [ConnectionStatus],
+    /// The groups that it watches, each with the first of its sets.
+    pub groups: &'a [(SetName, MonitorStatus)],
+    /// Of what it takes part in, what is told where it drops much that comes as heartbeats; and that, for people.
+    pub flood: Option<&'a Flooded>,
+}
+
+/// Much comes as heartbeats and is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flooded {
+    /// A set of a group in which the node takes part.
+    pub set: SetName,
+    /// The group's source.
+    pub source: NodeName,
+    /// The group's target.
+    pub target: NodeName,
+    /// How much, and from where.
+    pub text: String,
+}
+
 /// What is wrong now: kept from one look to the next, and over restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -124,13 +151,11 @@ impl Raised {
         &self.0
     }
 
-    /// Looks at all connections of a node, and at the groups that it watches, each with the first of its sets, and says what
-    /// began and what ended since the last look. What is not known to have ended goes on: a connection that is still
-    /// `planned` but has no status yet keeps its alerts.
+    /// Says what began and what ended since the last look. What is not known to have ended goes on: a connection that is
+    /// still `planned` but has no status yet keeps its alerts.
     pub fn look(
         &mut self,
-        connections: &[ConnectionStatus],
-        groups: &[(SetName, MonitorStatus)],
+        Looked { connections, groups, flood }: Looked<'_>,
         planned: impl Fn(&SetName, &NodeName) -> bool,
         patience: Patience,
         now: Timestamp,
@@ -145,6 +170,9 @@ impl Raised {
             for (what, text) in wrongs_of_group(group) {
                 wrong.insert((what, set.clone(), group.target.clone()), (&group.source, text));
             }
+        }
+        if let Some(Flooded { set, source, target, text }) = flood {
+            wrong.insert((Wrong::Flood, set.clone(), target.clone()), (source, text.clone()));
         }
         let goes_on = |alert: &Alert| {
             if alert.wrong.is_of_group() {
@@ -255,7 +283,7 @@ fn may_last(wrong: Wrong, connection: &ConnectionStatus, patience: Patience) -> 
                 || state == State::Replicating && lag
         }
         Wrong::Different | Wrong::Bypassed | Wrong::NoImage => false,
-        Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::PathDown => false,
+        Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::PathDown | Wrong::Flood => false,
     }
 }
 

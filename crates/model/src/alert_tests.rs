@@ -14,7 +14,7 @@ fn connection(state: State, since: u64) -> ConnectionStatus {
 }
 
 fn look(raised: &mut Raised, connections: &[ConnectionStatus], now: u64) -> Vec<(Edge, Wrong)> {
-    let told = raised.look(connections, &[], |_, _| true, PATIENCE, Timestamp(now));
+    let told = raised.look(Looked { connections, ..Looked::default() }, |_, _| true, PATIENCE, Timestamp(now));
     told.into_iter().map(|(edge, alert)| (edge, alert.wrong)).collect()
 }
 
@@ -106,7 +106,7 @@ fn a_lag_about_the_limit_does_not_flap() {
 fn what_is_no_longer_planned_is_no_longer_wrong() {
     let mut raised = Raised::default();
     look(&mut raised, &[connection(State::Halted, 0)], SECOND);
-    let told = raised.look(&[], &[], |_, _| false, PATIENCE, Timestamp(2 * SECOND));
+    let told = raised.look(Looked::default(), |_, _| false, PATIENCE, Timestamp(2 * SECOND));
     assert!(matches!(told[..], [(Edge::Clear, _)]));
     assert!(raised.list().is_empty());
 }
@@ -139,7 +139,12 @@ fn a_group_is_told_of_while_it_lasts() {
     for (bad, wrong) in cases {
         let mut raised = Raised::default();
         let mut look = |group: &(SetName, MonitorStatus)| {
-            let told = raised.look(&[], std::slice::from_ref(group), |_, _| true, PATIENCE, Timestamp(1));
+            let told = raised.look(
+                Looked { groups: std::slice::from_ref(group), ..Looked::default() },
+                |_, _| true,
+                PATIENCE,
+                Timestamp(1),
+            );
             told.into_iter().map(|(edge, alert)| (edge, alert.wrong)).collect::<Vec<_>>()
         };
         assert_eq!(look(&good), []);
@@ -147,4 +152,22 @@ fn a_group_is_told_of_while_it_lasts() {
         assert_eq!(look(&bad), []);
         assert_eq!(look(&good), wrong.iter().map(|wrong| (Edge::Clear, *wrong)).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_flood_is_told_while_it_lasts() {
+    let flood = Flooded {
+        set: "notes".parse().unwrap(),
+        source: "paris".parse().unwrap(),
+        target: "lyon".parse().unwrap(),
+        text: "120, the last from 10.0.0.9".into(),
+    };
+    let mut raised = Raised::default();
+    let mut look = |flood: Option<&Flooded>| {
+        let told = raised.look(Looked { flood, ..Looked::default() }, |_, _| true, PATIENCE, Timestamp(1));
+        told.into_iter().map(|(edge, alert)| (edge, alert.wrong, alert.text)).collect::<Vec<_>>()
+    };
+    assert_eq!(look(Some(&flood)), [(Edge::Raise, Wrong::Flood, flood.text.clone())]);
+    assert_eq!(look(Some(&flood)), []);
+    assert_eq!(look(None), [(Edge::Clear, Wrong::Flood, flood.text)]);
 }

@@ -1,6 +1,7 @@
 //! What is: the state of sets and connections as `stead status` shows it. The field names are fixed: tools read them.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -142,6 +143,26 @@ pub struct Status {
     /// What else the node that answers has to say of itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
+    /// Datagrams that came as heartbeats and were dropped, by node, way and reason.
+    #[serde(default)]
+    pub dropped_heartbeats: Vec<DroppedHeartbeats>,
+}
+
+/// Datagrams that a node dropped since its daemon started, of one kind and on one way. They change nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedHeartbeats {
+    /// Which node.
+    pub node: NodeName,
+    /// Its address at which they came.
+    pub at: IpAddr,
+    /// From where, as their packets said; none: from many.
+    pub from: Option<IpAddr>,
+    /// `malformed`, `version`, `other-cluster`, `other-node`, `unknown` (sender), `forged` or `replayed`.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+    /// When the last one came.
+    pub last: Timestamp,
 }
 
 /// One watched group as every node shows it.

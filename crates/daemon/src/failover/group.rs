@@ -352,7 +352,15 @@ impl Group {
         {
             self.fenced = self.machine().map(|machine| machine.record().epoch.number + 1);
         }
-        let line = words::line(entry, &self.plan, output, wall_clock());
+        self.add(words::line(entry, &self.plan, output, wall_clock()), kept);
+    }
+
+    /// Adds words to the timeline.
+    pub(super) fn say(&mut self, text: &str, kept: &Sender<Job>) {
+        self.add(words::plain(text, wall_clock()), kept);
+    }
+
+    fn add(&mut self, line: TimelineEntry, kept: &Sender<Job>) {
         info!("group {}: {}", self.plan.name, line.text);
         let _ = kept.send(Job::Line { dir: self.dir.clone(), entry: Box::new(line.clone()) });
         let mut lines = lock(&self.lines);

@@ -17,7 +17,7 @@ use stead_model::GroupName;
 use stead_model::status::Timestamp;
 use tracing::error;
 
-use super::watchdog;
+use super::{watchdog, words};
 use crate::state::{StateDir, files};
 use crate::threads;
 
@@ -148,8 +148,7 @@ impl GroupDir {
 
 /// What the watchdog did while no daemon told of it.
 fn by_watchdog(line: watchdog::Line) -> TimelineEntry {
-    let text = format!("watchdog: {}", line.text);
-    TimelineEntry { at: line.at, text, step: None, failed: false, took_ms: None, outage_ms: None, output: None }
+    words::plain(&format!("watchdog: {}", line.text), line.at)
 }
 
 /// Starts the thread that writes; `saved` is told each group and number that is durable.

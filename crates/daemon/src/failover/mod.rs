@@ -12,6 +12,7 @@
 //! ```
 
 pub(crate) mod config;
+mod drops;
 mod group;
 pub(crate) mod hands;
 pub(crate) mod kept;
@@ -30,9 +31,10 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::Sender;
 use rustix::event::{EventfdFlags, eventfd};
 use stead_api::{Failure, Timeline};
-use stead_model::status::MonitorStatus;
+use stead_model::status::{DroppedHeartbeats, MonitorStatus};
 use stead_model::{Epoch, GroupName, NodeName};
 
+use crate::clock;
 use crate::peer::Book;
 use crate::threads::{self, lock};
 
@@ -89,6 +91,7 @@ impl Failover {
             wire: Wire::new(listens),
             sender: stead_failover::Sender::new(secrets::CLUSTER, id, u64::from(run)),
             receiver: stead_failover::Receiver::new(secrets::CLUSTER, id),
+            drops: stead_failover::heartbeat::Drops::default(),
             orders: receiver,
             wake: own,
             kept,
@@ -113,6 +116,16 @@ impl Failover {
     /// How the groups stand.
     pub(crate) fn monitors(&self) -> Vec<MonitorStatus> {
         lock(&self.seen).monitors()
+    }
+
+    /// What came here as a heartbeat and was dropped.
+    pub(crate) fn dropped(&self, me: &NodeName) -> Vec<DroppedHeartbeats> {
+        lock(&self.seen).dropped.statuses(me, clock::now(), clock::wall_clock())
+    }
+
+    /// Much of that at once, for people.
+    pub(crate) fn flood(&self) -> Option<String> {
+        lock(&self.seen).dropped.flood()
     }
 
     /// What happened to groups, or to that one.

@@ -9,20 +9,19 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use stead_api::TimelineEntry;
-use stead_failover::heartbeat::{Key, NOTES_MAX, Note};
+use stead_failover::heartbeat::{Drops, Key, NOTES_MAX, Note};
 use stead_failover::machine::{Fitness, Want};
 use stead_failover::{self as failover, GroupId, MonitorConfig, NodeId};
 use stead_model::plan::GroupPlan;
 use stead_model::status::MonitorStatus;
 use stead_model::{GroupName, NodeName};
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::Told;
 use super::config::{group_id, node_id};
 use super::group::{Answerer, Group, Lines, Reply, Setup, Wants};
 use super::hands::JobEnd;
-use super::kept;
 use super::wire::Wire;
+use super::{Told, drops, kept};
 use crate::clock;
 use crate::peer::Book;
 use crate::threads::lock;
@@ -63,6 +62,7 @@ pub(crate) enum Order {
 pub(crate) struct Seen {
     pub(crate) monitors: BTreeMap<GroupName, MonitorStatus>,
     pub(crate) timelines: BTreeMap<GroupName, Lines>,
+    pub(super) dropped: drops::Seen,
     /// When the monitors were looked at.
     at: Option<Instant>,
 }
@@ -81,6 +81,7 @@ pub(super) struct Watcher {
     pub(super) wire: Wire,
     pub(super) sender: failover::Sender,
     pub(super) receiver: failover::Receiver,
+    pub(super) drops: Drops,
     pub(super) orders: Receiver<Order>,
     pub(super) wake: OwnedFd,
     pub(super) kept: Sender<kept::Job>,
@@ -187,11 +188,15 @@ impl Watcher {
 
     fn receive(&mut self) {
         let mut heartbeats = Vec::new();
-        let receiver = &mut self.receiver;
-        self.wire.receive(|datagram| match receiver.receive(datagram) {
+        let (receiver, drops, now) = (&mut self.receiver, &mut self.drops, clock::now());
+        let mut floods = false;
+        self.wire.receive(|datagram, came| match receiver.receive(datagram) {
             Ok(heartbeat) => heartbeats.push(heartbeat),
-            Err(why) => debug!("a datagram was dropped: {why}"),
+            Err(why) => floods |= drops.count(came, why, now),
         });
+        if floods {
+            self.tell_flood(now);
+        }
         for heartbeat in heartbeats {
             self.note_run(heartbeat.from, heartbeat.run);
             let mut ids: Vec<_> = heartbeat.notes.iter().map(|note| note.group).collect();
@@ -206,6 +211,13 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    /// Much that comes as heartbeats is dropped: each group's timeline says so.
+    fn tell_flood(&mut self, now: Instant) {
+        let Some(flood) = self.drops.flood(now) else { return };
+        let text = drops::text(&flood);
+        self.groups.by_id.values_mut().for_each(|(group, _)| group.say(&text, &self.kept));
     }
 
     /// A start of another daemon is remembered, so that what was recorded of earlier ones is not taken.
@@ -342,6 +354,7 @@ impl Watcher {
         let now = clock::now();
         let mut seen = lock(&self.seen);
         seen.at = Some(now);
+        seen.dropped.look(&self.drops, now);
         for (group, _) in self.groups.by_id.values() {
             if let Some(status) = group.status(now) {
                 seen.monitors.insert(group.plan.name.clone(), status);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
-use stead_failover::heartbeat::DATAGRAM_LEN_MAX;
+use stead_failover::heartbeat::{Came, DATAGRAM_LEN_MAX};
 use tracing::warn;
 
 /// Datagrams that are read from one socket before others have their turn.
@@ -41,13 +41,13 @@ impl Wire {
         }
     }
 
-    /// Hands every datagram that is there to `take`.
-    pub(super) fn receive(&self, mut take: impl FnMut(&[u8])) {
+    /// Hands every datagram that is there to `take`, with where it came from.
+    pub(super) fn receive(&self, mut take: impl FnMut(&[u8], Came)) {
         let mut buffer = [0; DATAGRAM_LEN_MAX + 1];
-        for socket in self.sockets.values() {
+        for (at, socket) in &self.sockets {
             for _ in 0..AT_ONCE_MAX {
                 match socket.recv_from(&mut buffer) {
-                    Ok((len, _)) => take(&buffer[..len]),
+                    Ok((len, from)) => take(&buffer[..len], Came { at: *at, from: Some(from.ip()) }),
                     Err(_) => break,
                 }
             }

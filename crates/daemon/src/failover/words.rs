@@ -9,8 +9,7 @@ use stead_model::status::Timestamp;
 
 /// The line for an entry; `output` is what programs of the step wrote.
 pub(super) fn line(entry: &Entry, plan: &GroupPlan, output: Option<String>, at: Timestamp) -> TimelineEntry {
-    let text = text(entry, plan);
-    let mut line = TimelineEntry { at, text, step: None, failed: false, took_ms: None, outage_ms: None, output };
+    let mut line = TimelineEntry { output, ..plain(&text(entry, plan), at) };
     match entry {
         Entry::Step { step, turn, took, outcome } => {
             line.failed = !outcome.is_good();
@@ -38,7 +37,12 @@ pub(super) fn concluded(output: MonitorOutput, plan: &GroupPlan, at: Timestamp) 
         MonitorOutput::Stalled(by) => format!("this process stalled for {by:?}"),
         MonitorOutput::Leaves => "goes down in order".into(),
     };
-    TimelineEntry { at, text, step: None, failed: false, took_ms: None, outage_ms: None, output: None }
+    plain(&text, at)
+}
+
+/// A line of words alone.
+pub(super) fn plain(text: &str, at: Timestamp) -> TimelineEntry {
+    TimelineEntry { at, text: text.into(), step: None, failed: false, took_ms: None, outage_ms: None, output: None }
 }
 
 fn text(entry: &Entry, plan: &GroupPlan) -> String {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use stead_api::Failure;
-use stead_model::alert::{Alert, Edge, Patience, Raised};
+use stead_model::alert::{Alert, Edge, Flooded, Looked, Patience, Raised};
+use stead_model::plan::GroupPlan;
 use stead_model::status::{ConnectionStatus, MonitorStatus, State, Status, Timestamp};
 use stead_model::{NodeName, SetName};
 use stead_resource::command::{Command, Secret};
@@ -148,7 +149,9 @@ impl Node {
         let patience = Patience { behind: settings.behind(), disconnected: settings.disconnected() };
         let plan = &self.plan;
         let planned = |set: &_, target: &NodeName| plan.connections_of(set).any(|c| c.target == *target);
-        let told = self.pulse.alerts.kept.raised.look(&connections, &groups, planned, patience, now);
+        let flood = self.flooded();
+        let seen = Looked { connections: &connections, groups: &groups, flood: flood.as_ref() };
+        let told = self.pulse.alerts.kept.raised.look(seen, planned, patience, now);
         for (event, alert) in told {
             warn!("{}: {} of set {} → {}: {}", word(event), alert.wrong, alert.set, alert.target, alert.text);
             self.pulse.alerts.add(event, alert, now);
@@ -162,9 +165,17 @@ impl Node {
         let own = monitors.into_iter().filter(|monitor| monitor.target == self.name);
         let set = |monitor: &MonitorStatus| {
             let group = self.plan.groups.iter().find(|group| group.name.as_str() == monitor.group);
-            group.and_then(|group| group.sets.first().cloned()).or_else(|| monitor.group.parse().ok())
+            group.and_then(first_set).or_else(|| monitor.group.parse().ok())
         };
         own.filter_map(|monitor| Some((set(&monitor)?, monitor))).collect()
+    }
+
+    /// Much that comes as heartbeats is dropped: told of the first group in which this node takes part.
+    fn flooded(&self) -> Option<Flooded> {
+        let text = format!("on {}: {}", self.name, self.groups.failover.flood()?);
+        let group = self.plan.groups.iter().find(|group| group.has(&self.name))?;
+        let (source, target) = (group.source.clone(), group.target.clone());
+        Some(Flooded { set: first_set(group)?, source, target, text })
     }
 
     /// The command ended, however: the next event is its turn.
@@ -197,6 +208,11 @@ impl Node {
             Some(JobDone::AlertTold)
         });
     }
+}
+
+/// Under which set a group's alerts stand; one without sets stands under its own name.
+fn first_set(group: &GroupPlan) -> Option<SetName> {
+    group.sets.first().cloned().or_else(|| group.name.as_str().parse().ok())
 }
 
 fn word(event: Edge) -> &'static str {

@@ -404,13 +404,14 @@ impl Node {
         connections.sort_by(|a, b| (&a.set, &a.target).cmp(&(&b.set, &b.target)));
         let monitors = self.groups.failover.monitors();
         let remarks = self.replaced.own.iter().map(Own::text).collect();
-        Status { node: self.name.clone(), connections, monitors, unreachable: Vec::new(), remarks }
+        let dropped_heartbeats = self.groups.failover.dropped(&self.name);
+        Status { node: self.name.clone(), connections, monitors, unreachable: Vec::new(), remarks, dropped_heartbeats }
     }
 
     /// What this node tells others of how everything stands.
     pub(super) fn standing(&self) -> Standing {
-        let Status { connections, monitors, .. } = self.local_status();
-        Standing { connections, monitors }
+        let Status { connections, monitors, dropped_heartbeats, .. } = self.local_status();
+        Standing { connections, monitors, dropped_heartbeats }
     }
 
     /// What is sent in the place of a node that has to be restored first.

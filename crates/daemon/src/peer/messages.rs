@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use stead_api::Compared;
 use stead_model::compare::Item;
 use stead_model::plan::{AddressPlan, ConnectionPlan, GroupPlan, SetPlan};
-use stead_model::status::{ConnectionStatus, MonitorStatus, Timestamp};
+use stead_model::status::{ConnectionStatus, DroppedHeartbeats, MonitorStatus, Timestamp};
 use stead_model::{Epoch, GroupName, NodeName, SetName};
 
 use super::Fingerprint;
@@ -129,6 +129,8 @@ pub(crate) enum Tell {
 pub(crate) struct Standing {
     pub(crate) connections: Vec<ConnectionStatus>,
     pub(crate) monitors: Vec<MonitorStatus>,
+    #[serde(default)]
+    pub(crate) dropped_heartbeats: Vec<DroppedHeartbeats>,
 }
 
 /// A group to take part in.

@@ -1,18 +1,20 @@
 //! Heartbeats: authenticated datagrams between two nodes, over every path of the plan. What the nodes have to say to each
 //! other about their groups travels in them as [`Note`]s. Drawn in `docs/formats/heartbeat.md`.
 //!
-//! [`Sender`] numbers and signs them, [`Receiver`] takes what is genuine, new and meant for this node, once, and counts
-//! the rest by kind.
+//! [`Sender`] numbers and signs them, [`Receiver`] takes what is genuine, new and meant for this node, once; [`Drops`]
+//! counts the rest.
 
+mod drops;
 mod layout;
 mod note;
 mod receiver;
 mod sender;
 mod window;
 
+pub use drops::{Came, Dropped, Drops, Flood};
 pub use layout::DATAGRAM_LEN_MAX;
 pub use note::{Event, No, Note, Role, Say};
-pub use receiver::{Dropped, Receiver, Refused};
+pub use receiver::{Receiver, Refused};
 pub use sender::Sender;
 
 use crate::ids::{ClusterId, NodeId};

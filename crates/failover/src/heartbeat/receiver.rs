@@ -1,4 +1,4 @@
-//! Takes what is genuine, new and meant for this node; counts the rest.
+//! Takes what is genuine, new and meant for this node.
 
 use std::collections::BTreeMap;
 
@@ -35,36 +35,18 @@ pub enum Refused {
     Replayed,
 }
 
-/// How many datagrams were dropped, by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// See [`Refused::Malformed`].
-    pub malformed: u64,
-    /// See [`Refused::Version`].
-    pub version: u64,
-    /// See [`Refused::OtherCluster`].
-    pub other_cluster: u64,
-    /// See [`Refused::OtherNode`].
-    pub other_node: u64,
-    /// See [`Refused::Unknown`].
-    pub unknown: u64,
-    /// See [`Refused::Forged`].
-    pub forged: u64,
-    /// See [`Refused::Replayed`].
-    pub replayed: u64,
-}
-
-impl Dropped {
-    fn count(&mut self, why: Refused) {
-        *match why {
-            Refused::Malformed => &mut self.malformed,
-            Refused::Version(_) => &mut self.version,
-            Refused::OtherCluster => &mut self.other_cluster,
-            Refused::OtherNode => &mut self.other_node,
-            Refused::Unknown => &mut self.unknown,
-            Refused::Forged => &mut self.forged,
-            Refused::Replayed => &mut self.replayed,
-        } += 1;
+impl Refused {
+    /// The fixed word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refused::Malformed => "malformed",
+            Refused::Version(_) => "version",
+            Refused::OtherCluster => "other-cluster",
+            Refused::OtherNode => "other-node",
+            Refused::Unknown => "unknown",
+            Refused::Forged => "forged",
+            Refused::Replayed => "replayed",
+        }
     }
 }
 
@@ -74,13 +56,12 @@ pub struct Receiver {
     cluster: ClusterId,
     me: NodeId,
     peers: BTreeMap<NodeId, (Key, Window)>,
-    dropped: Dropped,
 }
 
 impl Receiver {
     /// Knows no node yet.
     pub fn new(cluster: ClusterId, me: NodeId) -> Receiver {
-        Receiver { cluster, me, peers: BTreeMap::new(), dropped: Dropped::default() }
+        Receiver { cluster, me, peers: BTreeMap::new() }
     }
 
     /// Knows a node from now on. `run` is the last run of it that was seen before this start (0 where none is
@@ -100,20 +81,11 @@ impl Receiver {
         self.peers.get(&node).map(|(_, window)| window.run())
     }
 
-    /// What was dropped since the start.
-    pub fn dropped(&self) -> Dropped {
-        self.dropped
-    }
-
     /// Takes a datagram.
     ///
     /// # Errors
-    /// Why it is dropped; counted already.
+    /// Why it is dropped.
     pub fn receive(&mut self, datagram: &[u8]) -> Result<Heartbeat, Refused> {
-        self.take(datagram).inspect_err(|why| self.dropped.count(*why))
-    }
-
-    fn take(&mut self, datagram: &[u8]) -> Result<Heartbeat, Refused> {
         let (head, notes, mac) = split(datagram)?;
         if head.cluster != self.cluster {
             return Err(Refused::OtherCluster);

@@ -1,0 +1,76 @@
+//! What comes as a heartbeat and is none of a peer's: it changes nothing, and is counted.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use stead_tests::command::until;
+use stead_tests::heartbeats::{Recorded, Replay, record, send};
+use stead_tests::service::one_after_the_other;
+use stead_tests::town::{GROUP, Town};
+
+const LOAD: &str = env!("CARGO_BIN_EXE_stead-load");
+const SOON: Duration = Duration::from_secs(20);
+const BERNE: &str = "10.77.0.4";
+
+fn town() -> Town {
+    let town = Town::new(Path::new(LOAD)).unwrap();
+    town.monitor(&["--witness", "oslo"]).unwrap();
+    town
+}
+
+/// What lyon dropped that came from berne, by reason.
+fn dropped(town: &Town) -> Vec<(String, u64)> {
+    let status = town.site.lyon.json(["status", "--json", "--local"]).unwrap();
+    let all = status["dropped_heartbeats"].as_array().cloned().unwrap_or_default();
+    let ours = all.iter().filter(|one| one["node"] == "lyon" && one["from"] == BERNE);
+    let count = |one: &Value| (one["reason"].as_str().unwrap().to_owned(), one["count"].as_u64().unwrap());
+    ours.map(count).collect()
+}
+
+#[test]
+fn what_is_none_of_a_peers_changes_nothing_and_is_counted() {
+    let town = town();
+    let client = town.client(100).unwrap();
+    let recorded = record(&town.site.hosts.lyon, 5).unwrap();
+    // Where in a heartbeat each of them differs from a good one.
+    let kinds =
+        [("malformed", 0), ("version", 4), ("other-cluster", 8), ("unknown", 24), ("other-node", 40), ("forged", 64)];
+    let mut all = recorded.clone();
+    kinds.iter().for_each(|(_, at)| all.extend(recorded.iter().map(|one| one.changed(*at))));
+    send(&town.berne, &all).unwrap();
+    let mut expected: Vec<_> = kinds.iter().map(|(reason, _)| ((*reason).to_owned(), 5)).collect();
+    expected.push(("replayed".into(), 5));
+    expected.sort();
+    until("lyon has counted them all", SOON, || Ok(dropped(&town) == expected)).unwrap();
+    let said = town.site.paris.cli(["status"]).unwrap();
+    assert!(
+        said.contains(&format!("lyon dropped heartbeats at 10.77.0.2 from {BERNE}: 5 forged, 5 malformed")),
+        "{said}"
+    );
+    town.goes_on(&client, "paris").unwrap();
+    let monitor = town.monitor_at(&town.site.lyon).unwrap();
+    assert_eq!(
+        (&monitor["state"], &monitor["active"], &monitor["epoch"]),
+        (&"online".into(), &"paris".into(), &1.into())
+    );
+    assert!(!town.site.lyon.cli(["alerts"]).unwrap().contains("flood"), "a few are no flood");
+    one_after_the_other(&[&client.stop()], &["paris"]).unwrap();
+}
+
+#[test]
+fn what_is_replayed_keeps_no_dead_server_alive() {
+    let mut town = town();
+    let client = town.client(100).unwrap();
+    let recorded: Vec<Recorded> =
+        [&town.site.hosts.lyon, town.oslo.host()].iter().flat_map(|host| record(host, 20).unwrap()).collect();
+    let _replay = Replay::start(&town.berne, recorded).unwrap();
+    let alerts = || town.site.lyon.cli(["alerts"]);
+    let is_told = || Ok(alerts()?.lines().any(|line| line.contains("flood") && line.contains(BERNE)));
+    until("lyon tells of the flood, and from where", SOON, is_told).unwrap();
+    town.paris_dies().unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    let explained = town.site.lyon.cli(["explain", GROUP]).unwrap();
+    assert!(explained.contains(&format!("the last from {BERNE} at 10.77.0.2: it is a replay")), "{explained}");
+    one_after_the_other(&[&client.stop()], &["paris", "lyon"]).unwrap();
+}
