@@ -25,3 +25,4 @@ pub mod synchronous;
 mod sys;
 pub mod town;
 pub mod tree;
+pub mod writer;

@@ -309,6 +309,12 @@ impl Node {
         pids.filter(|pid| of_process(*pid, "cmdline").split('\0').any(|word| word == "capture")).collect()
     }
 
+    /// Pids of its watchdog.
+    pub fn watchdogs(&self) -> Vec<i32> {
+        let pids = marked(&self.mark()).into_iter();
+        pids.filter(|pid| of_process(*pid, "cmdline").split('\0').nth(1) == Some("watchdog")).collect()
+    }
+
     /// Those of them that serve mounts, without those that supervise them.
     pub fn capture_servers(&self) -> Vec<i32> {
         let captures = self.captures();

@@ -1,5 +1,5 @@
-//! What servers and supervisors know together: who serves, which processes are ours, and what others changed beneath
-//! the mount. In shared memory, so that it outlives each of them.
+//! What servers and supervisors know together: who serves, which processes are ours, what others changed beneath the
+//! mount, and which lease counts. In shared memory, so that it outlives each of them.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use stead_model::FileId;
 
+use crate::lease::Told;
 use crate::sys::{self, Atomics, Shared};
 
 /// Bytes of shared memory.
@@ -26,6 +27,7 @@ struct Table {
     ready: AtomicU32,
     files_added: AtomicU64,
     files: [[AtomicU64; 2]; FILES],
+    lease: Told,
 }
 
 // SAFETY: atomics and arrays of atomics.
@@ -110,6 +112,11 @@ impl Bypass {
             files.push(file);
         }
         (added, files)
+    }
+
+    /// The lease that counts.
+    pub fn lease(&self) -> &Told {
+        &self.table().lease
     }
 
     fn table(&self) -> &Table {

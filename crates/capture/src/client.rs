@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use stead_model::handle::HandleShape;
+use stead_model::plan::OnLeaseLost;
 use stead_model::{FileId, Incarnation, Sequence, VolumeId};
 
 use crate::control::{self, Answer, Request, RootInfo};
@@ -41,6 +42,7 @@ pub struct MountCapture {
     socket: Mutex<OwnedFd>,
     path: PathBuf,
     order: Order,
+    version: u32,
     roots: Vec<BeneathRoot>,
     reader: Reader,
     /// When there was last something to drain.
@@ -76,6 +78,7 @@ impl MountCapture {
             socket: Mutex::new(connection),
             path: socket.into(),
             order: hello.order,
+            version: hello.version,
             roots: roots.ok_or_else(gone)?,
             reader: Reader::new(ring),
             ready_at: Instant::now(),
@@ -106,6 +109,23 @@ impl MountCapture {
         self.ask_done(&Request::Invalidate)
     }
 
+    /// Past the deadline in that file, changes wait or are refused from now on; none: they are made.
+    ///
+    /// # Errors
+    /// Where it is no lease, or the driver is of a version that knows none.
+    pub fn lease(&mut self, lease: Option<(BorrowedFd<'_>, OnLeaseLost)>) -> Result<(), CaptureError> {
+        if self.version < control::VERSION_LEASES {
+            let why = || CaptureError::Version { theirs: self.version, ours: control::VERSION };
+            return lease.map_or(Ok(()), |_| Err(why()));
+        }
+        let (file, policy) = lease.unzip();
+        match self.ask_with(&Request::Lease(policy), file.as_slice())? {
+            Answer::Done => Ok(()),
+            Answer::Failed(why) => Err(CaptureError::Refused(why)),
+            other => Err(CaptureError::Refused(format!("it answered {other:?}"))),
+        }
+    }
+
     /// What is shared with the server about synchronous operation.
     pub(crate) fn sync_block(&self) -> Option<&SyncBlock> {
         self.reader.ring().sync()
@@ -121,14 +141,18 @@ impl MountCapture {
     }
 
     fn ask(&self, request: &Request) -> Result<Answer, CaptureError> {
+        self.ask_with(request, &[])
+    }
+
+    fn ask_with(&self, request: &Request, beside: &[BorrowedFd<'_>]) -> Result<Answer, CaptureError> {
         let unreachable = |source| CaptureError::Unreachable { socket: self.path.display().to_string(), source };
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(answer) = exchange(&socket, request) {
+        if let Ok(answer) = exchange(&socket, request, beside) {
             return Ok(answer);
         }
         // The supervisor may have died, and its heir listens at the same place.
         *socket = control::connect(&self.path).map_err(unreachable)?;
-        exchange(&socket, request).map_err(unreachable)
+        exchange(&socket, request, beside).map_err(unreachable)
     }
 }
 
@@ -180,8 +204,8 @@ impl Capture for MountCapture {
     }
 }
 
-fn exchange(socket: &OwnedFd, request: &Request) -> std::io::Result<Answer> {
-    control::send(socket, request, &[])?;
+fn exchange(socket: &OwnedFd, request: &Request, beside: &[BorrowedFd<'_>]) -> std::io::Result<Answer> {
+    control::send(socket, request, beside)?;
     let answer = control::receive(socket)?;
     Ok(answer.ok_or(std::io::ErrorKind::ConnectionReset)?.0)
 }

@@ -12,13 +12,17 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use stead_model::handle::HandleShape;
+use stead_model::plan::OnLeaseLost;
 use stead_model::{FileId, Sequence, VolumeId};
 
 use crate::nodes::ROOTS_MAX;
 use crate::{DriverStatus, Order};
 
-/// Version of the messages and of the shared memory. A capture process of version 1 is understood still.
-pub const VERSION: u32 = 2;
+/// Version of the messages and of the shared memory. Capture processes of earlier ones are understood still: 1 says less in
+/// its status, and before 3 none knows of leases.
+pub const VERSION: u32 = 3;
+/// The first version that knows of leases.
+pub const VERSION_LEASES: u32 = 3;
 
 const PACKET_BYTES_MAX: usize = 512 << 10;
 const FDS_MAX: usize = 1 + ROOTS_MAX;
@@ -36,6 +40,8 @@ pub enum Request {
     Status,
     /// Let the kernel forget what it has cached.
     Invalidate,
+    /// Past the lease in the file of the descriptor beside it, do that with changes; none: change without one (version 3).
+    Lease(Option<OnLeaseLost>),
 }
 
 /// What the supervisor answers.
@@ -209,5 +215,8 @@ mod tests {
             [Request::Hello, Request::Flush, Request::Stop { lazy: true }, Request::Status, Request::Invalidate];
         let bytes: Vec<_> = requests.iter().map(|request| postcard::to_stdvec(request).unwrap()).collect();
         assert_eq!(bytes, [&b"\x00"[..], b"\x01", b"\x02\x01", b"\x03", b"\x04"]);
+        let leases = [None, Some(OnLeaseLost::SuspendIo), Some(OnLeaseLost::Stop)].map(Request::Lease);
+        let bytes = leases.map(|request| postcard::to_stdvec(&request).unwrap());
+        assert_eq!(bytes, [&b"\x05\x00"[..], b"\x05\x01\x00", b"\x05\x01\x01"]);
     }
 }

@@ -21,6 +21,7 @@ mod client;
 mod control;
 mod dirty;
 mod fuse;
+mod lease;
 mod nodes;
 mod ring;
 mod root;

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use stead_model::plan::OnLeaseLost;
+
 use crate::Order;
 
 /// What one capture process serves.
@@ -20,6 +22,8 @@ pub struct MountSpec {
     pub socket: PathBuf,
     /// File that messages are appended to; none: they are dropped once serving.
     pub log: Option<PathBuf>,
+    /// File with the lease of its group, and what becomes of changes past it; none: they are made.
+    pub lease: Option<(PathBuf, OnLeaseLost)>,
     /// The process with which it ends, however that ends; none: it outlives the one that started it.
     pub parent: Option<u32>,
 }
@@ -36,7 +40,16 @@ impl MountSpec {
     /// A spec of one set with the usual order and ring.
     pub fn new(set: &str, roots: Vec<PathBuf>, socket: PathBuf) -> MountSpec {
         let ring_bytes = Self::RING_BYTES_DEFAULT;
-        MountSpec { set: set.into(), roots, order: Order::Strict, ring_bytes, socket, log: None, parent: None }
+        MountSpec {
+            set: set.into(),
+            roots,
+            order: Order::Strict,
+            ring_bytes,
+            socket,
+            log: None,
+            lease: None,
+            parent: None,
+        }
     }
 
     /// As arguments that [`MountSpec::from_args`] understands.
@@ -47,6 +60,9 @@ impl MountSpec {
         args.extend(["--socket".into(), self.socket.clone().into()]);
         if let Some(log) = &self.log {
             args.extend(["--log".into(), log.into()]);
+        }
+        if let Some((file, policy)) = &self.lease {
+            args.extend([if *policy == OnLeaseLost::Stop { "--lease-or-stop" } else { "--lease" }.into(), file.into()]);
         }
         if let Some(parent) = self.parent {
             args.extend(["--parent".into(), parent.to_string().into()]);
@@ -78,6 +94,8 @@ impl MountSpec {
                 }
                 "--socket" => spec.socket = value.into(),
                 "--log" => spec.log = Some(value.into()),
+                "--lease" => spec.lease = Some((value.into(), OnLeaseLost::SuspendIo)),
+                "--lease-or-stop" => spec.lease = Some((value.into(), OnLeaseLost::Stop)),
                 "--parent" => {
                     let parent = text()?.parse().map_err(|_| BadSpec(format!("{option} needs a number")));
                     spec.parent = Some(parent?);
@@ -102,7 +120,10 @@ mod tests {
         spec.order = Order::Flush;
         spec.log = Some("/var/log/x".into());
         spec.parent = Some(77);
-        assert_eq!(MountSpec::from_args(spec.to_args()).unwrap(), spec);
+        for policy in [OnLeaseLost::SuspendIo, OnLeaseLost::Stop] {
+            spec.lease = Some(("/run/lease".into(), policy));
+            assert_eq!(MountSpec::from_args(spec.to_args()).unwrap(), spec);
+        }
     }
 
     #[test]

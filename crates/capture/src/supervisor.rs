@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use stead_model::plan::OnLeaseLost;
 
 use crate::bypass::{self, Bypass};
 use crate::control::{self, Answer, Hello, Request};
@@ -81,6 +82,11 @@ pub fn serve(spec: MountSpec) -> Result<(), ServeError> {
     let reports = sys::report_changes(&beneath);
     if let Err(error) = &reports {
         eprintln!("stead capture: changes beneath the mount cannot be watched for: {error}");
+    }
+    if let Some((path, policy)) = &spec.lease {
+        let told =
+            std::fs::File::open(path).and_then(|file| Ok(bypass_of(&state)?.lease().set(file.as_fd(), *policy)?));
+        told.map_err(ServeError::system(format!("the lease {}", path.display())))?;
     }
     mounts.mount(spec.order)?;
     let mut supervisor = Supervisor {
@@ -281,7 +287,7 @@ impl Supervisor {
     }
 
     fn bypass(&self) -> sys::Result<Bypass> {
-        Ok(Bypass::new(Shared::map(self.state.as_raw_fd(), nodes::BYTES + slots::BYTES, bypass::BYTES)?))
+        bypass_of(&self.state)
     }
 
     /// Closes descriptors that a dead server had opened and nobody knows any more.
@@ -290,6 +296,7 @@ impl Supervisor {
         known.extend([0, 1, 2]);
         known.extend([&self.listener, &self.signals, &self.state, &self.ring_memory].map(AsRawFd::as_raw_fd));
         known.extend(self.reports.as_ref().map(AsRawFd::as_raw_fd));
+        known.extend(self.bypass().ok().and_then(|bypass| bypass.lease().fd()));
         known.extend(self.clients.iter().chain(self.flushes.values()).map(AsRawFd::as_raw_fd));
         let mut from = 0;
         for fd in (0..self.fds_max as RawFd).filter(|fd| known.contains(fd) || nodes.owns(*fd)) {
@@ -334,13 +341,14 @@ impl Supervisor {
 
     /// False: the client has gone.
     fn on_request(&mut self, at: usize) -> bool {
-        let Ok(Some((request, _))) = control::receive::<Request>(&self.clients[at]) else { return false };
+        let Ok(Some((request, fds))) = control::receive::<Request>(&self.clients[at]) else { return false };
         let answer = match request {
             Request::Hello => return self.greet(at).is_ok(),
             Request::Flush => return self.flush(at),
             Request::Stop { lazy } => self.stop(lazy),
             Request::Status => Answer::Status(self.status()),
             Request::Invalidate => self.invalidate(),
+            Request::Lease(policy) => self.lease(policy.zip(fds.first())),
         };
         control::send(&self.clients[at], &answer, &[]).is_ok()
     }
@@ -363,10 +371,30 @@ impl Supervisor {
         }
     }
 
+    /// The lease that counts from now on.
+    fn lease(&self, lease: Option<(OnLeaseLost, &OwnedFd)>) -> Answer {
+        let told = self.bypass().and_then(|bypass| match lease {
+            Some((policy, file)) => bypass.lease().set(file.as_fd(), policy),
+            None => {
+                bypass.lease().unset();
+                Ok(())
+            }
+        });
+        told.map_or_else(|error| Answer::Failed(format!("the lease: {}", io::Error::from(error))), |()| Answer::Done)
+    }
+
+    /// Whoever waits for the lease is refused while the mounts end: they cannot before.
+    fn lease_ends(&self, ends: bool) {
+        if let Ok(bypass) = self.bypass() {
+            bypass.lease().end(ends);
+        }
+    }
+
     fn stop(&mut self, lazy: bool) -> Answer {
         if self.stopping {
             return Answer::Done;
         }
+        self.lease_ends(true);
         if self.flusher > 0 {
             sys::kill(self.flusher, libc::SIGKILL);
             sys::reap(self.flusher, true);
@@ -383,6 +411,7 @@ impl Supervisor {
                 Answer::Done
             }
             Err((path, error)) => {
+                self.lease_ends(false);
                 self.start_flusher();
                 self.start_heir();
                 match error {
@@ -426,6 +455,10 @@ impl Supervisor {
         });
         Answer::Done
     }
+}
+
+fn bypass_of(state: &OwnedFd) -> sys::Result<Bypass> {
+    Ok(Bypass::new(Shared::map(state.as_raw_fd(), nodes::BYTES + slots::BYTES, bypass::BYTES)?))
 }
 
 fn errno_text(errno: i32) -> String {

@@ -464,6 +464,13 @@ impl Shared {
         Ok(whole)
     }
 
+    /// Maps the first `len` bytes, to be read only.
+    pub fn map_to_read(memory: RawFd, len: usize) -> Result<Shared> {
+        // SAFETY: the kernel chooses a place where nothing is.
+        let at = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, memory, 0) };
+        if at == libc::MAP_FAILED { Err(last_errno()) } else { Ok(Shared { at: at.cast(), len }) }
+    }
+
     fn map_at(place: *mut u8, flags: i32, memory: RawFd, offset: usize, len: usize) -> Result<Shared> {
         let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, flags | libc::MAP_SHARED | libc::MAP_NORESERVE);
         // SAFETY: `place` is null, or within a mapping that the caller owns.

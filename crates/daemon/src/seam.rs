@@ -16,7 +16,7 @@
 use std::path::PathBuf;
 
 pub use stead_api::{Failure, FailureKind};
-use stead_model::plan::{CaptureChoice, Feature, Mode, Order, Settings};
+use stead_model::plan::{CaptureChoice, Feature, Mode, OnLeaseLost, Order, Settings};
 use stead_model::status::Timestamp;
 pub use stead_model::status::{ConnectionStatus, VerifyReport};
 use stead_model::{Epoch, NodeName, RulesSpec, SetName, VolumeId};
@@ -104,6 +104,12 @@ pub trait DataPlane: Send {
     /// Where somebody has a file open for writing, or the kernel refuses.
     fn freeze(&mut self, set: &SetName, frozen: bool) -> Result<(), Failure>;
 
+    /// Past that lease nothing in the set's directories is changed from now on; none: everything is.
+    ///
+    /// # Errors
+    /// Where no source runs here, or its capture knows no leases.
+    fn lease(&mut self, set: &SetName, lease: Option<&SetLease>) -> Result<(), Failure>;
+
     /// A session that a source opened; it replaces an older one of the same set. `Purpose::Data` was read and answered;
     /// the next byte is the data path's own.
     fn incoming(&mut self, set: &SetName, source: &NodeName, stream: PeerStream);
@@ -156,8 +162,19 @@ pub struct SourceSpec {
     /// The set whose replica on this node it hands on: nothing is captured, what is applied to that replica is handed on
     /// from consistent point to consistent point. That set's target was started before.
     pub from_replica: Option<SetName>,
+    /// Past which lease nothing is changed.
+    pub lease: Option<SetLease>,
     /// Where to.
     pub targets: Vec<TargetLink>,
+}
+
+/// The lease of a set's group, for its capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetLease {
+    /// Its file.
+    pub file: PathBuf,
+    /// What becomes of changes past it.
+    pub policy: OnLeaseLost,
 }
 
 /// One protected directory or file.

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod compare;
 pub mod handle;
 mod ids;
+pub mod lease;
 mod nearest;
 pub mod plan;
 pub mod record;

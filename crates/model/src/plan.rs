@@ -14,8 +14,8 @@ pub use amount::{BadAmount, Bytes, Rate, Span};
 pub use difference::{Difference, Kind, differences};
 pub use edit::Change;
 pub use group::{
-    AddressPlan, BadGroup, CheckPlan, FencePlan, GroupPlan, HeartbeatPath, OnFailure, ScriptPlan, ScriptsPlan,
-    ServicePlan, Takeover,
+    AddressPlan, BadGroup, CheckPlan, FencePlan, GroupPlan, HeartbeatPath, OnFailure, OnLeaseLost, ScriptPlan,
+    ScriptsPlan, ServicePlan, Takeover,
 };
 pub use place::line_of_address;
 pub use schedule::{BadSchedule, Moments, RateWindow, Window};

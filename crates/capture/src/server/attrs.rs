@@ -155,7 +155,7 @@ impl<'s> Worker<'s, '_> {
             return Err(Errno::NOTTY);
         }
         let pin = self.server.nodes.pin(&node, Access::Read)?;
-        let sets = matches!(asked.cmd, SETFLAGS | FSSETXATTR);
+        let sets = sets_flags(asked.cmd);
         let _settled = self.server.settle(node.file);
         let result = sys::ioctl(pin.fd, asked.cmd, &mut data)?;
         if sets {
@@ -175,4 +175,9 @@ impl<'s> Worker<'s, '_> {
         }
         Ok(())
     }
+}
+
+/// Does that ioctl change inode flags?
+pub(super) fn sets_flags(command: u32) -> bool {
+    matches!(command, SETFLAGS | FSSETXATTR)
 }

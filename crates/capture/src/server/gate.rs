@@ -132,6 +132,11 @@ impl Gate {
         sys::futex_wake(&self.free, i32::MAX);
     }
 
+    /// Is the mount gone?
+    pub fn is_shut(&self) -> bool {
+        self.closed.load(Acquire)
+    }
+
     /// A thread ends.
     pub fn leave(&self) {
         self.running.fetch_sub(1, SeqCst);

@@ -124,8 +124,8 @@ fn say(sync: &SyncBlock, parked: &[Parked]) {
     sync.say_waiting(parked.len(), parked.iter().map(|call| call.since).min().unwrap_or(0));
 }
 
-/// Was a thread killed, and waits only for us? An fsync that returns EINTR for any other signal would surprise.
-fn is_dying(thread: u32) -> bool {
+/// Was a thread killed, and waits only for us? A call that returns EINTR for any other signal would surprise.
+pub(super) fn is_dying(thread: u32) -> bool {
     let Ok(text) = std::fs::read_to_string(format!("/proc/{thread}/status")) else { return false };
     let pending = text.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
     pending.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask & SIGKILL_BIT != 0)

@@ -21,6 +21,7 @@ mod gate;
 mod hold;
 mod names;
 mod reply;
+mod suspend;
 mod worker;
 mod xattr;
 
@@ -41,6 +42,8 @@ use crate::slots::Slots;
 use crate::sys;
 use gate::Gate;
 use hold::Hold;
+use suspend::Suspended;
+use worker::Worker;
 
 /// Files whose time of access is looked at again soon.
 const RECENTLY_READ_MAX: usize = 4096;
@@ -70,6 +73,8 @@ pub struct Server {
     deaths: u32,
     gates: Vec<Gate>,
     hold: Hold,
+    /// What waits for the lease, of each mount.
+    suspended: Vec<Suspended>,
     settling: [Mutex<()>; SETTLING],
     recently_read: Mutex<Vec<(u32, u64)>>,
     ticker: OnceLock<Thread>,
@@ -86,6 +91,7 @@ impl Server {
             slots.take_over(&ring, deaths.into());
         }
         let gates = nodes.roots().iter().map(|_| Gate::new(seats())).collect();
+        let suspended = nodes.roots().iter().map(|_| Suspended::default()).collect();
         Server {
             nodes,
             ring,
@@ -97,6 +103,7 @@ impl Server {
             deaths,
             gates,
             hold: Hold::default(),
+            suspended,
             settling: [const { Mutex::new(()) }; SETTLING],
             recently_read: Mutex::default(),
             ticker: OnceLock::new(),
@@ -123,14 +130,26 @@ impl Server {
     }
 
     /// Starts one more thread for a mount, if it may have more.
-    fn start_worker<'s>(&'s self, scope: &'s Scope<'s, '_>, root: &'s Root) {
-        let Some(desk) = self.gates[root.index as usize].new_desk() else { return };
+    fn start_worker<'s>(&'s self, scope: &'s Scope<'s, '_>, root: &'s Root) -> bool {
+        self.start_thread(scope, root, Worker::run)
+    }
+
+    /// Starts one more thread for a mount, that does that. False: it may have no more.
+    fn start_thread<'s, 'e>(
+        &'s self,
+        scope: &'s Scope<'s, 'e>,
+        root: &'s Root,
+        body: impl FnOnce(Worker<'s, 'e>) + Send + 's,
+    ) -> bool {
+        let Some(desk) = self.gates[root.index as usize].new_desk() else { return false };
         let index = self.threads.fetch_add(1, Relaxed);
         if index >= BENEATH {
-            return self.gates[root.index as usize].leave();
+            self.gates[root.index as usize].leave();
+            return false;
         }
         scope.spawn(move || {
-            worker::Worker::new(self, root, index, desk, scope).run();
+            body(Worker::new(self, root, index, desk, scope));
+            self.gates[root.index as usize].leave();
             if self.gates.iter().all(Gate::is_closed) {
                 self.stopping.store(true, Relaxed);
                 self.wake_ticker();
@@ -139,6 +158,7 @@ impl Server {
                 }
             }
         });
+        true
     }
 
     fn is_stopping(&self) -> bool {

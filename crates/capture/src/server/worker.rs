@@ -13,6 +13,7 @@ use super::hold::Parked;
 use super::reply::Reply;
 use crate::fuse::abi::{self, InHeader, op};
 use crate::fuse::device;
+use crate::lease::LeaseView;
 use crate::ring::Flight;
 use crate::root::Root;
 use crate::slots::{Before, Phase, Slot};
@@ -30,6 +31,7 @@ pub struct Worker<'s, 'e> {
     umask: u32,
     /// Is this operation one that a dead server had begun?
     pub(super) repeats: bool,
+    pub(super) lease: LeaseView,
     follow: Follow,
     scope: &'s Scope<'s, 'e>,
 }
@@ -54,16 +56,13 @@ impl<'s, 'e> Worker<'s, 'e> {
     ) -> Self {
         let (slot, flight) = (server.slots.take(index), server.ring.flight(index));
         let (reply, follow) = (Reply::new(), Follow::new());
-        Worker { server, root, reply, slot, flight, desk, umask: u32::MAX, repeats: false, follow, scope }
+        let (umask, lease) = (u32::MAX, LeaseView::default());
+        Worker { server, root, reply, slot, flight, desk, umask, repeats: false, lease, follow, scope }
     }
 
     /// Serves until the mount is gone.
     pub fn run(mut self) {
-        if sys::unshare_fs().is_err() {
-            // The umask is then shared: all threads set it before they create, so modes could mix.
-            eprintln!("stead capture: the umask of requests cannot be applied exactly (unshare is refused)");
-        }
-        self.slot.set(Phase::Idle);
+        self.settle_in();
         while self.gate().sit(self.desk) {
             loop {
                 let Some(len) = self.next_request() else {
@@ -78,7 +77,32 @@ impl<'s, 'e> Worker<'s, 'e> {
                 }
             }
         }
-        self.gate().leave();
+    }
+
+    fn settle_in(&self) {
+        if sys::unshare_fs().is_err() {
+            // The umask is then shared: all threads set it before they create, so modes could mix.
+            eprintln!("stead capture: the umask of requests cannot be applied exactly (unshare is refused)");
+        }
+        self.slot.set(Phase::Idle);
+    }
+
+    /// Starts the thread that begins again what waits for the lease. False: there are too many.
+    pub(super) fn start_keeper(&self) -> bool {
+        self.server.start_thread(self.scope, self.root, |keeper| {
+            keeper.settle_in();
+            keeper.keep();
+        })
+    }
+
+    /// Serves a request that was read before.
+    pub(super) fn serve_again(&mut self, request: &[u8]) {
+        self.slot.buffer()[..request.len()].copy_from_slice(request);
+        self.serve(request.len());
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gate().is_shut()
     }
 
     /// Waits for a request. `None`: the mount is gone.
@@ -97,12 +121,16 @@ impl<'s, 'e> Worker<'s, 'e> {
     }
 
     fn serve(&mut self, len: usize) {
-        let mut body: &'s [u8] = &self.slot.buffer()[..len];
+        let request: &'s [u8] = &self.slot.buffer()[..len];
+        let mut body = request;
         let Ok(header) = abi::take::<InHeader>(&mut body) else { return };
         self.gate().asks(header.pid);
         self.reply.clear();
         let place = if header.unique & abi::UNIQUE_RESEND != 0 { self.begun(header.unique) } else { None };
         if place.is_some_and(|place| self.repeat(header.unique, &place)) {
+            return;
+        }
+        if self.suspends(&header, request) {
             return;
         }
         self.slot.begin(self.root.index, header.unique);
@@ -183,6 +211,14 @@ impl<'s, 'e> Worker<'s, 'e> {
         }
     }
 
+    /// Answers a request that was not begun with an error. What a dead server had begun of it may have taken effect.
+    pub(super) fn refuse(&mut self, unique: u64, node: u64, error: Errno) {
+        if unique & abi::UNIQUE_RESEND != 0 && self.begun(unique).is_some() {
+            self.doubt(node);
+        }
+        self.answer(unique, Err(error));
+    }
+
     fn answer(&mut self, unique: u64, result: sys::Result<Answer>) {
         let sent = match result {
             Ok(Answer::None | Answer::Hold(_)) => return,
@@ -214,7 +250,7 @@ impl<'s, 'e> Worker<'s, 'e> {
     /// too, else when it is found stuck.
     pub(super) fn slowly<T>(&mut self, what: impl FnOnce(&mut Self) -> T) -> T {
         if self.gate().is_crowded() && self.desk.give_up() && !self.gate().call() {
-            self.server.start_worker(self.scope, self.root);
+            let _ = self.server.start_worker(self.scope, self.root);
         }
         what(self)
     }
@@ -233,7 +269,7 @@ impl<'s, 'e> Worker<'s, 'e> {
 }
 
 /// Does the operation change what the stream describes?
-fn changes(opcode: u32) -> bool {
+pub(super) fn changes(opcode: u32) -> bool {
     matches!(
         opcode,
         op::SETATTR

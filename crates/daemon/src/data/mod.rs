@@ -15,7 +15,8 @@ use stead_model::{NodeName, SetName};
 use crate::barrier;
 use crate::peer::PeerStream;
 use crate::seam::{
-    BrakeAnswer, Command, CommandId, Context, DataEvent, DataPlane, Failure, SourceSpec, StandIn, Stop, TargetSpec,
+    BrakeAnswer, Command, CommandId, Context, DataEvent, DataPlane, Failure, SetLease, SourceSpec, StandIn, Stop,
+    TargetSpec,
 };
 
 use relay::Relay;
@@ -111,6 +112,10 @@ impl DataPlane for Data {
 
     fn freeze(&mut self, set: &SetName, frozen: bool) -> Result<(), Failure> {
         self.sources.get(set).ok_or_else(|| not_here(set))?.freeze(frozen)
+    }
+
+    fn lease(&mut self, set: &SetName, lease: Option<&SetLease>) -> Result<(), Failure> {
+        self.sources.get_mut(set).ok_or_else(|| not_here(set))?.lease(lease)
     }
 
     fn incoming(&mut self, set: &SetName, _source: &NodeName, stream: PeerStream) {

@@ -1,16 +1,6 @@
 //! Until when a group may be served, for a watchdog that does not depend on the daemon: `groups/NAME/lease`.
-//!
-//! ```text
-//!    0  magic     "steadlse"
-//!    8  version   1
-//!   16  boot      id of the boot that it holds for, two numbers
-//!   32  deadline  nanoseconds of CLOCK_BOOTTIME; 0: none; all ones: without end
-//!   40  beats     rises with the daemon's beats
-//!   48  0  0      not used
-//! ```
-//! Eight little-endian numbers that both sides have mapped; the first four never change. The name is a symbolic link to a file
-//! in memory, where there is a file system in memory: a page of a file on disk cannot be written while the disk is written
-//! to, and a disk that hangs would cost the lease.
+//! [`stead_model::lease`] draws it. The name is a symbolic link to a file in memory, where there is a file system in memory: a
+//! page of a file on disk cannot be written while the disk is written to, and a disk that hangs would cost the lease.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -20,29 +10,17 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{StatFs, statfs};
 use stead_api::Failure;
 use stead_failover::machine::Lease;
+use stead_model::lease::{BEATS_AT, BOOT_AT, BYTES, DEADLINE_AT, MAGIC, NONE, UNLIMITED, VERSION, VERSION_AT};
 
-use super::sys::{BYTES, Words};
+use super::sys::Words;
 use crate::clock;
 
 const NAME: &str = "lease";
-const MAGIC: u64 = u64::from_le_bytes(*b"steadlse");
-const VERSION: u64 = 1;
-
-/// No deadline: nothing is served.
-pub(crate) const NONE: u64 = 0;
-/// A deadline that never comes.
-pub(crate) const UNLIMITED: u64 = u64::MAX;
 
 /// Where files are in memory, where they are.
 const MEMORY: [&str; 2] = ["/run", "/dev/shm"];
 /// Names of files in memory begin with that.
 const PREFIX: &str = "stead-lease-";
-
-/// Places of the numbers.
-const VERSION_AT: usize = 1;
-const BOOT_AT: usize = 2;
-const DEADLINE_AT: usize = 4;
-const BEATS_AT: usize = 5;
 
 /// The daemon's side of it.
 pub(crate) struct LeaseFile(Words);
@@ -94,10 +72,20 @@ impl LeaseFile {
         self.0.store(BEATS_AT, self.0.load(BEATS_AT).wrapping_add(1));
     }
 
-    /// What the watchdog sees.
+    /// What the watchdog and the captures see.
     pub(crate) fn deadline(&self) -> u64 {
         self.0.load(DEADLINE_AT)
     }
+}
+
+/// The file of the group in that directory, for whoever maps it by itself.
+pub(crate) fn path(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
+/// Was a lease ever held by that group in this boot?
+pub(crate) fn is_begun(dir: &Path) -> bool {
+    LeaseView::open(dir).is_ok_and(|view| view.deadline() != NONE)
 }
 
 impl LeaseView {

@@ -7,10 +7,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-
-/// Bytes that are mapped.
-pub(super) const BYTES: usize = 64;
-const WORDS: usize = BYTES / 8;
+use stead_model::lease::{BYTES, WORDS};
 
 /// The first 64 bytes of a file, shared with whoever maps it too: eight little-endian numbers, each read and written whole.
 pub(super) struct Words(NonNull<[AtomicU64; WORDS]>);

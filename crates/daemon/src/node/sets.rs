@@ -153,6 +153,7 @@ impl Node {
             epoch: kept.epoch().ok_or_else(|| broken("its epoch cannot be read".into()))?,
             state_dir: self.state.set(&set.name).join("source"),
             from_replica: set.relay.clone(),
+            lease: self.lease_to_begin_with(&set.name)?,
             targets: connections.iter().map(link).collect(),
         })
     }

@@ -45,6 +45,9 @@ pub struct GroupPlan {
     /// time-out, but no longer than that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<Span>,
+    /// What becomes of changes of its sets past the lease, where the group has a witness.
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    pub on_lease_lost: OnLeaseLost,
     /// How long the restored source has to be well until it takes back by itself, 10 s to 7 d; none: a person says when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch_back: Option<Span>,
@@ -85,6 +88,17 @@ pub enum Takeover {
     Approve,
     /// Stead, also without a witness: two nodes that do not hear each other may both serve.
     UnsafeTwoNode,
+}
+
+/// What becomes of changes past the lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLeaseLost {
+    /// They wait until the lease is prolonged, or the capture ends.
+    #[default]
+    SuspendIo,
+    /// They are refused: the file system is read-only.
+    Stop,
 }
 
 /// One way of heartbeats between the two nodes.

@@ -1,17 +1,20 @@
 //! The capture drivers of a set: the mount for its directories, the watch for its single files; or, for a replica that
 //! is handed on, what is applied to it.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stead_capture::{BeneathRoot, Capture, CaptureError, DriverStatus, MountCapture, MountSpec, WatchCapture};
 use stead_model::RulesSpec;
 use stead_model::plan::Order;
+use tracing::warn;
 
 use super::joint::Joint;
 use super::relayed::RelayCapture;
 use crate::data::relay::Relay;
-use crate::seam::{Failure, SourceRoot, SourceSpec};
+use crate::seam::{Failure, SetLease, SourceRoot, SourceSpec};
 
 /// The drivers of a set, as each of its threads has them. The mount is one process; every thread talks to it itself.
 pub(super) struct Drivers {
@@ -102,6 +105,12 @@ impl Drivers {
         self.joint.issue(mount.into_iter().chain(watch).chain(relay).collect())
     }
 
+    /// Past that lease nothing is changed from now on. Single files are not held back: nothing stands between them and who
+    /// writes.
+    pub(super) fn lease(&mut self, lease: Option<&SetLease>) -> Result<(), CaptureError> {
+        self.mount.as_mut().map_or(Ok(()), |mount| tell_lease(mount, lease))
+    }
+
     /// Pushes what the drivers hold back into the stream.
     pub(super) fn flush(&mut self) -> Result<(), CaptureError> {
         self.mount.as_mut().map_or(Ok(()), Capture::flush)?;
@@ -166,7 +175,10 @@ fn mount(
     socket: &Path,
     executable: &Path,
 ) -> Result<MountCapture, CaptureError> {
-    if let Ok(capture) = MountCapture::connect(socket) {
+    if let Ok(mut capture) = MountCapture::connect(socket) {
+        if let Err(e) = tell_lease(&mut capture, spec.lease.as_ref()) {
+            warn!(set = %spec.set, "writes past the lease are not held back until capture is started anew: {e}");
+        }
         return Ok(capture);
     }
     let mut mount = MountSpec::new(spec.set.as_str(), roots, socket.into());
@@ -175,5 +187,12 @@ fn mount(
         Order::Flush => stead_capture::Order::Flush,
     };
     mount.log = Some(spec.state_dir.join("capture.log"));
+    mount.lease = spec.lease.clone().map(|lease| (lease.file, lease.policy));
     stead_capture::spawn(&mount, executable)
+}
+
+fn tell_lease(mount: &mut MountCapture, lease: Option<&SetLease>) -> Result<(), CaptureError> {
+    let Some(lease) = lease else { return mount.lease(None) };
+    let file = File::open(&lease.file).map_err(|e| CaptureError::Refused(format!("{}: {e}", lease.file.display())))?;
+    mount.lease(Some((file.as_fd(), lease.policy)))
 }

@@ -43,7 +43,7 @@ use stead_replication::source::TargetId;
 use super::not_here;
 use super::relay::Relay;
 use crate::peer::Dialer;
-use crate::seam::{BrakeAnswer, Command, CommandId, Context, Failure, SourceSpec, Stop, TargetLink};
+use crate::seam::{BrakeAnswer, Command, CommandId, Context, Failure, SetLease, SourceSpec, Stop, TargetLink};
 use crate::threads::lock;
 
 use begin::Begin;
@@ -138,6 +138,15 @@ impl SourceSession {
             }
         }
         Ok(())
+    }
+
+    /// Past that lease nothing is changed from now on.
+    pub(super) fn lease(&mut self, lease: Option<&SetLease>) -> Result<(), Failure> {
+        self.drivers.lease(lease).map_err(|e| {
+            let remedy =
+                "Writes past the lease are not held back until it is started anew, as by a restart of the machine";
+            Failure::new(format!("the capture of set {} does not follow the lease", self.set), e.to_string(), remedy)
+        })
     }
 
     fn not_frozen(&self, mount: &Path, error: &io::Error) -> Failure {

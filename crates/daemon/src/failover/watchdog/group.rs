@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use stead_model::lease::{NONE, UNLIMITED};
 use stead_resource::Call;
 
 use super::orders::Orders;
-use crate::failover::lease::{LeaseView, NONE, UNLIMITED};
+use crate::failover::lease::LeaseView;
 
 pub(super) struct Group {
     pub(super) dir: PathBuf,

@@ -89,6 +89,7 @@ impl Node {
             heartbeat: options.heartbeat,
             timeout: options.timeout,
             wait: old.and_then(|old| old.wait),
+            on_lease_lost: old.map(|old| old.on_lease_lost).unwrap_or_default(),
             switch_back: options.switch_back,
             references: options.references,
             sets: options.sets,
@@ -359,6 +360,8 @@ impl Node {
         self.adopt(plan.map_err(|e| Failure::new(format!("group {group} is still watched"), e.to_string(), ""))?)?;
         self.groups.failover.give(Order::End(group.clone()));
         self.groups.told.remove(group);
+        self.groups.unheld.remove(group);
+        self.keep_leases();
         let dir = GroupDir::of(&self.state, group);
         lease::remove(dir.path());
         dir.remove()?;

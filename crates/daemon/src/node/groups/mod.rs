@@ -5,6 +5,7 @@ mod failback;
 mod fitness;
 pub(super) mod fits;
 mod inspect;
+mod leases;
 pub(super) mod make;
 mod requests;
 mod resettle;
@@ -33,7 +34,7 @@ use crate::failover::lease::LeaseFile;
 use crate::failover::secrets::Secrets;
 use crate::failover::watchdog::{self, Orders};
 use crate::failover::{Failover, Order, Part, Setup, Told};
-use crate::seam::CommandId;
+use crate::seam::{CommandId, SetLease};
 
 pub(crate) use resettle::Resettled;
 pub(crate) use steps::StoodIn;
@@ -60,6 +61,10 @@ pub(crate) struct Groups {
     checks: checks::Checks,
     /// Since when groups could switch back.
     well_since: BTreeMap<GroupName, Instant>,
+    /// Groups that were just made and held no lease yet.
+    unheld: BTreeSet<GroupName>,
+    /// Which lease the capture of each set follows.
+    leases: BTreeMap<SetName, Option<SetLease>>,
     /// Nodes that are being asked for their half of a secret.
     exchanging: BTreeSet<NodeName>,
     exchange_at: Instant,
@@ -80,6 +85,8 @@ impl Groups {
             comparisons: Vec::new(),
             checks: checks::Checks::default(),
             well_since: BTreeMap::new(),
+            unheld: BTreeSet::new(),
+            leases: BTreeMap::new(),
             exchanging: BTreeSet::new(),
             exchange_at: Instant::now(),
             next: Instant::now(),
@@ -134,6 +141,11 @@ impl Node {
             }
         };
         self.groups.told.remove(&group.name);
+        if is_new {
+            self.groups.unheld.insert(group.name.clone());
+        }
+        // Its file may be another one.
+        group.sets.iter().for_each(|set| drop(self.groups.leases.remove(set)));
         self.groups.failover.give(Order::Run(Box::new(Setup { plan: group.clone(), dir, part, is_new })));
         info!("group {} is run", group.name);
         self.keep_watchdog();
@@ -200,10 +212,14 @@ impl Node {
     /// What has to be done from time to time.
     pub(super) fn tick_groups(&mut self) {
         let now = Instant::now();
-        if self.plan.groups.is_empty() || now < self.groups.next {
+        if now < self.groups.next {
             return;
         }
         self.groups.next = now + EVERY;
+        self.keep_leases();
+        if self.plan.groups.is_empty() {
+            return;
+        }
         self.tell_fitness();
         self.look_after_handing();
         self.look_after_comparisons();
