@@ -206,6 +206,19 @@ fn a_vote_that_was_used_cannot_be_given_back() {
 }
 
 #[test]
+fn a_slow_disk_does_not_cost_the_lease_of_who_uses_its_vote() {
+    let mut bench = Bench::voted();
+    for at in 0..10 {
+        let granted = bench.say(14_500 + 500 * at, LYON, 12 + at, epoch(2, LYON), ASK);
+        assert!(matches!(granted[..], [Say::Grant(1..)]), "{at}: {granted:?}");
+    }
+    assert_eq!(bench.say(19_600, LYON, 30, epoch(3, LYON), ASK), [], "another epoch is another thing");
+    assert_eq!(bench.say(19_700, PARIS, 31, epoch(1, PARIS), ASK), []);
+    bench.saved(19_800);
+    assert!(matches!(bench.say(19_900, LYON, 32, epoch(2, LYON), ASK)[..], [Say::Grant(1..)]));
+}
+
+#[test]
 fn a_source_that_yields_need_not_be_waited_for() {
     let mut bench = Bench::new();
     bench.say(10_050, PARIS, 1, epoch(1, PARIS), Say::Yield);

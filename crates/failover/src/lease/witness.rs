@@ -95,6 +95,8 @@ pub struct Witness {
     config: WitnessConfig,
     ballot: Ballot,
     pub(super) saving: Option<u64>,
+    /// The save that only notes that a vote, which is durable, is used.
+    using: Option<u64>,
     saves: u64,
     granter: Granter,
     closing: Option<Closing>,
@@ -113,6 +115,7 @@ impl Witness {
             config,
             ballot: ballot.unwrap_or_default(),
             saving: None,
+            using: None,
             saves: 0,
             granter,
             closing: None,
@@ -200,6 +203,8 @@ impl Witness {
         }
         let its_own = note.epoch.writer == from.0;
         match note.say {
+            // The vote that it uses is durable: a slow disk does not cost it its lease.
+            Say::Ask { .. } if self.is_noted_only(note.epoch) && its_own => self.grant(from, note, now),
             // What is not durable yet is asked for again.
             Say::Ask { .. } | Say::AskVote { .. } if self.saving.is_some() || !its_own => {}
             Say::Ask { .. } => self.asked(from, note, now),
@@ -215,11 +220,17 @@ impl Witness {
             Claim::Holds => self.grant(from, note, now),
             Claim::Uses => {
                 self.save(Ballot { floor: note.epoch, vote: None });
+                self.using = self.saving;
                 self.grant(from, note, now);
             }
             Claim::Forces => self.forced(from, note, now),
             Claim::Beaten(by) => self.say(from, note.number, by, Say::Refuse(No::Other)),
         }
+    }
+
+    /// Is all that is being saved that the vote for that epoch is used?
+    fn is_noted_only(&self, epoch: Epoch) -> bool {
+        self.saving.is_some() && self.saving == self.using && self.ballot.floor == epoch
     }
 
     fn grant(&mut self, from: NodeId, note: Note, now: Instant) {
