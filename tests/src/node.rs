@@ -71,10 +71,29 @@ impl Node {
     /// # Errors
     /// As [`Node::start`].
     pub fn launch(&mut self) -> Result<()> {
+        self.launch_as(&[], &[])
+    }
+
+    /// The same with more variables for this one daemon.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub fn launch_with(&mut self, variables: &[(&str, &str)]) -> Result<()> {
+        self.launch_as(&[], variables)
+    }
+
+    /// The same with more options, too.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub fn launch_as(&mut self, options: &[&str], variables: &[(&str, &str)]) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = self.host.command(stead()?);
-        command.args(["daemon", "--name", &self.name, "--listen", &self.listen(), "--state"]).arg(&self.state);
-        command.env(MARK, self.mark()).envs(self.environment.clone());
+        command
+            .args(["daemon", "--name", &self.name, "--listen", &self.listen(), "--state"])
+            .arg(&self.state)
+            .args(options);
+        command.env(MARK, self.mark()).envs(self.environment.clone()).envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         self.child = Some(command.spawn().with_context(|| format!("cannot start {}", shown(&command)))?);
         until("the daemon answers", Duration::from_secs(10), || {
@@ -120,6 +139,14 @@ impl Node {
             Some(status) => bail!("the daemon of {} ended with {status}: {}", self.name, self.log()),
             None => Ok(()),
         }
+    }
+
+    /// Did the daemon end by itself?
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    pub fn has_died(&mut self) -> Result<bool> {
+        Ok(self.child.as_mut().map(Child::try_wait).transpose()?.flatten().is_some())
     }
 
     /// The last of what the daemon printed.
@@ -311,8 +338,17 @@ impl Node {
 
     /// Pids of its watchdog.
     pub fn watchdogs(&self) -> Vec<i32> {
+        self.running("watchdog")
+    }
+
+    /// Pids of its daemon, whoever started that.
+    pub fn daemons(&self) -> Vec<i32> {
+        self.running("daemon")
+    }
+
+    fn running(&self, subcommand: &str) -> Vec<i32> {
         let pids = marked(&self.mark()).into_iter();
-        pids.filter(|pid| of_process(*pid, "cmdline").split('\0').nth(1) == Some("watchdog")).collect()
+        pids.filter(|pid| of_process(*pid, "cmdline").split('\0').nth(1) == Some(subcommand)).collect()
     }
 
     /// Those of them that serve mounts, without those that supervise them.

@@ -22,6 +22,7 @@ mod failover;
 mod forks;
 mod gather;
 mod job;
+mod life;
 mod log;
 mod node;
 mod notify;

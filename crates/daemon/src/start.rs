@@ -5,21 +5,22 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use stead_api::{Failure, SOCKET};
 use stead_model::NodeName;
 use stead_model::plan::Plan;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::api_server;
 use crate::data;
 use crate::event::{Event, GroupEvent};
 use crate::failover::Failover;
 use crate::failover::secrets::Secrets;
-use crate::failover::watchdog;
+use crate::failover::watchdog::{self, Restart};
 use crate::forks::Forks;
+use crate::life::Life;
 use crate::log;
 use crate::node::{Groups, Node, Pulse};
 use crate::peer::messages::Meant;
@@ -46,6 +47,8 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// The node's name; none: the one in the state directory, else the host's.
     pub name: Option<NodeName>,
+    /// Its watchdog starts it again when it dies, or gives no sign of life for so long; none: nobody does, or systemd.
+    pub restart: Option<Duration>,
 }
 
 /// Runs a daemon until SIGTERM, SIGINT or `shutdown`. Captures go on without it.
@@ -75,14 +78,17 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let tell = events.clone();
     let told = move |told| _ = tell.send(Event::Group(GroupEvent::Told(told)));
     let secrets = Secrets::begin(&state)?;
-    let failover = Failover::start(&name, secrets.run(), &addresses, book.clone(), told)?;
+    let restart = restart(options);
+    let life = Life::begin(state.path(), restart.is_some())?;
+    let failover = Failover::start(&name, secrets.run(), &addresses, book.clone(), life.beats(), told)?;
     let (forks, left_over) = Forks::load(&state)?;
     crate::forks::remove(&events, left_over);
     let node = Node {
         forks,
-        groups: Groups::new(failover, secrets),
         replaced: Replaced::load(&state)?,
         tell_replaced_at: Instant::now(),
+        groups: Groups::new(failover, secrets, restart.is_some()),
+        life,
         is_running: false,
         plane: data::new(context),
         name,
@@ -108,13 +114,23 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         state,
     };
     let (socket, state) = (node.state.file(SOCKET), node.state.path().to_path_buf());
-    watchdog::daemon_began(&state)?;
+    watchdog::daemon_began(&state, restart.as_ref())?;
     node.run(&received);
     watchdog::daemon_ended(&state)?;
     drop(received);
     clients.finish();
     let _ = std::fs::remove_file(socket);
     Ok(())
+}
+
+/// How the watchdog is to start this daemon again. Two that do so would be in each other's way.
+fn restart(options: &Options) -> Option<Restart> {
+    let hung_after = options.restart?;
+    if crate::notify::is_run() {
+        warn!("--restart is passed over: systemd runs this daemon, and starts it again");
+        return None;
+    }
+    Some(Restart::of_this(hung_after))
 }
 
 fn must_be_root() -> Result<(), Failure> {

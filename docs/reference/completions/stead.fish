@@ -64,7 +64,9 @@ complete -c stead -n "__fish_stead_needs_command" -f -a "capture" -d 'Serve a se
 complete -c stead -n "__fish_stead_needs_command" -f -a "watchdog" -d 'Take groups down whose lease ends while the daemon does not renew it (started by the daemon)'
 complete -c stead -n "__fish_stead_using_subcommand daemon" -l listen -d 'Address and port for other nodes; may be repeated [default: 0.0.0.0:7130]' -r
 complete -c stead -n "__fish_stead_using_subcommand daemon" -l name -d 'Name of the node, unique among nodes that trust each other [default: the host\'s name]' -r
+complete -c stead -n "__fish_stead_using_subcommand daemon" -l hung-after -d 'With --restart: it hangs when it gives no sign of life for so long' -r
 complete -c stead -n "__fish_stead_using_subcommand daemon" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand daemon" -l restart -d 'Where systemd does not run it: start it again, by its watchdog, when it dies or hangs'
 complete -c stead -n "__fish_stead_using_subcommand daemon" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand invite" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand invite" -s h -l help -d 'Print help'
@@ -279,6 +281,5 @@ complete -c stead -n "__fish_stead_using_subcommand man" -l state -d 'State dire
 complete -c stead -n "__fish_stead_using_subcommand man" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand capture" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand capture" -s h -l help -d 'Print help'
-complete -c stead -n "__fish_stead_using_subcommand watchdog" -l restart -d 'The daemon\'s program and arguments: it is started again when it dies' -r
 complete -c stead -n "__fish_stead_using_subcommand watchdog" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand watchdog" -s h -l help -d 'Print help'

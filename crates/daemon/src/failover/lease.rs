@@ -93,7 +93,7 @@ impl LeaseView {
     ///
     /// # Errors
     /// Where it is of another boot or version, or there is none.
-    pub(super) fn open(dir: &Path) -> io::Result<LeaseView> {
+    pub(crate) fn open(dir: &Path) -> io::Result<LeaseView> {
         open(&dir.join(NAME), false).map(|(words, id)| LeaseView { words, id })
     }
 
@@ -106,7 +106,7 @@ impl LeaseView {
         self.words.load(DEADLINE_AT)
     }
 
-    pub(super) fn beats(&self) -> u64 {
+    pub(crate) fn beats(&self) -> u64 {
         self.words.load(BEATS_AT)
     }
 }

@@ -35,6 +35,7 @@ use stead_model::status::{DroppedHeartbeats, MonitorStatus};
 use stead_model::{Epoch, GroupName, NodeName};
 
 use crate::clock;
+use crate::life::Beats;
 use crate::peer::Book;
 use crate::threads::{self, lock};
 
@@ -68,12 +69,13 @@ pub(crate) struct Failover {
 }
 
 impl Failover {
-    /// Starts the watcher, with no groups yet.
+    /// Starts the watcher, with no groups yet; it raises `beats` while it lives.
     pub(crate) fn start(
         me: &NodeName,
         run: u32,
         listens: &[SocketAddr],
         book: Book,
+        beats: Beats,
         tell: impl Fn(Told) + Send + 'static,
     ) -> Result<Failover, Failure> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -95,6 +97,7 @@ impl Failover {
             orders: receiver,
             wake: own,
             kept,
+            beats,
             seen: seen.clone(),
             tell: Box::new(tell),
             groups: Groups::default(),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use super::hands::JobEnd;
 use super::wire::Wire;
 use super::{Told, drops, kept};
 use crate::clock;
+use crate::life::Beats;
 use crate::peer::Book;
 use crate::threads::lock;
 
@@ -85,6 +87,7 @@ pub(super) struct Watcher {
     pub(super) orders: Receiver<Order>,
     pub(super) wake: OwnedFd,
     pub(super) kept: Sender<kept::Job>,
+    pub(super) beats: Beats,
     pub(super) seen: Arc<Mutex<Seen>>,
     pub(super) tell: Box<dyn Fn(Told) + Send>,
     pub(super) groups: Groups,
@@ -103,6 +106,7 @@ pub(super) struct Groups {
 impl Watcher {
     pub(super) fn run(mut self) {
         loop {
+            self.beats.fetch_add(1, Ordering::Relaxed);
             while let Ok(order) = self.orders.try_recv() {
                 if matches!(order, Order::Stop) {
                     return self.leave();

@@ -33,6 +33,7 @@ use crate::event::Event;
 use crate::failover::Order;
 use crate::forks::Forks;
 use crate::job::JobDone;
+use crate::life::Life;
 use crate::peer::messages::Meant;
 use crate::peer::{Book, Dialer, Keyring};
 use crate::seam::{DataEvent, DataPlane};
@@ -92,6 +93,7 @@ pub(crate) struct Node {
     /// Who is in whose place.
     pub(crate) replaced: Replaced,
     pub(crate) tell_replaced_at: Instant,
+    pub(crate) life: Life,
     /// The sessions of the sets are started.
     pub(crate) is_running: bool,
 }
@@ -103,6 +105,7 @@ impl Node {
         self.start_all();
         self.is_running = true;
         self.run_groups();
+        self.keep_watchdog();
         crate::notify::ready();
         info!("{} is ready: {} sets, {} peers", self.name, self.plan.sets.len(), self.peers.list().len());
         loop {
@@ -115,6 +118,7 @@ impl Node {
         crate::notify::stopping();
         self.groups.failover.give(Order::Stop);
         self.stop_all();
+        self.end_watchdog();
         self.pulse.alerts.finish();
     }
 
@@ -126,7 +130,7 @@ impl Node {
         let tick = (!self.ops.is_empty()).then_some(TICK);
         let pulse = !(self.plan.sets.is_empty() && self.plan.groups.is_empty());
         let pulse = pulse.then(|| self.pulse.wait());
-        let Some(wait) = [tick, retry, tell, pulse].into_iter().flatten().min() else {
+        let Some(wait) = [tick, retry, tell, pulse, self.life.wait()].into_iter().flatten().min() else {
             return Some(events.recv().unwrap_or(Event::Stop));
         };
         match events.recv_timeout(wait) {
@@ -207,6 +211,7 @@ impl Node {
     }
 
     fn tick(&mut self) {
+        self.life.tick();
         if !self.unstarted.is_empty() && Instant::now() >= self.retry_at {
             self.retry_unstarted();
         }

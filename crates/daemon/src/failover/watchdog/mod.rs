@@ -5,7 +5,7 @@
 //!          ─ groups/NAME/watchdog.json ─────▸ finder   looks each second what is to be watched
 //!                                             guard    one for each group: addresses, services, what was saved
 //!            groups/NAME/watchdog.log ◂────── log
-//!                                             keeper   starts a daemon again that died, where that is asked for
+//!                                             keeper   starts a daemon again that died or hangs, where that is asked for
 //! ```
 //! Each is a thread. None that has to be in time waits for one that touches the disk, which may hang when it is needed most.
 //! One watchdog at a time holds `groups/watchdog.lock`; it ends when there is a file `groups/watchdog.end`, or the state
@@ -21,7 +21,6 @@ mod orders;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +38,7 @@ use crate::clock;
 use group::Group;
 use log::Log;
 
-pub(crate) use keeper::{daemon_began, daemon_ended};
+pub(crate) use keeper::{Restart, daemon_began, daemon_ended};
 pub(crate) use lock::{end, ensure};
 pub(crate) use log::{Line, lines_since};
 pub(crate) use orders::Orders;
@@ -50,12 +49,11 @@ const TICK: Duration = Duration::from_millis(50);
 /// Room for a thread that does little; all of it stays in memory.
 const STACK_BYTES: usize = 512 << 10;
 
-/// Watches all groups of a state directory, until it is to end. With `restart`, the program and arguments of a daemon, it
-/// starts one again that died.
+/// Watches all groups of a state directory, until it is to end, and its daemon where that asked for it.
 ///
 /// # Errors
 /// Where another one does already, or the state directory cannot be used.
-pub fn watchdog(state: &Path, restart: Option<&[OsString]>) -> Result<(), Failure> {
+pub fn watchdog(state: &Path) -> Result<(), Failure> {
     let state = fs::canonicalize(state).map_err(|e| refused(state, &e.to_string()))?;
     let _lock = lock::take(&state)?;
     // Whoever leads its group already has a session that ends with others.
@@ -64,7 +62,7 @@ pub fn watchdog(state: &Path, restart: Option<&[OsString]>) -> Result<(), Failur
     let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE);
     let _ = hurry();
     let call = Call::new().map_err(|e| refused(&state, &e.to_string()))?;
-    Watchdog { state, call, manager: Arc::new(service::manager), hurries: true }.run(restart)
+    Watchdog { state, call, manager: Arc::new(service::manager), hurries: true }.run()
 }
 
 /// Asks for whoever asks systemd.
@@ -82,14 +80,12 @@ struct Watchdog {
 type Groups = Arc<Mutex<Vec<Arc<Group>>>>;
 
 impl Watchdog {
-    fn run(self, restart: Option<&[OsString]>) -> Result<(), Failure> {
+    fn run(self) -> Result<(), Failure> {
         let failed = |e: std::io::Error| refused(&self.state, &e.to_string());
         let (groups, log) = (Groups::default(), Log::start().map_err(failed)?);
         let timer = Deadline::new().map_err(failed)?;
         let stop = self.call.stop();
-        if let Some(argv) = restart {
-            keeper::start(&self.state, argv, &stop).map_err(failed)?;
-        }
+        keeper::start(&self.state, log.clone(), &stop).map_err(failed)?;
         let finder = finder::Finder {
             state: self.state.clone(),
             groups: groups.clone(),

@@ -47,7 +47,7 @@ impl Bench {
         let manager = move || -> Box<dyn Manager> { Box::new(systemctl.clone()) };
         let (path, manager) = (state.path().to_path_buf(), Arc::new(manager));
         let watchdog = Watchdog { state: path, call: call.clone(), manager, hurries: false };
-        let thread = Some(thread::spawn(move || watchdog.run(None)));
+        let thread = Some(thread::spawn(move || watchdog.run()));
         Bench { state, lease, call, thread }
     }
 
@@ -206,7 +206,7 @@ fn a_deadline_that_passed_before_the_watchdog_began_is_not_forgotten() {
     let call = Call::new().unwrap();
     let path = state.path().to_path_buf();
     let watchdog = Watchdog { state: path, call: call.clone(), manager: Arc::new(service::manager), hurries: false };
-    let thread = thread::spawn(move || watchdog.run(None));
+    let thread = thread::spawn(move || watchdog.run());
     wait_for("the service to stop", || !up.exists());
     lease::remove(&state.path().join("groups/notes"));
     // With the state directory goes what watches it, which may be writing into it.
@@ -228,7 +228,7 @@ fn program(dir: &Path) -> PathBuf {
 #[ignore = "the process that another test starts"]
 fn a_process() {
     let state = std::env::var_os("STEAD_STATE").unwrap();
-    watchdog(Path::new(&state), None).unwrap();
+    watchdog(Path::new(&state)).unwrap();
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_process_of_its_own_watches_once_and_ends_when_it_is_told_to() {
         ensure(&program, state.path()).unwrap();
         wait_for("the watchdog", || lock::is_locked(&lock));
     }
-    let refused = watchdog(state.path(), None).unwrap_err();
+    let refused = watchdog(state.path()).unwrap_err();
     assert!(refused.why.contains("another one"), "{refused}");
     let pid = holder(&lock);
     wait_for("a session of its own", || getsid(Some(pid)) == Ok(pid));
@@ -266,31 +266,98 @@ fn holder(lock: &Path) -> Pid {
     Pid::from_raw(pids.find(has_open).unwrap()).unwrap()
 }
 
+/// A daemon that is a shell, and what keeps it.
+struct Kept {
+    state: tempfile::TempDir,
+    call: Call,
+    lock: PathBuf,
+}
+
+impl Kept {
+    fn new(hung_after: Duration) -> Kept {
+        let (state, call) = (tempfile::tempdir().unwrap(), Call::new().unwrap());
+        let path = state.path().display();
+        let text = format!("echo $$ >> {path}/starts; exec flock -n -F {path}/lock sleep 1000");
+        let order = Restart::of_process(u32::MAX, ["sh", "-c", &text].map(OsString::from), hung_after);
+        let lock = state.path().join("lock");
+        fs::write(&lock, "").unwrap();
+        daemon_began(state.path(), Some(&order)).unwrap();
+        keeper::start(state.path(), Log::start().unwrap(), &call.stop()).unwrap();
+        Kept { state, call, lock }
+    }
+
+    fn starts(&self) -> Vec<u32> {
+        let text = fs::read_to_string(self.state.path().join("starts")).unwrap_or_default();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    fn is_up(&self, starts: usize) -> bool {
+        self.starts().len() == starts && lock::is_locked(&self.lock)
+    }
+
+    fn told(&self) -> String {
+        lines_since(self.state.path(), Timestamp(0)).into_iter().map(|line| line.text + "\n").collect()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.call.off();
+        kill_all(&self.lock);
+    }
+}
+
 #[test]
 fn a_daemon_that_died_is_started_again_but_not_one_that_ended() {
-    let state = tempfile::tempdir().unwrap();
-    let path = state.path().display();
-    let text = format!("echo $$ >> {path}/starts; exec flock -n {path}/lock sleep 1000");
-    let starts = || {
-        let text = fs::read_to_string(state.path().join("starts")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect::<Vec<_>>()
-    };
-    let call = Call::new().unwrap();
-    let argv = ["sh", "-c", &text].map(OsString::from);
-    keeper::start(state.path(), &argv, &call.stop()).unwrap();
-    let lock = state.path().join("lock");
-    fs::write(&lock, "").unwrap();
-    wait_for("a daemon", || starts().len() == 1 && lock::is_locked(&lock));
-    kill_all(&lock);
-    wait_for("another daemon", || starts().len() == 2 && lock::is_locked(&lock));
-    daemon_ended(state.path()).unwrap();
-    kill_all(&lock);
+    let kept = Kept::new(Duration::from_secs(60));
+    wait_for("a daemon", || kept.is_up(1));
+    kill_all(&kept.lock);
+    wait_for("another daemon", || kept.is_up(2));
+    daemon_ended(kept.state.path()).unwrap();
+    kill_all(&kept.lock);
+    thread::sleep(Duration::from_secs(4));
+    assert_eq!(kept.starts().len(), 2, "it ended in order");
+    fs::remove_file(kept.state.path().join("stopped")).unwrap();
+    wait_for("a third daemon", || kept.is_up(3));
+    assert!(kept.told().contains("it was started again (3 of 5 times"), "{}", kept.told());
+    daemon_began(kept.state.path(), None).unwrap();
+    kill_all(&kept.lock);
     thread::sleep(Duration::from_secs(6));
-    assert_eq!(starts().len(), 2, "it ended in order");
-    daemon_began(state.path()).unwrap();
-    wait_for("a third daemon", || starts().len() == 3 && lock::is_locked(&lock));
-    call.off();
-    kill_all(&lock);
+    assert_eq!(kept.starts().len(), 3, "the last one did not ask for it");
+}
+
+#[test]
+fn a_daemon_that_dies_all_the_time_is_left_in_peace() {
+    let kept = Kept::new(Duration::from_secs(60));
+    for starts in 1..=5 {
+        wait_for("a daemon", || kept.is_up(starts));
+        kill_all(&kept.lock);
+    }
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(kept.starts().len(), 5);
+}
+
+#[test]
+fn a_daemon_without_a_sign_of_life_is_ended_and_started_again() {
+    let kept = Kept::new(Duration::from_secs(1));
+    wait_for("a daemon", || kept.is_up(1));
+    let hung_after = Duration::from_secs(1);
+    let this = |pid| Restart::of_process(pid, ["true"].map(OsString::from), hung_after);
+    let pid = kept.starts()[0];
+    daemon_began(kept.state.path(), Some(&this(pid))).unwrap();
+    thread::sleep(Duration::from_secs(3));
+    assert!(kept.is_up(1), "it gave no sign yet: it is still beginning");
+    let life = crate::life::dir(kept.state.path());
+    fs::create_dir_all(&life).unwrap();
+    let file = LeaseFile::open(&life).unwrap();
+    for _ in 0..15 {
+        file.beat();
+        thread::sleep(Duration::from_millis(200));
+        assert!(kept.is_up(1));
+    }
+    wait_for("its end", || !lock::is_locked(&kept.lock));
+    wait_for("that it is told", || kept.told().contains("no sign of life for 1s"));
+    lease::remove(&life);
 }
 
 /// As if the daemon were killed: whoever holds the lock.

@@ -365,7 +365,7 @@ impl Node {
         let dir = GroupDir::of(&self.state, group);
         lease::remove(dir.path());
         dir.remove()?;
-        if self.own_groups().is_empty() {
+        if self.own_groups().is_empty() && !self.groups.is_kept {
             watchdog::end(self.state.path()).unwrap_or_else(|failure| warn!("{failure}"));
         }
         info!("group {group} is no longer watched");

@@ -49,6 +49,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) struct Groups {
     pub(crate) failover: Failover,
     pub(crate) secrets: Secrets,
+    /// The watchdog starts this daemon again when it dies.
+    is_kept: bool,
     /// What the watcher was told of replicas.
     told: BTreeMap<GroupName, Fitness>,
     /// Sets that this node sends in the place of another one that has to be restored first.
@@ -74,10 +76,11 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    pub(crate) fn new(failover: Failover, secrets: Secrets) -> Groups {
+    pub(crate) fn new(failover: Failover, secrets: Secrets, is_kept: bool) -> Groups {
         Groups {
             failover,
             secrets,
+            is_kept,
             told: BTreeMap::new(),
             awaiting: BTreeSet::new(),
             unturned: BTreeMap::new(),
@@ -152,13 +155,24 @@ impl Node {
         Ok(())
     }
 
-    /// Has a watchdog run for as long as a lease may end here.
-    fn keep_watchdog(&self) {
-        if !self.own_groups().iter().any(|group| group.witness.is_some()) {
+    /// Has a watchdog run for as long as a lease may end here, or this daemon is to be started again.
+    pub(super) fn keep_watchdog(&self) {
+        if !self.groups.is_kept && !self.may_lose_a_lease() {
             return;
         }
         let executable = std::env::current_exe().unwrap_or_else(|_| "stead".into());
         watchdog::ensure(&executable, self.state.path()).unwrap_or_else(|failure| warn!("{failure}"));
+    }
+
+    /// The daemon ends in order: nobody is to be started again.
+    pub(super) fn end_watchdog(&self) {
+        if self.groups.is_kept && !self.may_lose_a_lease() {
+            watchdog::end(self.state.path()).unwrap_or_else(|failure| warn!("{failure}"));
+        }
+    }
+
+    fn may_lose_a_lease(&self) -> bool {
+        self.own_groups().iter().any(|group| group.witness.is_some())
     }
 
     fn is_synchronous(&self, group: &GroupPlan) -> bool {
