@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use crate::run::MARK;
 /// How long the client waits for an answer before it asks anew.
 const ANSWER: Duration = Duration::from_millis(300);
 const CONNECT: Duration = Duration::from_millis(40);
+/// Numbers that each client has for itself.
+const NUMBERS: u64 = 1_000_000_000;
 /// Between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(5);
 
@@ -182,8 +184,10 @@ impl Drop for Client {
 }
 
 fn ask(address: SocketAddr, rate: u32, answers: &Mutex<Vec<Answered>>, ends: &AtomicBool) {
+    static CLIENTS: AtomicU64 = AtomicU64::new(0);
     let pause = Duration::from_secs(1) / rate.max(1);
-    let mut number = 0;
+    // No two clients say the same, so that what one of them lost is missed.
+    let mut number = CLIENTS.fetch_add(1, Ordering::Relaxed) * NUMBERS;
     while !ends.load(Ordering::Relaxed) {
         let Ok(stream) = TcpStream::connect_timeout(&address, CONNECT) else {
             thread::sleep(AGAIN);

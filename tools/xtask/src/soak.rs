@@ -8,7 +8,7 @@ use stead_tests::rng::Rng;
 
 use crate::build;
 
-const ALL: &[&str] = &["faults", "sim", "fuzz", "crash", "random"];
+const ALL: &[&str] = &["faults", "sim", "fuzz", "crash", "takeovers", "random"];
 /// Longest single run of faults: then everything is compared, and the next one begins with another seed.
 const FAULTS_MAX: Duration = Duration::from_secs(180);
 
@@ -33,6 +33,12 @@ pub fn main(args: &[String]) -> Result<()> {
             "fuzz" => fuzz(limit)?,
             "sim" => simulate(limit, seed)?,
             "crash" => repeat(limit, &["test", "--package", "stead-tests", "--test", "crash", "--", "--nocapture"])?,
+            "takeovers" => {
+                repeat(
+                    limit,
+                    &["test", "--package", "stead-tests", "--test", "failover_crashes", "--", "--nocapture"],
+                )?;
+            }
             _ => repeat(limit, &["test", "--package", "stead-tests", "--test", "conformance", "--", "--nocapture"])?,
         }
     }

@@ -17,6 +17,7 @@ use stead_model::GroupName;
 use stead_model::status::Timestamp;
 use tracing::error;
 
+use super::crash::{self, Side};
 use super::{watchdog, words};
 use crate::state::{StateDir, files};
 use crate::threads;
@@ -146,6 +147,12 @@ impl GroupDir {
     }
 }
 
+/// Number of the epoch in a record, 0 of anything else.
+fn epoch_of(record: &[u8]) -> u64 {
+    let record: serde_json::Value = serde_json::from_slice(record).unwrap_or_default();
+    record["epoch"]["number"].as_u64().unwrap_or_default()
+}
+
 /// What the watchdog did while no daemon told of it.
 fn by_watchdog(line: watchdog::Line) -> TimelineEntry {
     words::plain(&format!("watchdog: {}", line.text), line.at)
@@ -203,7 +210,10 @@ impl Job {
             }
             Job::Mind { dir, group, number, is_ballot, bytes } => {
                 let name = if *is_ballot { BALLOT } else { RECORD };
+                let point = || format!("epoch {}", epoch_of(bytes));
+                crash::at(group.as_str(), point, Side::Before);
                 let failure = files::write(&dir.0.join(name), bytes, 0o600).err();
+                crash::at(group.as_str(), point, Side::After);
                 match failure {
                     None => saved(group.clone(), *number),
                     Some(failure) => {

@@ -12,6 +12,7 @@
 //! ```
 
 pub(crate) mod config;
+mod crash;
 mod drops;
 mod group;
 pub(crate) mod hands;

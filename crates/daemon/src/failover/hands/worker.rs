@@ -12,6 +12,7 @@ use super::kit::Kit;
 use super::queue::Queue;
 use super::watches::Watches;
 use super::{DataSteps, Job, JobEnd, Tell, references};
+use crate::failover::crash::{self, Side};
 
 pub(super) struct Worker<M> {
     pub(super) kit: Kit<M>,
@@ -45,7 +46,10 @@ impl<M: Manager> Worker<M> {
 
     /// A fault of a step is an outcome like any other.
     fn guarded(&mut self, job: &Job, stop: &Stop) -> Did {
+        let point = || point(&job.action);
+        crash::at(self.kit.name().as_str(), point, Side::Before);
         let done = catch_unwind(AssertUnwindSafe(|| self.perform(job, stop)));
+        crash::at(self.kit.name().as_str(), point, Side::After);
         done.unwrap_or_else(|_| Outcome::Unknown("the daemon ran into a fault of its own".into()).into())
     }
 
@@ -126,6 +130,10 @@ fn brings_up(action: &Action) -> bool {
         Step::References | Step::Fence | Step::HandOver | Step::Tell | Step::Script(Hook::PreFailback)
     );
     action.turn == Turn::Do && !free
+}
+
+fn point(action: &Action) -> String {
+    if action.turn == Turn::Undo { format!("undo {}", action.step) } else { action.step.to_string() }
 }
 
 fn lease_is_over() -> Outcome {
