@@ -84,6 +84,11 @@ impl Machine {
 
     /// Everything is down, and another node is the writer.
     pub(super) fn stand_by(&mut self, now: Instant) {
+        // The replica may have become fit while what was up went down.
+        if self.record.restore && self.unfit().is_none() {
+            self.record.restore = false;
+            self.save(Saved::Nothing);
+        }
         let required = self.record.restore;
         self.state = if required { State::RestoreRequired } else { State::Standby };
         self.granter.open();

@@ -20,8 +20,6 @@ impl Machine {
             self.consider_at = now;
         }
         if self.state == State::RestoreRequired && self.unfit().is_none() {
-            self.record.restore = false;
-            self.save(Saved::Nothing);
             self.stand_by(now);
         }
     }

@@ -180,6 +180,18 @@ impl Bench {
     }
 }
 
+#[test]
+fn a_replica_that_is_fit_before_everything_is_down_needs_no_restore() {
+    let mut bench = Bench::new(0);
+    bench.machine.record.restore = true;
+    bench.machine.state = State::Falling(Then::Standby);
+    let epoch = bench.machine.record.epoch.number;
+    let fit = Fitness { epoch, mirrored: true, consistent: true, ..Fitness::default() };
+    bench.machine.handle(Input::Replica(fit), bench.now);
+    bench.machine.stand_by(bench.now);
+    assert_eq!((bench.machine.state, bench.machine.record.restore), (State::Standby, false));
+}
+
 /// The second node serves under epoch 2; there is no witness.
 fn stands_in() -> Bench {
     let mut bench = Bench::new(1);

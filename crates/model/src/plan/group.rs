@@ -91,7 +91,7 @@ pub enum Takeover {
 }
 
 /// What becomes of changes past the lease.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnLeaseLost {
     /// They wait until the lease is prolonged, or the capture ends.

@@ -328,7 +328,14 @@ fn remote_comparison(
             connections.retain(|connection| connection.source == *active);
             let node = active.clone();
             let unreachable = Vec::new();
-            responder.progress(Status { node, connections, monitors: Vec::new(), unreachable, remarks: Vec::new() });
+            responder.progress(Status {
+                node,
+                connections,
+                monitors: Vec::new(),
+                unreachable,
+                remarks: Vec::new(),
+                dropped_heartbeats: Vec::new(),
+            });
         }
         std::thread::sleep(LOOK);
     }
