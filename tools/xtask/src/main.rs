@@ -21,7 +21,7 @@ const USAGE: &str = "usage: cargo xtask CHORE
         --list         names of the rows
         --full         a million files where many are needed, an hour of load, more repetitions
         --files N, --minutes N, --rounds N   that many
-  soak [WHAT…]         longer runs: faults, sim, fuzz, crash, random; --minutes N for each (10), --seed S
+  soak [WHAT…]         longer runs: faults, sim, fuzz, crash, takeovers, random; --minutes N for each (10), --seed S
   docs [--check]       man pages and completions from the binary into docs/reference";
 
 fn main() -> ExitCode {
