@@ -78,7 +78,9 @@ fn epoch(town: &Town) -> u64 {
 
 fn who_serves(town: &Town) -> Result<Option<&'static str>> {
     let is = |name: &str, what: &[&str]| -> Result<bool> {
-        let doing = town.monitor_at(town.node(name))?["doing"].take();
+        // A daemon that was just started runs no group yet.
+        let Ok(mut monitor) = town.monitor_at(town.node(name)) else { return Ok(false) };
+        let doing = monitor["doing"].take();
         Ok(what.iter().any(|what| doing == *what))
     };
     let rests = ["standby", "restore-required"];
