@@ -159,8 +159,8 @@ impl Node {
             let state = statuses.iter().find(|c| c.set == *set && c.target == *target);
             let is_so = state.is_some_and(|c| c.state == State::Replicating) && !self.groups.awaiting.contains(set);
             if !is_so {
-                let why = format!("set {set} is not replicated to {target} yet");
-                let remedy = format!("Restore it first: stead restore {}, and look at: stead status", group.name);
+                let why = format!("set {set} is not replicated to {target} yet and has to be restored first");
+                let remedy = format!("Run: stead restore {}, and look at: stead status", group.name);
                 return Err(Failure::new(what, why, remedy).kind(FailureKind::No));
             }
         }
