@@ -20,7 +20,10 @@ impl Machine {
         match self.state {
             State::Down { retry: Some(at), .. } if now >= at => self.ask(now),
             State::Raising | State::Active | State::HandingOver { .. } => self.ask(now),
-            State::Confirming(claim) if !claim.vote => self.ask_vote(claim.epoch, claim.yielded, now),
+            // Also where the witness has agreed: what is confirmed and fenced may take longer than a lease.
+            State::Confirming(claim) | State::Fencing(claim) if !claim.force => {
+                self.ask_vote(claim.epoch, claim.yielded, now);
+            }
             State::Asking(claim) => self.say(peer, claim.number, self.record.epoch, Say::AskYield(claim.event)),
             State::Yielded { number, own, .. } => self.say_yielded(number, own),
             state if state.is_idle() => self.say_standby(),

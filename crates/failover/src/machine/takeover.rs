@@ -188,14 +188,16 @@ impl Machine {
     }
 
     pub(super) fn voted(&mut self, note: Note, millis: u32, now: Instant) {
-        let State::Confirming(claim) = &mut self.state else { return };
-        if claim.vote || note.epoch != claim.epoch || !self.holder.has_asked(note.number) {
+        let (State::Confirming(claim) | State::Fencing(claim)) = &mut self.state else { return };
+        if claim.force || note.epoch != claim.epoch || !self.holder.has_asked(note.number) {
             return;
         }
-        claim.vote = true;
-        self.quiet = false;
+        let is_first = !std::mem::replace(&mut claim.vote, true);
         self.holder.granted(note.number, millis, now);
-        self.tell(Entry::Vote);
+        if is_first {
+            self.quiet = false;
+            self.tell(Entry::Vote);
+        }
     }
 
     pub(super) fn not_voted(&mut self, note: Note, no: No, now: Instant) {

@@ -6,7 +6,7 @@
 //! at 5 power paris          power, kill, start, sleep, stop, freeze, resume, isolate, rejoin, leave NODE
 //! at 5 cut paris lyon       cut, mend, one-way A B; path A B NUMBER
 //! at 5 want lyon failover
-//! at 5 goes fence unknown
+//! at 5 goes fence unknown       at 5 takes fence 4
 //! at 5 unfit lyon 10        at 15 fit lyon
 //! until 20
 //! ```
@@ -123,6 +123,7 @@ fn happen(world: &mut World, what: &[&str]) {
         }
         ["want", at, want] => _ = world.want(node(at), self::want(want)),
         ["goes", step, outcome] => world.setup.goes = Some((self::step(step), self::outcome(outcome))),
+        ["takes", step, time] => world.setup.takes = Some((self::step(step), seconds(time))),
         ["unfit", at, time] => {
             world.nodes[node(at)].unfit_until = world.now + seconds(time);
             world.tell_fitness(node(at));

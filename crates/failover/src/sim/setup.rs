@@ -36,6 +36,8 @@ pub(super) struct Setup {
     pub scripted: bool,
     /// Outcome of that step from now on, in a script.
     pub goes: Option<(Step, Outcome)>,
+    /// How long that step takes from now on, in a script.
+    pub takes: Option<(Step, Micros)>,
 }
 
 impl Setup {
@@ -63,6 +65,7 @@ impl Setup {
             person_answers: true,
             scripted: false,
             goes: None,
+            takes: None,
         }
     }
 
@@ -84,6 +87,7 @@ impl Setup {
             person_answers: false,
             scripted: true,
             goes: None,
+            takes: None,
         }
     }
 
@@ -152,7 +156,8 @@ impl Setup {
     pub fn outcome(&self, action: &Action, faulty: bool, rng: &mut Rng) -> (Outcome, Option<Micros>) {
         if self.scripted {
             let outcome = self.goes.clone().filter(|(step, _)| *step == action.step).map(|(_, outcome)| outcome);
-            return (outcome.unwrap_or(Outcome::Done), Some(usual(action.step)));
+            let takes = self.takes.filter(|(step, _)| *step == action.step).map(|(_, takes)| takes);
+            return (outcome.unwrap_or(Outcome::Done), Some(takes.unwrap_or(usual(action.step))));
         }
         let slow = if action.step == Step::Fence && !self.calm { 9_000 * MS } else { 1_500 * MS };
         let longest = if rng.one_in(10) { slow } else { 40 * MS };
