@@ -231,23 +231,3 @@ fn without_a_lease_everything_goes_on() {
     assert!(matches!(refused, Err(CaptureError::Refused(why)) if why.contains("lease")));
     assert!(std::fs::write(rig.ours().join("g"), "x").is_ok());
 }
-
-#[test]
-#[ignore = "a measurement: what a lease costs each write"]
-fn what_a_lease_costs() {
-    const WRITES: u32 = 20_000;
-    let lease = Lease::new(UNLIMITED);
-    let mut rig = rig(Order::Strict, &lease, OnLeaseLost::SuspendIo);
-    let file = File::options().write(true).open(rig.ours().join("f")).unwrap();
-    let mut measure = |lease: Option<&Lease>| {
-        rig.capture().lease(lease.map(|lease| (lease.0.as_fd(), OnLeaseLost::SuspendIo))).unwrap();
-        let begun = Instant::now();
-        (0..WRITES).for_each(|_| file.write_all_at(&[1; 4096], 0).unwrap());
-        let each = begun.elapsed() / WRITES;
-        rig.drain();
-        each
-    };
-    for _ in 0..7 {
-        println!("4 KiB without a lease {:?}, with one {:?}", measure(None), measure(Some(&lease)));
-    }
-}

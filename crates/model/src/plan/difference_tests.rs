@@ -1,23 +1,8 @@
 use super::*;
 
-const PLAN: &str = r#"version = 1
-
-[[set]]
-name = "notes"
-source = "paris"
-
-[[set.path]]
-path = "/srv/notes"
-volume = "0b1f0a4e-8f3c-4a57-9d2b-6f1f6a2f9c11"
-
-[[connection]]
-set = "notes"
-target = "lyon"
-
-[[connection.mapping]]
-from = "/srv/notes"
-to = "/srv/notes"
-
+const PLAN: &str = concat!(
+    include_str!("notes.toml"),
+    r#"
 [[group]]
 name = "office"
 source = "paris"
@@ -34,25 +19,8 @@ unit = "notes.service"
 start = ["/bin/mail", "start"]
 stop = ["/bin/mail", "stop"]
 status = ["/bin/mail", "status"]
-"#;
-
-const MAIL: &str = r#"
-[[set]]
-name = "mail"
-source = "paris"
-
-[[set.path]]
-path = "/srv/mail"
-volume = "0b1f0a4e-8f3c-4a57-9d2b-6f1f6a2f9c11"
-
-[[connection]]
-set = "mail"
-target = "lyon"
-
-[[connection.mapping]]
-from = "/srv/mail"
-to = "/srv/mail"
-"#;
+"#
+);
 
 const ROME: &str = r#"
 [[connection]]
@@ -125,7 +93,8 @@ fn what_a_connection_leaves_out_comes_from_the_defaults() {
 
 #[test]
 fn what_begins_and_what_ends_is_told_as_a_whole() {
-    let more = PLAN.replace("\n[[group]]", &format!("{MAIL}{ROME}\n[[group]]"));
+    let mail = include_str!("notes.toml").replace("notes", "mail").replace("version = 1\n", "");
+    let more = PLAN.replace("\n[[group]]", &format!("{mail}{ROME}\n[[group]]"));
     assert_eq!(
         told(PLAN, &more),
         ["set notes → rome: new, /srv/notes to /data/notes", "set mail: new, /srv/mail from paris to lyon"]

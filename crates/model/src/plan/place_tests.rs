@@ -1,24 +1,9 @@
 use crate::plan::Plan;
 use crate::plan::line_of_address;
 
-const PLAN: &str = r#"version = 1
-
-[[set]]
-name = "notes"
-source = "paris"
-
-[[set.path]]
-path = "/srv/notes"
-volume = "0b1f0a4e-8f3c-4a57-9d2b-6f1f6a2f9c11"
-
-[[connection]]
-set = "notes"
-target = "lyon"
-
-[[connection.mapping]]
-from = "/srv/notes"
-to = "/srv/notes"
-
+const PLAN: &str = concat!(
+    include_str!("notes.toml"),
+    r#"
 [[group]]
 name = "office"
 source = "paris"
@@ -49,7 +34,8 @@ sets = []
 
 [[group.address]]
 address = "10.1.0.100/24"
-"#;
+"#
+);
 
 /// The line that is told of the plan with that change is the one in which `found` is then; the last of them.
 fn is_told(from: &str, to: &str, found: &str) {

@@ -3,6 +3,7 @@
 mod application;
 mod killed;
 mod lag;
+mod leased;
 mod memory;
 mod micro;
 mod mirror;
@@ -81,6 +82,7 @@ const ROWS: &[Row] = &[
     Row { name: "killed", run: killed::run },
     Row { name: "synchronous", run: synchronous::run },
     Row { name: "three-targets", run: several::run },
+    Row { name: "lease", run: leased::run },
     Row { name: "stand-in", run: standin::run },
     Row { name: "calm", run: standin::calm },
     Row { name: "memory", run: memory::run },

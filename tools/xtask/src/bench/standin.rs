@@ -160,7 +160,8 @@ fn lost() -> Result<Line> {
     })
 }
 
-fn town() -> Result<Town> {
+/// Three hosts and a set; this program serves.
+pub fn town() -> Result<Town> {
     Town::new(&std::env::current_exe()?)
 }
 
