@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Done, Failure, Output, State, Term};
+use crate::{Done, Failure, Outcome, Output, Resource, State, Stop, Term};
 
 /// Between the first two looks at what is on its way; each pause is longer than the one before, up to a limit.
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
@@ -18,6 +18,20 @@ pub trait Switch {
 
     /// Once it was told, can it still come from that state to another by itself?
     fn may_change(&self, state: &State) -> bool;
+}
+
+impl<T: Switch> Resource for T {
+    fn start_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        Outcome::with_output(|output| switch(self, To::Start, Term::new(limit, stop), output))
+    }
+
+    fn stop_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        Outcome::with_output(|output| switch(self, To::Stop, Term::new(limit, stop), output))
+    }
+
+    fn status(&self, limit: Duration) -> Outcome<State> {
+        Outcome::with_output(|output| self.look(Term::new(limit, &Stop::never()), output))
+    }
 }
 
 /// What it shall be.
@@ -38,7 +52,7 @@ impl To {
 }
 
 /// Has it so. What is not known is told all the same: to be what it shall be changes nothing.
-pub fn switch(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Result<Done, Failure> {
+fn switch(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Result<Done, Failure> {
     term.stop.check()?;
     if to.is(&it.look(term, output)) {
         return Ok(Done::Already);

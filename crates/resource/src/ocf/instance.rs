@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{Agent, Code, Scope, is_word};
 use crate::command::{Command, End, Ran, Secret};
-use crate::procedure::{Switch, To, switch};
-use crate::{Done, Failure, Outcome, Output, Resource, State, Stop, Term};
+use crate::procedure::{Switch, To};
+use crate::{Failure, Outcome, Output, State, Stop, Term};
 
 /// How often a look is said to be repeated, ms: agents take 0 for the first look of all, which proves less.
 const REPEATED_MS: &str = "10000";
@@ -134,20 +134,6 @@ impl Instance {
             end @ End::NotStarted(_) => Failure::Unusable(format!("{name} {end}")),
             end => Failure::Unknown(format!("{name}, asked for {action}, {end}")),
         }
-    }
-}
-
-impl Resource for Instance {
-    fn start_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
-        Outcome::with_output(|output| switch(self, To::Start, Term::new(limit, stop), output))
-    }
-
-    fn stop_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
-        Outcome::with_output(|output| switch(self, To::Stop, Term::new(limit, stop), output))
-    }
-
-    fn status(&self, limit: Duration) -> Outcome<State> {
-        Outcome::with_output(|output| Switch::look(self, Term::new(limit, &Stop::never()), output))
     }
 }
 

@@ -1,10 +1,8 @@
 //! A service by three commands.
 
-use std::time::Duration;
-
 use crate::command::{Command, End};
-use crate::procedure::{Switch, To, switch};
-use crate::{Done, Failure, Outcome, Output, Resource, State, Stop, Term};
+use crate::procedure::{Switch, To};
+use crate::{Failure, Output, State, Term};
 
 /// A service that is started, stopped and looked at by commands. The code of the status command decides, as LSB's init
 /// scripts have it: 0 running, 3 stopped; everything else, also 1 and 2 ("dead, but something is left"), is not known.
@@ -19,20 +17,6 @@ pub struct Commands {
     pub stop: Command,
     /// Tells by its code what it is.
     pub status: Command,
-}
-
-impl Resource for Commands {
-    fn start_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
-        Outcome::with_output(|output| switch(self, To::Start, Term::new(limit, stop), output))
-    }
-
-    fn stop_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
-        Outcome::with_output(|output| switch(self, To::Stop, Term::new(limit, stop), output))
-    }
-
-    fn status(&self, limit: Duration) -> Outcome<State> {
-        Outcome::with_output(|output| self.look(Term::new(limit, &Stop::never()), output))
-    }
 }
 
 impl Switch for Commands {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::procedure::{Switch, To, look_until, switch};
-use crate::{Done, Failure, Outcome, Output, Resource, State, Stop, Term};
+use crate::procedure::{Switch, To, look_until};
+use crate::{Done, Failure, Outcome, Output, State, Stop, Term};
 
 /// Name of a unit, with its kind: `notes.service`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -260,20 +260,6 @@ impl<M: Manager> Unit<M> {
         Failure::Unusable(format!(
             "{name} is {word:?}: another unit may start it at boot, and that one has to be disabled"
         ))
-    }
-}
-
-impl<M: Manager> Resource for Unit<M> {
-    fn start_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
-        Outcome::with_output(|output| switch(self, To::Start, Term::new(limit, stop), output))
-    }
-
-    fn stop_until(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
-        Outcome::with_output(|output| switch(self, To::Stop, Term::new(limit, stop), output))
-    }
-
-    fn status(&self, limit: Duration) -> Outcome<State> {
-        Outcome::with_output(|output| self.look(Term::new(limit, &Stop::never()), output))
     }
 }
 
