@@ -13,6 +13,8 @@ use stead_model::plan::GroupPlan;
 use stead_model::status::Timestamp;
 use stead_resource::service::{UnitName, unit_files};
 
+use crate::peer::identity::to_hex;
+
 /// Longest part of a file that is looked at.
 const BYTES_MAX: u64 = 256 << 20;
 
@@ -128,7 +130,7 @@ fn sha256(path: &Path) -> io::Result<String> {
             read => context.update(&buffer[..read]),
         }
     }
-    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(to_hex(context.finish().as_ref()))
 }
 
 #[cfg(test)]

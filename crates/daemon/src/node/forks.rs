@@ -229,11 +229,10 @@ fn reason(fork: &Fork, name: &NodeName) -> String {
 
 /// A file system that is not mounted must not look like one in which nothing was written.
 fn is_on(root: &TargetRoot, volume: Option<&str>) -> Result<(), Failure> {
-    let there = if root.is_dir { &root.path } else { root.path.parent().unwrap_or(&root.path) };
-    let found = protect::source::volume(there)?;
+    let found = protect::source::volume_of(&root.path, root.is_dir)?;
     match volume {
         Some(wanted) if wanted != found => {
-            let why = format!("{} is on another file system than it was", there.display());
+            let why = format!("{} is on another file system than it was", root.path.display());
             Err(Failure::new(
                 "what only this node had cannot be kept aside",
                 why,

@@ -179,8 +179,7 @@ pub(super) fn with_volumes(
 ) -> Result<ConnectionPlan, Failure> {
     for (path, is_dir) in set.paths.iter().zip(dirs) {
         for mapping in connection.mapping.iter_mut().filter(|mapping| mapping.from == path.path) {
-            let there = if *is_dir { &*mapping.to } else { mapping.to.parent().unwrap_or(&mapping.to) };
-            mapping.volume = Some(protect::source::volume(there)?);
+            mapping.volume = Some(protect::source::volume_of(&mapping.to, *is_dir)?);
         }
     }
     Ok(connection)

@@ -305,7 +305,12 @@ fn directory(path: PathBuf) -> Result<Root, Failure> {
     Ok(Root { plan: PathPlan { volume: volume(&path)?, path }, is_dir: true, nested: checked.nested, relay: None })
 }
 
-pub(crate) fn volume(path: &Path) -> Result<String, Failure> {
+/// The file system that a root is on: a single file is on that of its directory.
+pub(crate) fn volume_of(root: &Path, is_dir: bool) -> Result<String, Failure> {
+    volume(if is_dir { root } else { root.parent().unwrap_or(root) })
+}
+
+fn volume(path: &Path) -> Result<String, Failure> {
     let root = stead_disk::volume::Root::open(path, 0);
     let root = root.map_err(|e| {
         unfit(path, e.to_string(), "Use a file system with lasting file handles: ext4, xfs, btrfs, tmpfs")

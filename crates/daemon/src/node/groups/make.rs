@@ -157,7 +157,7 @@ impl Node {
     fn volume_of(&self, mapping: &Mapping, is_dir: bool, group: &GroupPlan, what: &str) -> Result<String, Failure> {
         let (to, target) = (&mapping.to, &group.target);
         if self.name == *target {
-            return protect::source::volume(if is_dir { to } else { to.parent().unwrap_or(to) });
+            return protect::source::volume_of(to, is_dir);
         }
         mapping.volume.clone().ok_or_else(|| {
             let why = format!("on which file system {} is on {target} is not known here", to.display());

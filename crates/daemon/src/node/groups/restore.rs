@@ -191,10 +191,9 @@ impl Node {
         let what = format!("the file systems of set {set} were not told");
         let (roots, connection) = self.replica_for(set, from, &what)?;
         let volume = |root: &TargetRoot| {
-            let there = if root.is_dir { &root.path } else { root.path.parent().unwrap_or(&root.path) };
             let from = connection.mapping.iter().find(|mapping| mapping.to == root.path);
             let from = from.map_or_else(|| root.path.clone(), |mapping| mapping.from.clone());
-            Ok((from, protect::source::volume(there)?))
+            Ok((from, protect::source::volume_of(&root.path, root.is_dir)?))
         };
         roots.iter().map(volume).collect::<Result<_, _>>().map(Tell::Volumes)
     }
