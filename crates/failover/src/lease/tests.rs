@@ -287,3 +287,17 @@ fn a_node_that_holds_nothing_is_replaced_without_a_pause() {
     assert!(!bench.witness.reconfigure(&config()), "while a vote is open");
     assert!(bench.witness.reconfigure(&other([PARIS, ROME])), "the same is the same");
 }
+
+/// The one that handed over says so until it hears of the new epoch; its numbers may be higher than those of the other.
+#[test]
+fn a_yield_that_is_said_again_takes_nothing_from_who_has_the_vote() {
+    let mut bench = Bench::new();
+    bench.say(10_100, PARIS, 100, epoch(1, PARIS), Say::Yield);
+    bench.say(10_200, LYON, 3, epoch(2, LYON), Say::AskVote { planned: true });
+    assert!(matches!(bench.saved(10_210)[..], [Say::Vote(1..)]));
+    bench.say(10_300, PARIS, 100, epoch(1, PARIS), Say::Yield);
+    assert!(matches!(bench.say(10_400, LYON, 4, epoch(2, LYON), ASK)[..], [Say::Grant(1..)]));
+    bench.saved(10_410);
+    bench.say(10_500, PARIS, 100, epoch(1, PARIS), Say::Yield);
+    assert_eq!(bench.say(10_600, PARIS, 101, epoch(3, PARIS), ASK_VOTE), [Say::NoVote(No::Seen)]);
+}

@@ -209,10 +209,15 @@ impl Witness {
             Say::Ask { .. } | Say::AskVote { .. } if self.saving.is_some() || !its_own => {}
             Say::Ask { .. } => self.asked(from, note, now),
             Say::AskVote { planned } => self.asked_for_vote(from, note, planned, now),
-            Say::Yield if self.ballot.floor.writer == from.0 => self.granter.void(note.number, now),
+            Say::Yield if self.is_granted_to(from) => self.granter.void(note.number, now),
             Say::Standby => self.stands_by(from, note),
             _ => {}
         }
+    }
+
+    /// Is what was granted last that node's? With a vote it is the other's: what the one before says again is over.
+    fn is_granted_to(&self, node: NodeId) -> bool {
+        self.ballot.vote.is_none() && self.ballot.floor.writer == node.0
     }
 
     fn asked(&mut self, from: NodeId, note: Note, now: Instant) {

@@ -28,6 +28,14 @@ fn every_planted_bug_is_caught() {
     all.into_iter().for_each(is_caught);
 }
 
+/// Beyond those that every test runs: nobody served for too long, and two did.
+#[test]
+fn seeds_that_found_something_stay_found() {
+    for seed in [5_169_934, 5_979_792] {
+        run(seed).unwrap_or_else(|found| panic!("seed {seed}: {found}"));
+    }
+}
+
 /// `STEAD_SEED` and `STEAD_SEEDS` choose others; `STEAD_TRACE=1` prints what happened. More: `tools/sim`.
 #[test]
 fn every_seed_has_one_that_serves_in_the_end_and_never_two() {
