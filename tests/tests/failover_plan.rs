@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -205,7 +206,9 @@ fn what_changed_since_the_last_move_and_what_is_written_elsewhere_is_found() {
     let changed = "was changed since the group moved last";
     let outside = Path::new("/var/tmp").join(format!("stead-outside-{}", std::process::id()));
     let script = format!("exec 9>{}; cd {}; exec sleep 60", outside.display(), town.notes.source.display());
-    let mut writer = town.site.hosts.paris.command("sh").args(["-c", &script]).spawn().unwrap();
+    let mut writer = town.site.hosts.paris.command("sh");
+    // Where this test writes to is a file outside of every set too.
+    let mut writer = writer.args(["-c", &script]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let found = || Ok(checked("lyon").contains(&format!("outside of every set: {}", outside.display())));
     let looked = until("the file is found", SOON, found);
     let (_, _, _) = (writer.kill(), writer.wait(), fs::remove_file(&outside));
