@@ -21,6 +21,8 @@ pub enum Planted {
     YieldEarly,
     /// After a restart it serves without being granted anything.
     ServeAtBoot,
+    /// Nothing is done where resources cannot be kept up.
+    FailsForEver,
     /// A resource is started before what it requires is up.
     StartTooEarly,
     /// A resource is stopped while another one requires it.

@@ -75,6 +75,10 @@ pub enum Entry {
         /// Of a takeover: since the other node was last heard, or was asked to hand over.
         outage: Option<Duration>,
     },
+    /// Its resources cannot be kept up; when they are tried again here.
+    Failing(Duration),
+    /// The other node cannot keep its resources up, and is asked to hand over.
+    Relieves,
     /// The lease is over.
     Lapsed,
     /// Another node has a newer epoch.
@@ -134,6 +138,12 @@ impl fmt::Display for Entry {
             Entry::Active { epoch, took, outage: Some(outage) } => {
                 write!(f, "active under epoch {epoch}, after {}; outage {}", Short(*took), Short(*outage))
             }
+            Entry::Failing(pause) => write!(
+                f,
+                "the resources cannot be kept up here: the other node may take over, else they are tried again in {}",
+                Short(*pause)
+            ),
+            Entry::Relieves => f.write_str("the other node cannot keep its resources up: it is asked to hand over"),
             Entry::Lapsed => f.write_str("the lease is over: everything is taken down"),
             Entry::Superseded(epoch) => write!(f, "the other node has epoch {epoch}: everything stays down here"),
             Entry::HandingOver(event) => write!(f, "{}: handing over", event.as_str()),

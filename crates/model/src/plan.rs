@@ -17,7 +17,8 @@ pub use group::{
     AddressPlan, BadGroup, CheckPlan, FencePlan, GroupPlan, HeartbeatPath, OnFailure, OnLeaseLost, ScriptPlan,
     ScriptsPlan, ServicePlan, Takeover,
 };
-pub use place::line_of_address;
+pub use place::{line_of_address, line_of_resource};
+pub use resource::{LookPlan, ResourcePlan};
 pub use schedule::{BadSchedule, Moments, RateWindow, Window};
 pub use schema::schema;
 pub use settings::{
@@ -34,6 +35,7 @@ mod group;
 mod nearest;
 mod nodes;
 mod place;
+mod resource;
 mod schedule;
 mod schema;
 mod settings;

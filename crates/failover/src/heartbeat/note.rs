@@ -21,6 +21,8 @@ pub enum Role {
     Standby = 4,
     /// Has data that another node went past.
     RestoreRequired = 5,
+    /// Has the group, and cannot keep its resources up.
+    Failing = 6,
 }
 
 /// Why the active side changes.
@@ -164,9 +166,14 @@ impl Say {
 }
 
 impl Role {
+    /// Has it the group in its hands, so that nobody else may take it unasked?
+    pub fn serves(self) -> bool {
+        matches!(self, Role::Active | Role::Moving | Role::Failing)
+    }
+
     fn from_byte(byte: u8) -> Option<Role> {
         use Role::*;
-        [Down, Moving, Active, Standby, RestoreRequired].into_iter().find(|role| *role as u8 == byte)
+        [Down, Moving, Active, Standby, RestoreRequired, Failing].into_iter().find(|role| *role as u8 == byte)
     }
 }
 

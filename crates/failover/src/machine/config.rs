@@ -42,6 +42,8 @@ pub struct Resources {
     pub addresses: u16,
     /// How many services.
     pub services: u16,
+    /// Are there resources that depend on each other? They are brought up and down as one, and keep an order of their own.
+    pub resources: bool,
     /// Script before a failover or switchover, on the node that takes over.
     pub pre_failover: Option<OnFailure>,
     /// Script after it.
@@ -67,6 +69,8 @@ pub struct Limits {
     pub resource: Duration,
     /// Starting or stopping a service.
     pub service: Duration,
+    /// Starting or stopping all resources that depend on each other.
+    pub resources: Duration,
     /// Bringing the last changes to the other node and proving it equal.
     pub hand_over: Duration,
     /// Telling people.
@@ -91,6 +95,7 @@ impl Default for Limits {
             script: seconds(60),
             resource: seconds(5),
             service: seconds(60),
+            resources: seconds(600),
             hand_over: seconds(60),
             tell: seconds(10),
             confirm: seconds(15),
@@ -110,6 +115,7 @@ impl Limits {
             Step::Script(_) => self.script,
             Step::Capture | Step::Address(_) => self.resource,
             Step::Service(_) => self.service,
+            Step::Resources => self.resources,
             Step::HandOver => self.hand_over,
             Step::Tell => self.tell,
         }

@@ -11,6 +11,7 @@
 //! 5. put the request of a person to the node that is to serve, and a time to each [`Entry`] when it is taken.
 
 mod config;
+mod failing;
 mod notes;
 mod record;
 mod requests;
@@ -36,6 +37,7 @@ pub use step::{Action, Hook, Outcome, Step, Turn};
 use crate::heartbeat::{Event, Note, Role, Say};
 use crate::ids::NodeId;
 use crate::lease::{Granter, Holder};
+use crate::resources::Budget;
 use crate::monitor::{Monitor, MonitorInput, MonitorOutput, Presence, Watch};
 use crate::timeline::Entry;
 
@@ -87,6 +89,8 @@ pub enum Input {
         /// Number of [`Output::Save`].
         number: u64,
     },
+    /// What [`Step::Resources`] had brought up is down, and cannot be kept up here.
+    ResourcesFailed,
     /// A person asks for something.
     Request(Request),
 }
@@ -189,6 +193,10 @@ pub struct Machine {
     unleased: bool,
     runner: Runner,
     work_since: Instant,
+    /// It has the group, and its resources cannot be kept up.
+    failing: Option<failing::Failing>,
+    /// Takeovers from a node that could not serve.
+    moves: Budget,
     /// Of a takeover that is being finished: since when nobody serves.
     outage_since: Option<Instant>,
     fitness: Fitness,
@@ -227,6 +235,8 @@ impl Machine {
             runner: Runner::default(),
             work_since: now,
             outage_since: None,
+            failing: None,
+            moves: Budget::new(failing::MOVES_MAX, failing::MOVES_WITHIN),
             fitness: Fitness::default(),
             pending: requests::Pending::default(),
             suspended_until: None,
@@ -306,6 +316,7 @@ impl Machine {
             Input::Replica(fitness) => self.replica(fitness, now),
             Input::Done { id, outcome } => self.done(id, outcome, now),
             Input::Saved { number } => self.saved(number, now),
+            Input::ResourcesFailed => self.resources_failed(now),
             Input::Request(request) => self.request(request, now),
         }
         self.settle(now);
@@ -317,6 +328,7 @@ impl Machine {
         self.look(now);
         self.time_out_step(now);
         self.time_out_wait(now);
+        self.try_resources(now);
         if now >= self.beat_at {
             self.beat(now);
         }
@@ -334,7 +346,8 @@ impl Machine {
         let lease = self.lapses_at().map(|at| (at, Timer::Lease));
         let step = self.runner.poll_timeout().map(|at| (at, Timer::Step));
         let wait = self.waits_until().map(|at| (at, Timer::Wait));
-        let all = [Some((self.beat_at, Timer::Beat)), watch, lease, step, wait];
+        let again = self.tries_again_at().map(|at| (at, Timer::Step));
+        let all = [Some((self.beat_at, Timer::Beat)), watch, lease, step, again, wait];
         all.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 

@@ -16,7 +16,7 @@ impl Machine {
     pub(super) fn beat(&mut self, now: Instant) {
         self.beat_at = now + self.config.monitor.interval;
         let (peer, number) = (self.config.peer, self.next_number());
-        self.say(peer, number, self.durable, Say::Role(self.state.role()));
+        self.say(peer, number, self.durable, Say::Role(self.role()));
         match self.state {
             State::Down { retry: Some(at), .. } if now >= at => self.ask(now),
             State::Raising | State::Active | State::HandingOver { .. } => self.ask(now),
@@ -80,7 +80,7 @@ impl Machine {
     }
 
     fn peer_is(&mut self, role: Role, epoch: Epoch, now: Instant) {
-        let serves = matches!(role, Role::Active | Role::Moving);
+        let serves = role.serves();
         let before = self.peer.and_then(|peer| peer.idle_since);
         let idle_since = if serves { None } else { before.or(Some(now)) };
         self.peer = Some(Peer { role, idle_since });

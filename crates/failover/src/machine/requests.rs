@@ -75,6 +75,8 @@ pub enum Refusal {
     NotGranted,
     /// Nobody waits for a person.
     NothingToApprove,
+    /// This node took over from one that could not serve as often as it may.
+    MovedTooOften,
     /// A person suspended it.
     Suspended,
     /// The replica does not follow the newest epoch.
@@ -118,6 +120,7 @@ impl fmt::Display for Refusal {
             Refusal::NotKnown => "it is not known whether the other node lives",
             Refusal::NotGranted => "nobody is heard who could say that this node may serve; --force if none other does",
             Refusal::NothingToApprove => "there is nothing to approve",
+            Refusal::MovedTooOften => "its resources fail on both nodes, and it was moved often enough within the hour",
             Refusal::Suspended => "takeovers are suspended",
             Refusal::OtherEpoch => "the replica does not follow the newest epoch",
             Refusal::Mirroring => "the replica is not complete",
@@ -234,7 +237,7 @@ impl Machine {
             Some(refusal) => self.answer(id, Answer::Refused(refusal)),
             None => {
                 self.accept(id, event);
-                self.ask_to_yield(event, now);
+                self.ask_to_yield(event, true, now);
             }
         }
     }
@@ -242,6 +245,10 @@ impl Machine {
     fn want_approved(&mut self, id: u64, now: Instant) {
         if self.state != State::Approval {
             return self.answer(id, Answer::Refused(Refusal::NothingToApprove));
+        }
+        if self.peer_fails() {
+            self.accept(id, Event::Switchover);
+            return self.ask_to_yield(Event::Switchover, true, now);
         }
         self.accept(id, Event::Failover);
         self.claim_for(Event::Failover, true, false, now);

@@ -39,6 +39,11 @@ impl Runner {
         self.held = false;
     }
 
+    /// Is there anything that it does or is to do?
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
     /// Ends. Returns the action that is to be cancelled.
     pub fn stop(&mut self) -> Option<u64> {
         self.todo.clear();

@@ -61,6 +61,7 @@ impl Machine {
             _ => resources.raise(),
         };
         self.cancel();
+        self.failing = None;
         (self.state, self.work_since, self.record.clean) = (State::Raising, now, false);
         self.runner.start(steps, true);
         self.save(Saved::Released);
@@ -69,7 +70,7 @@ impl Machine {
     /// Takes everything down at once.
     pub(super) fn fall(&mut self, then: Then, now: Instant) {
         self.holder.forget();
-        self.unleased = false;
+        (self.unleased, self.failing) = (false, None);
         if self.record.work.as_ref().is_some_and(|work| work.kind == WorkKind::HandOver) {
             self.record.work = None;
         }
@@ -111,6 +112,8 @@ impl Machine {
     }
 
     fn hand_over(&mut self, number: u64, event: Event, now: Instant) {
+        self.cancel();
+        self.failing = None;
         self.tell(Entry::HandingOver(event));
         self.record.work = Some(Work { kind: WorkKind::HandOver, event, done: Vec::new() });
         (self.state, self.work_since) = (State::HandingOver { number }, now);
@@ -178,7 +181,10 @@ impl Machine {
         let took = now.saturating_duration_since(self.work_since);
         let outage = self.outage_since.take().map(|since| now.saturating_duration_since(since));
         self.tell(Entry::Active { epoch: self.record.epoch.number, took, outage });
-        self.pending_done();
+        match self.failing {
+            Some(_) => self.pending_failed(Refusal::StepFailed),
+            None => self.pending_done(),
+        }
         self.beat_at = now;
     }
 

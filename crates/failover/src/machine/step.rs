@@ -42,6 +42,8 @@ pub enum Step {
     Address(u16),
     /// Start a service; undone: stop it.
     Service(u16),
+    /// Start the resources that depend on each other; undone: stop them.
+    Resources,
     /// Bring the last changes to the other node, and prove it equal.
     HandOver,
     /// Tell people and hooks.
@@ -99,7 +101,7 @@ impl Outcome {
 impl Step {
     /// Is a repetition after a restart needed, since the machine may have lost it?
     pub(super) fn is_lost_by_a_restart(self) -> bool {
-        matches!(self, Step::Capture | Step::Address(_) | Step::Service(_))
+        matches!(self, Step::Capture | Step::Address(_) | Step::Service(_) | Step::Resources)
     }
 }
 
@@ -107,7 +109,9 @@ impl Resources {
     fn up(&self) -> Vec<Step> {
         let capture = self.capture.then_some(Step::Capture);
         let addresses = (0..self.addresses).map(Step::Address);
-        capture.into_iter().chain(addresses).chain((0..self.services).map(Step::Service)).collect()
+        let services = (0..self.services).map(Step::Service);
+        let resources = self.resources.then_some(Step::Resources);
+        capture.into_iter().chain(addresses).chain(services).chain(resources).collect()
     }
 
     /// Everything that follows the durable epoch of a takeover.
@@ -133,7 +137,8 @@ impl Resources {
     pub(super) fn fall(&self) -> Vec<(Step, Turn)> {
         let addresses = (0..self.addresses).rev().map(Step::Address);
         let services = (0..self.services).rev().map(Step::Service);
-        let steps = addresses.chain(services).chain(self.capture.then_some(Step::Capture));
+        let resources = self.resources.then_some(Step::Resources);
+        let steps = addresses.chain(resources).chain(services).chain(self.capture.then_some(Step::Capture));
         steps.map(|step| (step, Turn::Undo)).collect()
     }
 
@@ -141,6 +146,7 @@ impl Resources {
     pub(super) fn hand_over(&self, event: Event) -> Vec<(Step, Turn)> {
         let pre = self.pre_failback.filter(|_| event == Event::Failback).map(|_| Step::Script(Hook::PreFailback));
         let mut steps: Vec<_> = pre.into_iter().map(|step| (step, Turn::Do)).collect();
+        steps.extend(self.resources.then_some((Step::Resources, Turn::Undo)));
         steps.extend((0..self.services).rev().map(|at| (Step::Service(at), Turn::Undo)));
         if !is_planted(Planted::YieldEarly) {
             steps.push((Step::HandOver, Turn::Do));
@@ -174,6 +180,7 @@ impl fmt::Display for Step {
             Step::Capture => f.write_str("capture"),
             Step::Address(at) => write!(f, "address {at}"),
             Step::Service(at) => write!(f, "service {at}"),
+            Step::Resources => f.write_str("resources"),
             Step::HandOver => f.write_str("hand over the last changes"),
             Step::Tell => f.write_str("tell"),
         }

@@ -6,7 +6,7 @@ use stead_model::Epoch;
 
 use super::requests::Refusal;
 use super::{Claim, Fitness, Machine, Saved, State, Then, Turn, Work, WorkKind};
-use crate::heartbeat::{Event, No, Note, Role, Say};
+use crate::heartbeat::{Event, No, Note, Say};
 use crate::monitor::{Presence, Watch};
 use crate::planted::{Planted, is_planted};
 use crate::timeline::Entry;
@@ -37,7 +37,7 @@ impl Machine {
     }
 
     /// What speaks against a takeover that nobody asked for.
-    fn objection(&self) -> Option<Refusal> {
+    pub(super) fn objection(&self) -> Option<Refusal> {
         if self.suspended_until.is_some() {
             return Some(Refusal::Suspended);
         }
@@ -63,18 +63,20 @@ impl Machine {
 
     /// Does the other node serve, as far as it says?
     pub(super) fn peer_serves(&self) -> bool {
-        let active = |role| matches!(role, Role::Active | Role::Moving);
-        self.monitor.presence() == Presence::Present && self.peer.is_some_and(|peer| active(peer.role))
+        self.monitor.presence() == Presence::Present && self.peer.is_some_and(|peer| peer.role.serves())
     }
 
     /// Should it take over?
     pub(super) fn consider(&mut self, now: Instant) {
         let suspicion = self.suspicion(now);
-        if self.state == State::Approval && suspicion.is_none() {
+        if self.state == State::Approval && suspicion.is_none() && !self.peer_fails() {
             self.stand_by(now);
         }
         if self.state != State::Standby || now < self.consider_at {
             return;
+        }
+        if self.peer_fails() {
+            return self.relieve(now);
         }
         let Some(why) = suspicion else {
             (self.refused, self.failed) = (None, None);
@@ -96,7 +98,7 @@ impl Machine {
     }
 
     /// Told once for as long as it stays the same.
-    fn not_taken(&mut self, refusal: Refusal) {
+    pub(super) fn not_taken(&mut self, refusal: Refusal) {
         if self.refused != Some(refusal) {
             self.refused = Some(refusal);
             self.tell(Entry::NotTaken(refusal));
@@ -116,9 +118,9 @@ impl Machine {
         self.confirm(claim, now);
     }
 
-    /// Asks the other node to hand over.
-    pub(super) fn ask_to_yield(&mut self, event: Event, now: Instant) {
-        let mut claim = self.new_claim(event, true, false, now);
+    /// Asks the other node to hand over; `asked`: a person wants it.
+    pub(super) fn ask_to_yield(&mut self, event: Event, asked: bool, now: Instant) {
+        let mut claim = self.new_claim(event, asked, false, now);
         claim.until = now + self.config.limits.planned;
         claim.number = self.next_number();
         self.begin(claim);

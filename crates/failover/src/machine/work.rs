@@ -55,6 +55,9 @@ impl Machine {
 
     fn succeeded(&mut self, step: Step) {
         self.runner.succeeded();
+        if step == Step::Resources {
+            self.recovered(self.now);
+        }
         if let State::Confirming(claim) = &mut self.state {
             claim.references |= step == Step::References;
         } else if let Some(work) = self.record.work.as_mut().filter(|work| !work.done.contains(&step)) {
@@ -69,6 +72,7 @@ impl Machine {
             State::Fencing(_) => self.give_up(Refusal::NotFenced, now),
             State::HandingOver { number } => self.failed_to_hand_over(current, number, now),
             State::Raising => self.failed_to_raise(current, now),
+            State::Active => self.fails(now),
             // There is no way around it.
             _ => _ = self.again(current, now),
         }
@@ -92,6 +96,11 @@ impl Machine {
         let policy = match current.step {
             Step::Script(hook) => self.config.resources.on_failure(hook),
             Step::Tell => OnFailure::GoOn,
+            // They were tried often enough, and were undone: the other node is to try.
+            Step::Resources => {
+                self.fails(now);
+                OnFailure::GoOn
+            }
             _ if self.again(current, now) < self.config.limits.tries => return,
             _ => OnFailure::Undo,
         };

@@ -16,6 +16,10 @@ pub struct ResourceConfig {
     pub stop: Duration,
     /// How it is looked at while it is up.
     pub looks: Vec<LookConfig>,
+    /// So often it is restarted …
+    pub restarts: u32,
+    /// … within that time; then it is given up.
+    pub within: Duration,
 }
 
 /// One way of looking at a resource.
@@ -34,10 +38,6 @@ pub struct LookConfig {
 pub struct ResourcesConfig {
     /// All of them.
     pub resources: Vec<ResourceConfig>,
-    /// So often each of them is restarted …
-    pub restarts: u32,
-    /// … within that time; then it is given up.
-    pub within: Duration,
     /// So many are started and stopped at once.
     pub at_once: usize,
     /// Until a stop that failed is tried again.
@@ -120,8 +120,7 @@ mod tests {
 
     fn check(requires: &[&[usize]]) -> Result<(), BadResources> {
         let of = |requires: &&[usize]| ResourceConfig { requires: requires.to_vec(), ..ResourceConfig::default() };
-        let (restarts, within, again) = (1, Duration::ZERO, Duration::ZERO);
-        ResourcesConfig { resources: requires.iter().map(of).collect(), restarts, within, at_once: 1, again }.check()
+        ResourcesConfig { resources: requires.iter().map(of).collect(), at_once: 1, again: Duration::ZERO }.check()
     }
 
     #[test]

@@ -92,12 +92,11 @@ impl Resources {
     /// Where they could not be started in any order.
     pub fn new(config: ResourcesConfig) -> Result<Resources, BadResources> {
         config.check()?;
-        let budget = Budget::new(config.restarts, config.within);
         let of = |config: &ResourceConfig| Resource {
             config: config.clone(),
             standing: Standing::Unsure { fresh: true, not_before: None },
             restarts: false,
-            budget: budget.clone(),
+            budget: Budget::new(config.restarts, config.within),
             looks: Vec::new(),
             amiss: false,
         };

@@ -14,9 +14,11 @@ fn config(requires: &[&[usize]], looks: &[LookConfig]) -> ResourcesConfig {
         start: 10 * SECOND,
         stop: 10 * SECOND,
         looks: looks.to_vec(),
+        restarts: 2,
+        within: 60 * SECOND,
     };
     let resources = requires.iter().map(of).collect();
-    ResourcesConfig { resources, restarts: 2, within: 60 * SECOND, at_once: 8, again: SECOND }
+    ResourcesConfig { resources, at_once: 8, again: SECOND }
 }
 
 const LOOK: LookConfig = LookConfig { interval: SECOND, timeout: Duration::from_millis(500), failures: 2 };

@@ -2,9 +2,9 @@
 
 use super::clock::Micros;
 use super::net::{Net, PATHS};
-use super::node::Pause;
+use super::node::{Node, Pause};
 use super::world::{Event, MS, World};
-use crate::machine::Want;
+use crate::machine::{Input, Step, Want};
 
 impl World {
     /// One fault, and when the next one comes.
@@ -19,6 +19,9 @@ impl World {
         }
         if self.setup.murky {
             lines().for_each(|(from, to, path)| self.net.worsen(from, to, path, 50, 3_000 * MS));
+        }
+        if self.setup.resources && self.rng.one_in(3) {
+            self.fail_resources();
         }
         let nodes = self.all_nodes().end as u64;
         let at = self.rng.below(nodes) as usize;
@@ -37,6 +40,14 @@ impl World {
         }
         let next = 50 * MS + self.rng.below(3_000 * MS);
         self.after(next, Event::Fault);
+    }
+
+    /// Those of whoever serves are down, and it is told so.
+    pub fn fail_resources(&mut self) {
+        let has_them = |node: &Node| node.is_running() && node.up.contains(&Step::Resources);
+        let Some(at) = (0..2).find(|at| has_them(&self.nodes[*at])) else { return };
+        self.nodes[at].up.retain(|step| *step != Step::Resources);
+        self.hand_in(at, Input::ResourcesFailed);
     }
 
     fn kill_in_order(&mut self, at: usize) {

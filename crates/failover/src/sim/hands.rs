@@ -95,7 +95,7 @@ impl World {
     pub fn take_effect(&mut self, at: usize, action: &Action) -> bool {
         let over = self.nodes[at].is_lease_over(self.now);
         let up = &mut self.nodes[at].up;
-        let is_up = matches!(action.step, Step::Capture | Step::Address(_) | Step::Service(_));
+        let is_up = matches!(action.step, Step::Capture | Step::Address(_) | Step::Service(_) | Step::Resources);
         up.retain(|step| *step != action.step);
         if is_up && action.turn == Turn::Do {
             if over {

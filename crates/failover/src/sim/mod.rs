@@ -5,8 +5,8 @@
 //! serves under an older epoch after a newer one served; whoever is handed over to has all that was written; no epoch is
 //! durable twice; what a node says of its epoch, and a vote, is durable; nothing that is unknown leads to a takeover; a
 //! restarted witness grants nothing for a full wait; one action at a time, each with an end; every request is answered
-//! once; after a single fault nobody serves for a bounded time only; when all is put right, one serves and the other
-//! stands by within a bound.
+//! once; after a single fault nobody serves for a bounded time only; when all is put right, one serves with all
+//! its resources and the other stands by within a bound.
 
 mod checker;
 mod clock;

@@ -2,11 +2,12 @@
 //! says of it. `STEAD_BLESS=1` writes the latter anew.
 //!
 //! ```text
-//! setup witness=no policy=approve|unsafe fence=yes fast=yes
+//! setup witness=no policy=approve|unsafe fence=yes fast=yes resources=yes
 //! at 5 power paris          power, kill, start, sleep, stop, freeze, resume, isolate, rejoin, leave NODE
 //! at 5 cut paris lyon       cut, mend, one-way A B; path A B NUMBER
 //! at 5 want lyon failover
 //! at 5 goes fence unknown       at 5 takes fence 4
+//! at 5 resources-fail
 //! at 5 unfit lyon 10        at 15 fit lyon
 //! until 20
 //! ```
@@ -84,6 +85,7 @@ fn setup(lines: &[Vec<&str>]) -> Setup {
             "witness=no" => setup.witness = false,
             "fence=yes" => setup.fence = true,
             "fast=yes" => setup.fast = true,
+            "resources=yes" => setup.resources = true,
             "policy=approve" => setup.policy = Policy::Approve,
             "policy=unsafe" => setup.policy = Policy::UnsafeTwoNode,
             _ => panic!("{word} is no setup"),
@@ -124,6 +126,7 @@ fn happen(world: &mut World, what: &[&str]) {
         ["want", at, want] => _ = world.want(node(at), self::want(want)),
         ["goes", step, outcome] => world.setup.goes = Some((self::step(step), self::outcome(outcome))),
         ["takes", step, time] => world.setup.takes = Some((self::step(step), seconds(time))),
+        ["resources-fail"] => world.fail_resources(),
         ["unfit", at, time] => {
             world.nodes[node(at)].unfit_until = world.now + seconds(time);
             world.tell_fitness(node(at));
@@ -165,6 +168,7 @@ fn step(name: &str) -> Step {
         "references" => Step::References,
         "fence" => Step::Fence,
         "service" => Step::Service(0),
+        "resources" => Step::Resources,
         "hand-over" => Step::HandOver,
         "pre-failover" => Step::Script(Hook::PreFailover),
         "pre-failback" => Step::Script(Hook::PreFailback),

@@ -8,7 +8,7 @@ use super::rng::Rng;
 use super::world::MS;
 use crate::ids::GroupId;
 use crate::lease::{Times, WitnessConfig};
-use crate::machine::{Action, Config, Limits, OnFailure, Outcome, Policy, Resources, Step};
+use crate::machine::{Action, Config, Limits, OnFailure, Outcome, Policy, Resources, Step, Turn};
 use crate::monitor::MonitorConfig;
 
 /// Nodes, policies and how actions go.
@@ -24,6 +24,8 @@ pub(super) struct Setup {
     pub murky: bool,
     pub fence: bool,
     pub scripts: bool,
+    /// Has it resources that depend on each other? Of a few seeds, so that the others go as they always went.
+    pub resources: bool,
     pub slow_disk: bool,
     pub timeout: Duration,
     /// Heartbeats at 20 ms, a time-out of 60 ms, and an address alone.
@@ -58,6 +60,7 @@ impl Setup {
             murky: !calm && rng.one_in(5),
             fence: rng.one_in(4),
             scripts: rng.one_in(2),
+            resources: seed % 4 == 3,
             slow_disk: rng.one_in(5),
             fast: false,
             timeout: Duration::from_millis([3_000, 3_000, 1_500, 5_000][rng.below(4) as usize]),
@@ -80,6 +83,7 @@ impl Setup {
             murky: false,
             fence: false,
             scripts: true,
+            resources: false,
             slow_disk: false,
             fast: false,
             timeout: Duration::from_secs(3),
@@ -112,6 +116,7 @@ impl Setup {
             capture: true,
             addresses: 1,
             services: 1,
+            resources: self.resources,
             pre_failover: script,
             post_failover: script,
             pre_failback: script,
@@ -124,6 +129,7 @@ impl Setup {
             script: seconds(4),
             resource: seconds(2),
             service: seconds(4),
+            resources: seconds(4),
             hand_over: seconds(4),
             tell: seconds(2),
             confirm: seconds(8),
@@ -155,7 +161,9 @@ impl Setup {
     /// How an action goes, and how long it takes; `None`: it never ends.
     pub fn outcome(&self, action: &Action, faulty: bool, rng: &mut Rng) -> (Outcome, Option<Micros>) {
         if self.scripted {
-            let outcome = self.goes.clone().filter(|(step, _)| *step == action.step).map(|(_, outcome)| outcome);
+            // Where they cannot be started, they can be stopped.
+            let is_meant = action.step != Step::Resources || action.turn == Turn::Do;
+            let outcome = self.goes.clone().filter(|(step, _)| *step == action.step && is_meant).map(|(_, outcome)| outcome);
             let takes = self.takes.filter(|(step, _)| *step == action.step).map(|(_, takes)| takes);
             return (outcome.unwrap_or(Outcome::Done), Some(takes.unwrap_or(usual(action.step))));
         }
@@ -177,7 +185,7 @@ impl Setup {
 
 fn usual(step: Step) -> Micros {
     MS * match step {
-        Step::Service(_) => 120,
+        Step::Service(_) | Step::Resources => 120,
         Step::Script(_) => 40,
         Step::HandOver => 60,
         Step::Fence => 800,

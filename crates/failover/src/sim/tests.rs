@@ -24,6 +24,7 @@ fn every_planted_bug_is_caught() {
         UnknownActs,
         YieldEarly,
         ServeAtBoot,
+        FailsForEver,
     ];
     all.into_iter().for_each(is_caught);
 }

@@ -15,7 +15,7 @@ use super::setup::Setup;
 use crate::heartbeat::{NOTES_MAX, Note, Say};
 use crate::ids::NodeId;
 use crate::lease::{Ballot, Witness, WitnessInput, WitnessOutput};
-use crate::machine::{Answer, Fitness, Input, Lease, Machine, Outcome, Output, Record, Request, State, Want};
+use crate::machine::{Answer, Fitness, Input, Lease, Machine, Outcome, Output, Record, Request, State, Step, Want};
 use crate::timeline::Entry;
 
 pub(super) const MS: Micros = 1_000;
@@ -478,7 +478,8 @@ impl World {
     /// One serves, the other one stands by.
     pub fn is_settled(&self) -> bool {
         let is = |at: usize, state: State| self.nodes[at].machine().is_some_and(|machine| *machine.state() == state);
-        (0..2).any(|at| is(at, State::Active) && self.nodes[at].serves() && is(1 - at, State::Standby))
+        let has_all = |at: usize| !self.setup.resources || self.nodes[at].up.contains(&Step::Resources);
+        (0..2).any(|at| is(at, State::Active) && self.nodes[at].serves() && has_all(at) && is(1 - at, State::Standby))
     }
 
     pub fn end(mut self) -> Result<Report, String> {

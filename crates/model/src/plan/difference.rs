@@ -148,6 +148,7 @@ fn usual_of(group: &GroupPlan) -> Table {
         ("wait", span(group.wait())),
         ("address", Value::Table(table([("replace", false.into()), ("take", false.into())]))),
         ("service", Value::Table(table([("timeout", "1m".into())]))),
+        ("resource", Value::Table(table([("restarts", 3.into()), ("within", "10m".into())]))),
         ("check", Value::Table(table([("interval", "10s".into()), ("timeout", "5s".into()), ("failures", 3.into())]))),
     ])
 }
@@ -285,7 +286,7 @@ fn named(list: Option<&Value>) -> Vec<(String, Table)> {
 /// What a table of a list is about.
 fn name_of(table: &Table) -> String {
     let word_of = |key: &str| table.get(key).map(|value| word(value).trim_matches(['[', ']']).replace(", ", " "));
-    let by_one = ["address", "unit", "start", "tcp", "http", "command", "from", "path"].into_iter().find_map(word_of);
+    let by_one = ["name", "address", "unit", "start", "tcp", "http", "command", "from", "path"].into_iter().find_map(word_of);
     by_one.unwrap_or_else(|| {
         format!("{}={}", word_of("source").unwrap_or_default(), word_of("target").unwrap_or_default())
     })

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::amount::Span;
+use super::resource::ResourcePlan;
 use crate::{GroupName, NodeName, SetName};
 
 pub use check::BadGroup;
@@ -66,6 +67,9 @@ pub struct GroupPlan {
     /// What serves, started in this order.
     #[serde(default, rename = "service", skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServicePlan>,
+    /// What serves in an order of its own, is looked at and restarted: started after the services, stopped before them.
+    #[serde(default, rename = "resource", skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<ResourcePlan>,
     /// What else has to look well before the source counts as serving.
     #[serde(default, rename = "check", skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckPlan>,

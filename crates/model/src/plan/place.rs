@@ -25,6 +25,13 @@ pub fn line_of_address(text: &str, group: &GroupName, address: &str) -> Option<u
     line(text, &[in_group(group, [field("address"), item([("address", address)]), field("address")])])
 }
 
+/// The line, from 1, of a resource of a group in the text of a plan, or of one of its parameters; none: it is not there.
+pub fn line_of_resource(text: &str, group: &GroupName, resource: &str, parameter: Option<&str>) -> Option<usize> {
+    let here = in_group(group, in_resource(resource, None));
+    let parameter = parameter.map(|name| along(here.clone(), [field("parameters"), field(name)]));
+    line(text, &parameter.into_iter().chain([here]).collect::<Vec<_>>())
+}
+
 impl PlanError {
     /// The same, with the line of the text in which it is, where that is known.
     pub(super) fn in_text(self, text: &str) -> PlanError {
@@ -110,7 +117,14 @@ impl BadGroup {
             }
             BadGroup::Address { address, .. } => named("address", "address", address),
             BadGroup::AddressElsewhere(address, _) => named("address", "address", address),
-            BadGroup::UnitTwice(unit) | BadGroup::UnitElsewhere(unit, _) => named("service", "unit", unit),
+            BadGroup::UnitTwice(unit) | BadGroup::UnitElsewhere(unit, _) => {
+                return vec![named("service", "unit", unit), named("resource", "unit", unit)];
+            }
+            BadGroup::TooManyResources(_) => vec![field("resource")],
+            BadGroup::ResourceTwice(name) => named("resource", "name", name),
+            BadGroup::Ring(names) => in_resource(&names[0], Some("requires")),
+            BadGroup::Requires { resource, .. } => in_resource(resource, Some("requires")),
+            BadGroup::Resource { resource, .. } => in_resource(resource, None),
             BadGroup::Service { number, .. } => vec![field("service"), Step::Nth(number - 1)],
             BadGroup::Check { number, .. } => vec![field("check"), Step::Nth(number - 1)],
             BadGroup::Script { script, .. } => vec![field("scripts"), field(script)],
@@ -122,6 +136,11 @@ impl BadGroup {
 /// Something beneath a group.
 pub(super) fn in_group(group: &GroupName, steps: impl IntoIterator<Item = Step>) -> Place {
     along(vec![field("group"), item([("name", group.as_str())])], steps)
+}
+
+/// From the group on.
+fn in_resource(name: &str, key: Option<&str>) -> Place {
+    along(vec![field("resource"), item([("name", name)])], key.map(field))
 }
 
 pub(super) fn field(name: &str) -> Step {

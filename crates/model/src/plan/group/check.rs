@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::parts::{Why, is_of_one_host};
 use super::{AddressPlan, FencePlan, GroupPlan, HeartbeatPath, ScriptPlan};
-use crate::plan::{Plan, PlanError, Span};
+use crate::plan::{Plan, PlanError, ResourcePlan, Span};
 use crate::{GroupName, NodeName, SetName};
 
 const HEARTBEAT_MS: RangeInclusive<u128> = 10..=60_000;
@@ -16,6 +16,7 @@ const WAIT_MS: RangeInclusive<u128> = 30..=15_000;
 const SWITCH_BACK_MS: RangeInclusive<u128> = 10_000..=7 * 86_400_000;
 /// Heartbeat paths and reference addresses: more would only make each heartbeat longer.
 const MANY: usize = 16;
+const RESOURCES_MAX: usize = 1_000;
 
 /// What is wrong with a group.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,7 @@ pub enum BadGroup {
     OneNode(NodeName),
     #[error("witness is {0}, which is its source or target; a witness is a third node")]
     Witness(NodeName),
-    #[error("there are no sets, addresses or services that could move")]
+    #[error("there are no sets, addresses, services or resources that could move")]
     Nothing,
     #[error("sets names {0} twice")]
     SetTwice(SetName),
@@ -61,6 +62,16 @@ pub enum BadGroup {
     UnitElsewhere(String, GroupName),
     #[error("service {number}: {why}")]
     Service { number: usize, why: &'static str },
+    #[error("resource {0:?} is in it twice")]
+    ResourceTwice(String),
+    #[error("resource {resource:?} requires {other:?}, which is none of the group's resources{near}")]
+    Requires { resource: String, other: String, near: String },
+    #[error("resources {} require each other in a ring: none of them could be started first", .0.join(", "))]
+    Ring(Vec<String>),
+    #[error("resource {resource:?}: {why}")]
+    Resource { resource: String, why: String },
+    #[error("there are {0} resources, and {RESOURCES_MAX} are the most")]
+    TooManyResources(usize),
     #[error("check {number}: {why}")]
     Check { number: usize, why: &'static str },
     #[error("scripts: {script}: {why}")]
@@ -116,6 +127,7 @@ impl GroupPlan {
         self.check_paths()?;
         self.check_references()?;
         self.check_services()?;
+        self.check_resources()?;
         self.check_checks()?;
         self.check_scripts()?;
         self.fence.iter().try_for_each(|(node, fence)| self.check_fence(node, fence))
@@ -132,7 +144,8 @@ impl GroupPlan {
     }
 
     fn check_set_names(&self) -> Result<(), BadGroup> {
-        if self.sets.is_empty() && self.addresses.is_empty() && self.services.is_empty() {
+        let serves = !self.services.is_empty() || !self.resources.is_empty();
+        if self.sets.is_empty() && self.addresses.is_empty() && !serves {
             return Err(BadGroup::Nothing);
         }
         first_twice(self.sets.iter()).map_or(Ok(()), |set| Err(BadGroup::SetTwice(set.clone())))
@@ -213,6 +226,30 @@ impl GroupPlan {
         first_twice(self.units()).map_or(Ok(()), |unit| Err(BadGroup::UnitTwice(unit)))
     }
 
+    fn check_resources(&self) -> Result<(), BadGroup> {
+        if self.resources.len() > RESOURCES_MAX {
+            return Err(BadGroup::TooManyResources(self.resources.len()));
+        }
+        if let Some(twice) = first_twice(self.resources.iter().map(|resource| &resource.name)) {
+            return Err(BadGroup::ResourceTwice(twice.clone()));
+        }
+        for resource in &self.resources {
+            resource.check().map_err(|why| BadGroup::Resource { resource: resource.name.clone(), why: why.into() })?;
+            resource.requires.iter().try_for_each(|other| self.check_required(resource, other))?;
+        }
+        let ring = self.ring().map(|names| BadGroup::Ring(names.into_iter().map(str::to_owned).collect()));
+        ring.map_or(Ok(()), Err)
+    }
+
+    fn check_required(&self, resource: &ResourcePlan, other: &String) -> Result<(), BadGroup> {
+        let names = || self.resources.iter().map(|resource| resource.name.as_str());
+        if names().any(|name| name == other) {
+            return Ok(());
+        }
+        let near = crate::nearest(other, names()).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        Err(BadGroup::Requires { resource: resource.name.clone(), other: other.clone(), near })
+    }
+
     fn check_checks(&self) -> Result<(), BadGroup> {
         for (at, check) in self.checks.iter().enumerate() {
             check.check().map_err(|why| BadGroup::Check { number: at + 1, why })?;
@@ -257,7 +294,9 @@ impl GroupPlan {
     /// Names of its units with their kind, so that `notes` is `notes.service`.
     fn units(&self) -> impl Iterator<Item = String> {
         let whole = |unit: &String| if unit.contains('.') { unit.clone() } else { format!("{unit}.service") };
-        self.services.iter().filter_map(move |service| service.unit.as_ref().map(whole))
+        let of_services = self.services.iter().filter_map(|service| service.unit.as_ref());
+        let of_resources = self.resources.iter().filter_map(|resource| resource.unit.as_ref());
+        of_services.chain(of_resources).map(whole)
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::{AddressPlan, CheckPlan, FencePlan, HeartbeatPath, ScriptPlan, ServicePlan};
-use crate::plan::Span;
+use crate::plan::{LookPlan, ResourcePlan, Span};
 
 /// Why it cannot be meant.
 pub(super) type Why = Result<(), &'static str>;
@@ -12,6 +12,9 @@ pub(super) type Why = Result<(), &'static str>;
 const PROGRAM_MS: RangeInclusive<u128> = 1..=3_600_000;
 const INTERVAL_MS: RangeInclusive<u128> = 100..=3_600_000;
 const FAILURES: RangeInclusive<u32> = 1..=1_000;
+const RESTARTS: RangeInclusive<u32> = 0..=100;
+const WITHIN_MS: RangeInclusive<u128> = 1_000..=7 * 86_400_000;
+const NAME_BYTES: RangeInclusive<usize> = 1..=64;
 /// Bytes of an interface's name, as the kernel has it.
 const INTERFACE_BYTES: RangeInclusive<usize> = 1..=15;
 
@@ -74,6 +77,55 @@ impl ServicePlan {
     }
 }
 
+impl ResourcePlan {
+    pub(super) fn check(&self) -> Why {
+        self.check_name()?;
+        self.check_kind()?;
+        [self.start_timeout, self.stop_timeout].into_iter().try_for_each(check_limit)?;
+        [Some(self.quick), self.deep].into_iter().flatten().try_for_each(|look| look.check())?;
+        self.checks.iter().try_for_each(CheckPlan::check)?;
+        if !RESTARTS.contains(&self.restarts()) {
+            return Err("restarts is more than 100");
+        }
+        match WITHIN_MS.contains(&self.within().as_millis()) {
+            true => Ok(()),
+            false => Err("within is not between 1s and 7d"),
+        }
+    }
+
+    fn check_name(&self) -> Why {
+        let is_usable = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let is_name = NAME_BYTES.contains(&self.name.len()) && self.name.chars().all(is_usable);
+        if is_name { Ok(()) } else { Err("name is not made of 1 to 64 letters, digits, - and _") }
+    }
+
+    fn check_kind(&self) -> Why {
+        let commands = [&self.start, &self.stop, &self.status];
+        let given = commands.iter().filter(|command| !command.is_empty()).count();
+        match (&self.agent, &self.unit, given) {
+            (Some(agent), None, 0) => return check_agent(agent),
+            (None, Some(unit), 0) => check_unit(unit)?,
+            (None, None, 3) => commands.into_iter().try_for_each(|command| check_program(command))?,
+            (None, None, 0) => return Err("it has none of agent, unit, and the commands start, stop and status"),
+            (None, None, _) => return Err("it needs all three of start, stop and status"),
+            _ => return Err("it has more than one of agent, unit, and commands; use one"),
+        }
+        match () {
+            () if !self.parameters.is_empty() => Err("it has parameters and no agent that takes them"),
+            () if self.deep.is_some() => Err("deep is of agents alone; write [[group.resource.check]]"),
+            () => Ok(()),
+        }
+    }
+}
+
+impl LookPlan {
+    fn check(&self) -> Why {
+        check_interval(self.interval)?;
+        check_failures(self.failures)?;
+        check_limit(self.timeout)
+    }
+}
+
 impl CheckPlan {
     pub(super) fn check(&self) -> Why {
         match (self.tcp, &self.http, self.command.as_slice()) {
@@ -84,12 +136,8 @@ impl CheckPlan {
             (None, None, []) => return Err("it has none of tcp, http and command"),
             _ => return Err("it has more than one of tcp, http and command; make it more checks"),
         }
-        if self.interval.is_some_and(|interval| !INTERVAL_MS.contains(&interval.0.as_millis())) {
-            return Err("interval is not between 100ms and 1h");
-        }
-        if self.failures.is_some_and(|failures| !FAILURES.contains(&failures)) {
-            return Err("failures is not between 1 and 1000");
-        }
+        check_interval(self.interval)?;
+        check_failures(self.failures)?;
         check_limit(self.timeout)
     }
 }
@@ -136,6 +184,34 @@ fn check_limit(timeout: Option<Span>) -> Why {
     match timeout {
         Some(timeout) if !PROGRAM_MS.contains(&timeout.0.as_millis()) => Err("timeout is not between 1ms and 1h"),
         _ => Ok(()),
+    }
+}
+
+fn check_interval(interval: Option<Span>) -> Why {
+    match interval {
+        Some(interval) if !INTERVAL_MS.contains(&interval.0.as_millis()) => {
+            Err("interval is not between 100ms and 1h")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_failures(failures: Option<u32>) -> Why {
+    match failures {
+        Some(failures) if !FAILURES.contains(&failures) => Err("failures is not between 1 and 1000"),
+        _ => Ok(()),
+    }
+}
+
+fn check_agent(agent: &str) -> Why {
+    let is_word = |text: &str| {
+        let is_usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !text.is_empty() && !text.starts_with('.') && text.chars().all(is_usable)
+    };
+    let parts = agent.strip_prefix("ocf:").and_then(|rest| rest.split_once(':'));
+    match parts.is_some_and(|(provider, kind)| is_word(provider) && is_word(kind)) {
+        true => Ok(()),
+        false => Err("agent is not the name of one; write it as ocf:heartbeat:IPaddr2"),
     }
 }
 
