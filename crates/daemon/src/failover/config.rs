@@ -14,6 +14,10 @@ use super::hands::SLACK;
 /// How long a service or a script may take where the plan does not say.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a resource may take to start or stop where the plan does not say, as far as the whole is bounded.
+const RESOURCE_TIMEOUT: Duration = Duration::from_secs(120);
+const RESOURCES_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+
 /// The id of a node in groups: of its name, so that a new key does not make it another node.
 pub(crate) fn node_id(node: &NodeName) -> NodeId {
     let GroupId(id) = GroupId::of(&format!("node {node}"));
@@ -90,6 +94,7 @@ fn resources(plan: &GroupPlan, peer: &NodeName) -> Resources {
         capture: !plan.sets.is_empty(),
         addresses: count(plan.addresses.len()),
         services: count(plan.services.len()),
+        resources: !plan.resources.is_empty(),
         pre_failover: script(&plan.scripts.pre_failover),
         post_failover: script(&plan.scripts.post_failover),
         pre_failback: script(&plan.scripts.pre_failback),
@@ -116,11 +121,19 @@ fn limits(plan: &GroupPlan) -> Limits {
     Limits {
         script: SLACK + longest(&mut hooks.into_iter().flatten().map(|script| script.timeout)),
         service: SLACK + longest(&mut plan.services.iter().map(|service| service.timeout)),
+        resources: SLACK + resources_limit(plan),
         fence: longest(&mut plan.fence.values().map(|fence| fence.timeout.or(Some(Span(usual.fence))))),
         drain: Duration::from_secs(3600),
         resource: Duration::from_secs(30),
         ..usual
     }
+}
+
+/// All of them one after the other, each restarted once; what an agent says of itself is not known here.
+fn resources_limit(plan: &GroupPlan) -> Duration {
+    let span = |span: Option<Span>| span.map_or(RESOURCE_TIMEOUT, |span| span.0);
+    let both = plan.resources.iter().map(|resource| span(resource.start_timeout) + span(resource.stop_timeout));
+    (both.sum::<Duration>() * 2).min(RESOURCES_TIMEOUT_MAX)
 }
 
 fn refused(plan: &GroupPlan, why: String) -> Failure {

@@ -200,6 +200,11 @@ impl Group {
         self.input(Input::Replica(fitness), now);
     }
 
+    /// Its resources were up and cannot be kept up.
+    pub(super) fn resources_failed(&mut self, now: Instant) {
+        self.input(Input::ResourcesFailed, now);
+    }
+
     /// An action of the hands has ended.
     pub(super) fn ended(&mut self, end: JobEnd, now: Instant) {
         if end.cancelled {

@@ -47,6 +47,10 @@ pub(crate) enum Order {
     Look,
     /// The replicas of a group are like that.
     Replica(GroupName, Fitness),
+    /// For the timeline of that group.
+    Say(GroupName, String),
+    /// The resources of that group were up and cannot be kept up.
+    ResourcesFailed(GroupName),
     /// An action of the hands has ended.
     Ended(GroupName, JobEnd),
     /// That record and all before are durable.
@@ -142,6 +146,11 @@ impl Watcher {
             Order::Forget(node) => self.receiver.remove(node_id(&node)),
             Order::Look => self.look(),
             Order::Replica(name, fitness) => self.with(&name, |group| group.replica(fitness, now)),
+            Order::Say(name, text) => {
+                let kept = self.kept.clone();
+                self.with(&name, |group| group.say(&text, &kept));
+            }
+            Order::ResourcesFailed(name) => self.with(&name, |group| group.resources_failed(now)),
             Order::Ended(name, end) => self.with(&name, |group| group.ended(end, now)),
             Order::Saved(name, number) => self.with(&name, |group| group.saved(number, now)),
             Order::Request { group, want, expires, answer } => self.request(&group, want, expires, answer, now),

@@ -106,5 +106,6 @@ pub(super) fn role(role: Role) -> &'static str {
         Role::Active => "active",
         Role::Standby => "standby",
         Role::RestoreRequired => "restore-required",
+        Role::Failing => "failing",
     }
 }

@@ -37,8 +37,8 @@ pub use step::{Action, Hook, Outcome, Step, Turn};
 use crate::heartbeat::{Event, Note, Role, Say};
 use crate::ids::NodeId;
 use crate::lease::{Granter, Holder};
-use crate::resources::Budget;
 use crate::monitor::{Monitor, MonitorInput, MonitorOutput, Presence, Watch};
+use crate::resources::Budget;
 use crate::timeline::Entry;
 
 /// How good the replica on this node is.

@@ -167,6 +167,11 @@ impl Resources {
         self.goal
     }
 
+    /// Are all of them what they shall be, and is that this?
+    pub fn has_reached(&self, goal: Goal) -> bool {
+        self.goal == goal && self.reached
+    }
+
     fn want(&mut self, goal: Goal) {
         if goal != self.goal {
             (self.goal, self.reached) = (goal, false);

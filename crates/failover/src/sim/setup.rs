@@ -163,7 +163,8 @@ impl Setup {
         if self.scripted {
             // Where they cannot be started, they can be stopped.
             let is_meant = action.step != Step::Resources || action.turn == Turn::Do;
-            let outcome = self.goes.clone().filter(|(step, _)| *step == action.step && is_meant).map(|(_, outcome)| outcome);
+            let outcome =
+                self.goes.clone().filter(|(step, _)| *step == action.step && is_meant).map(|(_, outcome)| outcome);
             let takes = self.takes.filter(|(step, _)| *step == action.step).map(|(_, takes)| takes);
             return (outcome.unwrap_or(Outcome::Done), Some(takes.unwrap_or(usual(action.step))));
         }

@@ -31,6 +31,11 @@ use crate::{Failure, Outcome};
 /// Where agents are by the standard; theirs is `resource.d` beneath.
 pub const ROOT: &str = "/usr/lib/ocf";
 
+/// Where agents are on this machine: `OCF_ROOT`, as the standard names it, else [`ROOT`].
+pub fn root() -> PathBuf {
+    std::env::var_os("OCF_ROOT").map_or_else(|| PathBuf::from(ROOT), PathBuf::from)
+}
+
 /// Which agent: `ocf:heartbeat:IPaddr2`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AgentName {

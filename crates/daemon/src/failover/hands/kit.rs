@@ -11,6 +11,7 @@ use stead_resource::address::{Address, Holder, Mode};
 use stead_resource::command::Command;
 use stead_resource::service::{Commands, Manager, Unit, UnitName};
 
+use super::resources::Kind;
 use super::services::Service;
 use super::watches::PROBE;
 
@@ -22,8 +23,19 @@ pub(super) struct Kit<M> {
     pub(super) roots: Vec<PathBuf>,
     pub(super) addresses: Vec<Address>,
     pub(super) services: Vec<Service<M>>,
+    pub(super) resources: Vec<Kind<M>>,
     /// What turns the other node off.
     pub(super) fence: Option<FencePlan>,
+}
+
+/// Where things are on this node.
+pub(super) struct Places {
+    /// The group's own directory.
+    pub(super) dir: PathBuf,
+    /// Those of its sets.
+    pub(super) roots: Vec<PathBuf>,
+    /// Beneath it are resource agents.
+    pub(super) agents: PathBuf,
 }
 
 impl<M: Manager> Kit<M> {
@@ -31,17 +43,19 @@ impl<M: Manager> Kit<M> {
     pub(super) fn new(
         plan: GroupPlan,
         me: &NodeName,
-        dir: &Path,
-        roots: Vec<PathBuf>,
+        places: Places,
         manager: impl Fn() -> M,
     ) -> Result<Kit<M>, Failure> {
+        let Places { dir, roots, agents } = places;
         let refused = |why: String| refused(&plan.name, &why);
         let other = plan.other(me).ok_or_else(|| refused(format!("{me} is none of its two nodes")))?;
-        let addresses = plan.addresses.iter().enumerate().map(|(at, address)| self::address(address, saved(dir, at)));
+        let addresses = plan.addresses.iter().enumerate().map(|(at, address)| self::address(address, saved(&dir, at)));
+        let resources = plan.resources.iter().map(|resource| Kind::new(resource, &plan.name, &agents, &manager));
         let services = plan.services.iter().map(|service| self::service(service, &manager));
         Ok(Kit {
             addresses: addresses.collect::<Result<_, _>>().map_err(refused)?,
             services: services.collect::<Result<_, _>>().map_err(refused)?,
+            resources: resources.collect::<Result<_, _>>().map_err(refused)?,
             fence: plan.fence.get(other).cloned(),
             plan,
             roots,

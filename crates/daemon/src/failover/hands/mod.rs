@@ -4,6 +4,7 @@
 //! ```text
 //!   perform ─▸ queue ─▸ worker ─┬─ references, fence, scripts, services    programs and questions, ended at a Stop
 //!   cancel ──────────────┘      ├─ addresses ── a thread that watches each while it is up
+//!                               ├─ resources ── a thread that keeps them up, and one for each start, stop and look
 //!   lease ── Deadline ──────────┴─ Drain, Capture, HandOver: the data path
 //! ```
 //! Nothing is brought up past the lease: its end is a [`Deadline`] that stops whatever was begun, without anybody asking,
@@ -13,6 +14,7 @@ mod fence;
 mod kit;
 mod queue;
 mod references;
+mod resources;
 mod scripts;
 mod services;
 #[cfg(test)]
@@ -29,12 +31,15 @@ use stead_api::Failure;
 use stead_failover::machine::{Action, Lease, Outcome};
 use stead_model::NodeName;
 use stead_model::plan::GroupPlan;
+use stead_resource::ocf;
 use stead_resource::service::{self, Manager};
 use stead_resource::{Deadline, Stop};
 
 use crate::clock;
-use kit::Kit;
+use kit::{Kit, Places};
 use queue::Queue;
+use resources::{Listeners, Resources};
+pub(crate) use resources::{check_of, instance_name};
 use worker::Worker;
 
 /// So much longer than the plan's own time-out the limit of an action has to be: a program that is told to end has two
@@ -48,6 +53,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) struct Hands {
     queue: Arc<Queue>,
     lease: Deadline,
+    resources: Option<Arc<Resources>>,
 }
 
 /// One thing to be done.
@@ -83,6 +89,9 @@ pub(crate) trait DataSteps: Send {
 /// Tells people something between the ends of jobs.
 type Tell = Arc<dyn Fn(String) + Send + Sync>;
 
+/// Tells that resources which were up cannot be kept up.
+type Failed = Arc<dyn Fn() + Send + Sync>;
+
 impl Hands {
     /// Those of a group on node `me`. `dir` is the group's own, and there; `roots` are those of its sets on this node.
     /// Nothing is done before it is asked for, and nothing is brought up before [`Hands::lease`].
@@ -96,27 +105,33 @@ impl Hands {
         roots: Vec<PathBuf>,
         data: Box<dyn DataSteps>,
         tell: impl Fn(String) + Send + Sync + 'static,
+        failed: impl Fn() + Send + Sync + 'static,
         ended: impl Fn(JobEnd) + Send + 'static,
     ) -> Result<Hands, Failure> {
-        let kit = Kit::new(group, &me, &dir, roots, service::manager)?;
-        Hands::of(kit, data, Arc::new(tell), ended)
+        let places = Places { dir, roots, agents: ocf::root() };
+        let kit = Kit::new(group, &me, places, service::manager)?;
+        Hands::of(kit, data, Listeners { tell: Arc::new(tell), failed: Arc::new(failed) }, ended)
     }
 
     fn of(
-        kit: Kit<Box<dyn Manager>>,
+        mut kit: Kit<Box<dyn Manager>>,
         data: Box<dyn DataSteps>,
-        tell: Tell,
+        listeners: Listeners,
         ended: impl Fn(JobEnd) + Send + 'static,
     ) -> Result<Hands, Failure> {
-        let failed = |e: std::io::Error| kit::refused(kit.name(), &format!("the kernel refuses: {e}"));
+        let name = kit.name().clone();
+        let failed = |e: std::io::Error| kit::refused(&name, &format!("the kernel refuses: {e}"));
         let lease = Deadline::new().map_err(failed)?;
         let queue = Arc::new(Queue::default());
-        let worker = Worker::new(kit, data, lease.clone(), tell);
+        let (kinds, requires) = (std::mem::take(&mut kit.resources), kit.plan.required());
+        let resources =
+            Resources::start(kinds, requires, lease.clone(), listeners.clone()).map_err(failed)?.map(Arc::new);
+        let worker = Worker::new(kit, data, lease.clone(), listeners.tell, resources.clone());
         let jobs = queue.clone();
         let body = move || worker.work(&jobs, &ended);
         let spawned = thread::Builder::new().name("hands".into()).spawn(body);
         spawned.map_err(|e| Failure::new("no group is served", e.to_string(), "Look at the limits on threads"))?;
-        Ok(Hands { queue, lease })
+        Ok(Hands { queue, lease, resources })
     }
 
     /// Has it done when everything before is. Does not block.
@@ -127,6 +142,11 @@ impl Hands {
     /// Calls it off: its programs are killed whole, its waits end. Its end is told all the same. Does not block.
     pub(crate) fn cancel(&self, id: u64) {
         self.queue.cancel(id);
+    }
+
+    /// Its resources are watched, and nothing is done about what is seen; or no longer. Does not block.
+    pub(crate) fn maintain(&self, maintained: bool) {
+        self.resources.iter().for_each(|resources| resources.maintain(maintained));
     }
 
     /// Until when this node may serve, from now on. Does not block.

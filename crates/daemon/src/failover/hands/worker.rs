@@ -1,15 +1,18 @@
 //! The thread that does the jobs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use stead_failover::machine::{Action, Hook, Outcome, Step, Turn};
+use stead_failover::resources::Goal;
 use stead_resource::address::{Address, Holder, take_off};
 use stead_resource::service::Manager;
 use stead_resource::{Deadline, Done, Failure, Output, Resource, State, Stop};
 
 use super::kit::Kit;
 use super::queue::Queue;
+use super::resources::{Change, Resources};
 use super::watches::Watches;
 use super::{DataSteps, Job, JobEnd, Tell, references};
 use crate::failover::crash::{self, Side};
@@ -20,6 +23,7 @@ pub(super) struct Worker<M> {
     lease: Deadline,
     pub(super) tell: Tell,
     watches: Watches,
+    resources: Option<Arc<Resources>>,
 }
 
 /// What came of a job, and what programs wrote meanwhile.
@@ -29,9 +33,15 @@ pub(super) struct Did {
 }
 
 impl<M: Manager> Worker<M> {
-    pub(super) fn new(kit: Kit<M>, data: Box<dyn DataSteps>, lease: Deadline, tell: Tell) -> Worker<M> {
+    pub(super) fn new(
+        kit: Kit<M>,
+        data: Box<dyn DataSteps>,
+        lease: Deadline,
+        tell: Tell,
+        resources: Option<Arc<Resources>>,
+    ) -> Worker<M> {
         let watches = Watches::new(lease.clone(), tell.clone());
-        Worker { kit, data, lease, tell, watches }
+        Worker { kit, data, lease, tell, watches, resources }
     }
 
     /// Does one job after the other, until the queue is closed.
@@ -72,10 +82,26 @@ impl<M: Manager> Worker<M> {
             Step::Address(at) if turn == Turn::Do => self.take(at.into(), job.fenced, limit, stop).into(),
             Step::Address(at) => self.give_up(at.into(), limit).into(),
             Step::Service(at) => self.switch(at.into(), turn, limit, stop),
+            Step::Resources => self.keep(turn, stop),
             Step::Drain | Step::Capture | Step::HandOver => self.data.perform(job, stop).into(),
             // Who is told, and how, is not of one group.
             Step::Tell => Outcome::Done.into(),
         }
+    }
+
+    /// Called off, nobody knows what they are.
+    fn keep(&self, turn: Turn, stop: &Stop) -> Did {
+        let Some(resources) = &self.resources else { return Outcome::Already.into() };
+        let goal = if turn == Turn::Do { Goal::Up } else { Goal::Down };
+        let (reached, output) = resources.want(goal, stop);
+        let outcome = match reached {
+            Ok(Change { changed: true }) => Outcome::Done,
+            Ok(_) => Outcome::Already,
+            Err(_) if turn == Turn::Do && self.lease.has_come() => lease_is_over(),
+            Err(why) if stop.is_called() => Outcome::Unknown(why),
+            Err(why) => Outcome::Failed(why),
+        };
+        Did { outcome, output }
     }
 
     fn take(&mut self, at: usize, fenced: bool, limit: Duration, stop: &Stop) -> Outcome {

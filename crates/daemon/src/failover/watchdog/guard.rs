@@ -142,6 +142,7 @@ impl Fall<'_> {
         }
         let stopped = match service {
             Stoppable::Commands(commands) => commands.stop(limit).value?,
+            Stoppable::Agent(instance) => instance.stop(limit).value?,
             Stoppable::Unit(unit) => match unit.stop(limit * 2 / 3).value {
                 Err(_) if unit.is_absent(LEAST, &Stop::never()) => Done::Already,
                 Err(_) => return unit.kill(limit / 3).value.map(|()| Some("ended by force")),

@@ -1,5 +1,6 @@
 //! What a watchdog has to take down of a group: `groups/NAME/watchdog.json`, which the daemon writes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -7,11 +8,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stead_api::Failure;
-use stead_model::plan::GroupPlan;
+use stead_model::plan::{GroupPlan, ResourcePlan, ServicePlan};
 use stead_resource::Cidr;
 use stead_resource::command::Command;
+use stead_resource::ocf::{self, Agent, Instance};
 use stead_resource::service::{Commands, Manager, Unit};
 
+use crate::failover::hands::instance_name;
 use crate::state::files;
 
 const NAME: &str = "watchdog.json";
@@ -27,7 +30,7 @@ pub(crate) struct Orders {
     services: Vec<Service>,
 }
 
-/// A unit, or two commands.
+/// A unit, two commands, or an agent's instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 struct Service {
@@ -37,26 +40,43 @@ struct Service {
     stop: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     status: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    instance: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    parameters: BTreeMap<String, String>,
 }
 
 /// A service as it is stopped.
 pub(super) enum Stoppable {
     Unit(Unit<Box<dyn Manager>>),
     Commands(Box<Commands>),
+    Agent(Box<Instance>),
 }
 
 impl Orders {
     /// For a group of the plan, with the stop budget of its leases.
     pub(crate) fn of(plan: &GroupPlan, stop_budget: Duration) -> Orders {
-        let service = |service: &stead_model::plan::ServicePlan| Service {
+        let service = |service: &ServicePlan| Service {
             unit: service.unit.clone(),
             stop: service.stop.clone(),
             status: service.status.clone(),
+            ..Service::default()
         };
+        let resource = |resource: &ResourcePlan| Service {
+            unit: resource.unit.clone(),
+            stop: resource.stop.clone(),
+            status: resource.status.clone(),
+            agent: resource.agent.clone(),
+            instance: resource.agent.as_ref().map_or(String::new(), |_| instance_name(&plan.name, resource)),
+            parameters: resource.parameters.clone(),
+        };
+        let services = plan.services.iter().map(service).chain(plan.resources.iter().rev().map(resource));
         Orders {
             stop_budget_ms: u64::try_from(stop_budget.as_millis()).unwrap_or(u64::MAX),
             addresses: plan.addresses.iter().map(|address| address.address.clone()).collect(),
-            services: plan.services.iter().map(service).collect(),
+            services: services.collect(),
         }
     }
 
@@ -88,6 +108,11 @@ impl Orders {
 impl Service {
     /// Commands have no name: they are called by their place in the plan.
     fn stoppable(&self, at: usize, manager: &dyn Fn() -> Box<dyn Manager>) -> Option<(String, Stoppable)> {
+        if let Some(agent) = &self.agent {
+            let agent = Agent::find(agent.parse().ok()?, &ocf::root()).ok()?;
+            let instance = Instance::new(agent, &self.instance, self.parameters.clone()).ok()?;
+            return Some((self.instance.clone(), Stoppable::Agent(Box::new(instance))));
+        }
         let Some(unit) = &self.unit else {
             let [stop, status] = [&self.stop, &self.status].map(hurried);
             let commands = Commands { start: stop.clone(), stop, status };
@@ -110,10 +135,11 @@ mod tests {
     /// Golden: a watchdog outlives the daemon that started it, and may be of another version than the next.
     #[test]
     fn the_file_is_as_in_the_first_version() {
-        let golden = r#"{"stop-budget-ms":1000,"addresses":["10.0.0.100/24"],"services":[{"unit":"notes"},{"stop":["/opt/stop","now"],"status":["/opt/status"]}]}"#;
+        let golden = r#"{"stop-budget-ms":1000,"addresses":["10.0.0.100/24"],"services":[{"unit":"notes"},{"stop":["/opt/stop","now"],"status":["/opt/status"]},{"agent":"ocf:heartbeat:pgsql","instance":"notes-db","parameters":{"pgdata":"/srv"}}]}"#;
         let plan: GroupPlan = toml::from_str(
             "name = 'notes'\nsource = 'paris'\ntarget = 'lyon'\nsets = []\n[[address]]\naddress = '10.0.0.100/24'\n\
-             [[service]]\nunit = 'notes'\n[[service]]\nstart = ['/opt/start']\nstop = ['/opt/stop', 'now']\nstatus = ['/opt/status']\n",
+             [[service]]\nunit = 'notes'\n[[service]]\nstart = ['/opt/start']\nstop = ['/opt/stop', 'now']\nstatus = ['/opt/status']\n\
+             [[resource]]\nname = 'db'\nagent = 'ocf:heartbeat:pgsql'\nparameters = { pgdata = '/srv' }\n",
         )
         .unwrap();
         let orders = Orders::of(&plan, Duration::from_secs(1));

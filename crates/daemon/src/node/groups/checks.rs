@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use stead_failover::machine::Want;
 use stead_model::plan::{CheckPlan, GroupPlan, Takeover};
 use stead_model::{GroupName, plan};
-use stead_resource::check::Check;
-use stead_resource::command::Command;
 use tracing::warn;
 
 use super::Node;
+use crate::failover::hands::check_of;
 use crate::failover::{Order, Reply};
 use crate::job::{self, JobDone};
 
@@ -72,7 +71,7 @@ impl Node {
         }
         let span = |span: Option<plan::Span>, usual| span.map_or(usual, |span| span.0);
         (checked.running, checked.next) = (true, now + span(check.interval, INTERVAL));
-        let (group, check, timeout) = (group.clone(), of(check), span(check.timeout, TIMEOUT));
+        let (group, check, timeout) = (group.clone(), check_of(check), span(check.timeout, TIMEOUT));
         job::spawn(&self.events, move || {
             let failed = check.run(timeout).value.err();
             Some(JobDone::Checked { group, at, failed: failed.map(|why| why.to_string()) })
@@ -110,14 +109,5 @@ impl Node {
             expires: EXPIRES,
             answer: Box::new(answer),
         });
-    }
-}
-
-/// The check of the plan, as the hand that runs it has it.
-fn of(plan: &CheckPlan) -> Check {
-    match (plan.tcp, &plan.http) {
-        (Some(address), _) => Check::Tcp(address),
-        (None, Some(url)) => Check::Http(url.clone()),
-        (None, None) => Check::Command(Command::new(&plan.command)),
     }
 }

@@ -96,6 +96,7 @@ impl Node {
             paths: options.paths,
             addresses: options.addresses,
             services: options.services,
+            resources: old.map(|old| old.resources.clone()).unwrap_or_default(),
             checks: if options.checks.is_empty() {
                 old.map(|old| old.checks.clone()).unwrap_or_default()
             } else {

@@ -182,14 +182,16 @@ impl Node {
     fn hands(&self, group: &GroupPlan, dir: &GroupDir) -> Result<Hands, Failure> {
         let (events, orders, name) = (self.events.clone(), self.groups.failover.orders(), group.name.clone());
         let data = LoopSteps { group: name.clone(), events };
-        let (told, ended) = (name.clone(), name);
+        let (tells, fails) = (orders.clone(), orders.clone());
+        let (told, failed, ended) = (name.clone(), name.clone(), name);
         Hands::new(
             group.clone(),
             self.name.clone(),
             dir.path().to_path_buf(),
             self.roots_of(group),
             Box::new(data),
-            Box::new(move |text| warn!("group {told}: {text}")),
+            move |text| tells.give(Order::Say(told.clone(), text)),
+            move || fails.give(Order::ResourcesFailed(failed.clone())),
             Box::new(move |end| orders.give(Order::Ended(ended.clone(), end))),
         )
     }

@@ -77,7 +77,11 @@ fn what_is_wrong_with_a_group_is_named() {
         ),
         ("name = \"pages\"", "name = \"db\"", "group web: resource \"db\" is in it twice"),
         ("name = \"pages\"", "name = \"a b\"", "resource \"a b\": name is not made of"),
-        ("requires = [\"db\"]", "requires = [\"bd\"]", "requires \"bd\", which is none of the group's resources; did you"),
+        (
+            "requires = [\"db\"]",
+            "requires = [\"bd\"]",
+            "requires \"bd\", which is none of the group's resources; did you",
+        ),
         ("requires = [\"db\"]", "requires = [\"jobs\"]", "resources pages, jobs require each other in a ring"),
         ("requires = [\"db\"]", "requires = [\"pages\"]", "resources pages require each other in a ring"),
         ("ocf:heartbeat:pgsql", "heartbeat:pgsql", "resource \"db\": agent is not the name of one"),

@@ -189,9 +189,7 @@ fn check_limit(timeout: Option<Span>) -> Why {
 
 fn check_interval(interval: Option<Span>) -> Why {
     match interval {
-        Some(interval) if !INTERVAL_MS.contains(&interval.0.as_millis()) => {
-            Err("interval is not between 100ms and 1h")
-        }
+        Some(interval) if !INTERVAL_MS.contains(&interval.0.as_millis()) => Err("interval is not between 100ms and 1h"),
         _ => Ok(()),
     }
 }

@@ -4,8 +4,10 @@ mod addresses;
 #[path = "../../../../../resource/tests/common/mod.rs"]
 pub(crate) mod common;
 mod programs;
+mod resources;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,8 +18,10 @@ use stead_model::Epoch;
 use stead_resource::Stop;
 use stead_resource::service::{Manager, Systemctl};
 
-use super::kit::Kit;
-use super::{DataSteps, Hands, Job, JobEnd};
+use stead_resource::ocf::ROOT;
+
+use super::kit::{Kit, Places};
+use super::{DataSteps, Hands, Job, JobEnd, Listeners};
 
 const LONG: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
@@ -27,6 +31,7 @@ struct Bench {
     hands: Hands,
     ends: Receiver<JobEnd>,
     told: Arc<Mutex<Vec<String>>>,
+    failed: Arc<AtomicBool>,
 }
 
 /// Waits for its stop in `Drain`, does the rest at once.
@@ -49,18 +54,31 @@ impl Bench {
     }
 
     fn with(dir: &Path, plan: &str, systemctl: Systemctl) -> Bench {
+        Bench::of(dir, plan, systemctl, ROOT.as_ref())
+    }
+
+    /// With resource agents beneath that root.
+    fn with_agents(dir: &Path, plan: &str, agents: &Path) -> Bench {
+        Bench::of(dir, plan, Systemctl::default(), agents)
+    }
+
+    fn of(dir: &Path, plan: &str, systemctl: Systemctl, agents: &Path) -> Bench {
         let names = "name = 'notes'\nsource = 'paris'\ntarget = 'lyon'\nsets = []\n";
         let plan = toml::from_str(&format!("{names}{plan}")).unwrap();
         let manager = || -> Box<dyn Manager> { Box::new(systemctl.clone()) };
         let roots = vec!["/srv/notes".into(), "/srv/more".into()];
-        let kit = Kit::new(plan, &"lyon".parse().unwrap(), dir, roots, manager).unwrap();
+        let places = Places { dir: dir.into(), roots, agents: agents.into() };
+        let kit = Kit::new(plan, &"lyon".parse().unwrap(), places, manager).unwrap();
         let (ended, ends) = channel();
         let told = Arc::new(Mutex::new(Vec::new()));
         let tell = told.clone();
         let tell = Arc::new(move |words| tell.lock().unwrap().push(words));
-        let hands = Hands::of(kit, Box::new(Data), tell, move |end| ended.send(end).unwrap()).unwrap();
+        let failed = Arc::new(AtomicBool::new(false));
+        let fails = failed.clone();
+        let listeners = Listeners { tell, failed: Arc::new(move || fails.store(true, Ordering::SeqCst)) };
+        let hands = Hands::of(kit, Box::new(Data), listeners, move |end| ended.send(end).unwrap()).unwrap();
         hands.lease(Lease::Unlimited);
-        Bench { hands, ends, told }
+        Bench { hands, ends, told, failed }
     }
 
     fn begin(&self, id: u64, step: Step, turn: Turn) {
@@ -76,6 +94,10 @@ impl Bench {
         let end = self.end();
         assert_eq!((end.id, end.cancelled), (7, false));
         end.outcome
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
     }
 
     fn was_told(&self, words: &str) -> bool {

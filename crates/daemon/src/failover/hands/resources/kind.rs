@@ -1,0 +1,225 @@
+//! A resource of the plan, as it is started, stopped and looked at.
+
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
+use std::time::Duration;
+
+use stead_failover::resources::{Ended, Goal, LookConfig, Reach, ResourceConfig, Seen};
+use stead_model::GroupName;
+use stead_model::plan::{CheckPlan, LookPlan, ResourcePlan};
+use stead_resource::check::Check;
+use stead_resource::command::Command;
+use stead_resource::ocf::{self, Agent, AgentName, Instance, Metadata, Scope};
+use stead_resource::service::{Commands, Manager, Unit, UnitName};
+use stead_resource::{Done, Failure, Outcome, Output, Resource, State, Stop};
+
+use crate::failover::hands::kit::STEP_TIMEOUT;
+
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
+const QUICK_INTERVAL: Duration = Duration::from_secs(10);
+const DEEP_INTERVAL: Duration = Duration::from_secs(60);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+const CHECK_FAILURES: u32 = 3;
+/// Depths of an agent's monitor.
+const QUICK: u32 = 0;
+const DEEP: u32 = 20;
+/// A look is given up by whoever asked for it, before it ends itself.
+const LATER: Duration = Duration::from_secs(1);
+
+/// How a resource is worked.
+pub(in super::super) struct Kind<M> {
+    pub(super) name: String,
+    plan: ResourcePlan,
+    way: Way<M>,
+    looks: Vec<Look>,
+    /// Held while it is started or stopped; looks share it.
+    pub(super) busy: RwLock<()>,
+}
+
+enum Way<M> {
+    /// The agent is found anew each time: it may be installed, or on a file system that is mounted meanwhile.
+    Agent {
+        agent: AgentName,
+        root: PathBuf,
+        instance: String,
+    },
+    Unit(Unit<M>),
+    Commands(Box<Commands>),
+}
+
+enum Look {
+    Quick,
+    Deep,
+    Check(Check),
+}
+
+impl<M: Manager> Kind<M> {
+    /// # Errors
+    /// Where the plan names something that cannot be.
+    pub(in super::super) fn new(
+        plan: &ResourcePlan,
+        group: &GroupName,
+        agents: &Path,
+        manager: impl Fn() -> M,
+    ) -> Result<Self, String> {
+        let way = match (&plan.agent, &plan.unit) {
+            (Some(agent), _) => {
+                let instance = instance_name(group, plan);
+                Way::Agent { agent: agent.parse()?, root: agents.to_owned(), instance }
+            }
+            (None, Some(unit)) => Way::Unit(Unit { name: unit.parse::<UnitName>()?, manager: manager() }),
+            (None, None) => {
+                let [start, stop, status] = [&plan.start, &plan.stop, &plan.status].map(Command::new);
+                Way::Commands(Box::new(Commands { start, stop, status }))
+            }
+        };
+        let looks = [Look::Quick].into_iter().chain(plan.deep.map(|_| Look::Deep));
+        let looks = looks.chain(plan.checks.iter().map(|check| Look::Check(check_of(check)))).collect();
+        Ok(Kind { name: plan.name.clone(), plan: plan.clone(), way, looks, busy: RwLock::default() })
+    }
+
+    /// What the mind has to know of it. An agent is asked; where it does not tell, what is usual holds.
+    pub(super) fn config(&self, requires: Vec<usize>) -> ResourceConfig {
+        let told = self.metadata();
+        let action = |name| told.as_ref().and_then(|told| told.action(name)).and_then(|action| action.timeout);
+        let limit = |plan: Option<stead_model::plan::Span>, name| {
+            plan.map(|span| span.0).or(action(name)).unwrap_or(STEP_TIMEOUT)
+        };
+        ResourceConfig {
+            requires,
+            start: limit(self.plan.start_timeout, "start"),
+            stop: limit(self.plan.stop_timeout, "stop"),
+            looks: self.look_configs(told.as_ref()),
+            restarts: self.plan.restarts(),
+            within: self.plan.within(),
+        }
+    }
+
+    fn look_configs(&self, told: Option<&Metadata>) -> Vec<LookConfig> {
+        let quick = look_config(self.plan.quick, QUICK_INTERVAL, QUICK, told);
+        let deep = self.plan.deep.map(|deep| look_config(deep, DEEP_INTERVAL, DEEP, told));
+        [quick].into_iter().chain(deep).chain(self.plan.checks.iter().map(check_config)).collect()
+    }
+
+    fn metadata(&self) -> Option<Metadata> {
+        let Way::Agent { agent, root, .. } = &self.way else { return None };
+        Agent::find(agent.clone(), root).ok()?.metadata(METADATA_TIMEOUT).value.ok()
+    }
+
+    pub(super) fn switch(&self, goal: Goal, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        match &self.way {
+            Way::Unit(unit) => switch(unit, goal, limit, stop),
+            Way::Commands(commands) => switch(commands.as_ref(), goal, limit, stop),
+            Way::Agent { .. } => match self.instance() {
+                Ok(instance) => switch(&instance, goal, limit, stop),
+                // What is not installed here cannot run here.
+                Err(_) if goal == Goal::Down => at_once(Ok(Done::Already)),
+                Err(why) => at_once(Err(why)),
+            },
+        }
+    }
+
+    pub(super) fn look(&self, look: usize, limit: Duration, stop: &Stop) -> Outcome<Seen> {
+        let limit = limit + LATER;
+        match (&self.looks[look], &self.way) {
+            (Look::Check(check), _) => map(check.run(limit), |looked| match looked {
+                Ok(()) => Seen::Good,
+                Err(why) => Seen::Bad(why.to_string(), Reach::Now),
+            }),
+            (_, Way::Unit(unit)) => map(unit.status(limit), of_state),
+            (_, Way::Commands(commands)) => map(commands.status(limit), of_state),
+            (look, Way::Agent { .. }) => match self.instance() {
+                Ok(instance) => map(instance.look(look.depth(), limit, stop), of_agent),
+                Err(why) => at_once(Seen::Unknown(why.to_string())),
+            },
+        }
+    }
+
+    fn instance(&self) -> Result<Instance, Failure> {
+        let Way::Agent { agent, root, instance } = &self.way else { return Err(Failure::Cancelled) };
+        let agent = Agent::find(agent.clone(), root)?;
+        Instance::new(agent, instance, self.plan.parameters.clone())
+    }
+}
+
+impl Look {
+    fn depth(&self) -> u32 {
+        if matches!(self, Look::Deep) { DEEP } else { QUICK }
+    }
+}
+
+/// Under that name an agent keeps its state: unique on this machine.
+pub(crate) fn instance_name(group: &GroupName, plan: &ResourcePlan) -> String {
+    format!("{group}-{}", plan.name)
+}
+
+/// How a start or a stop ended, for the mind.
+pub(super) fn ended(result: Result<Done, Failure>) -> Ended {
+    match result {
+        Ok(_) => Ended::Good,
+        Err(why @ Failure::Unusable(_)) => Ended::Bad(why.to_string(), Reach::Node),
+        Err(why) => Ended::Bad(why.to_string(), Reach::Now),
+    }
+}
+
+fn switch(resource: &impl Resource, goal: Goal, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+    match goal {
+        Goal::Up => resource.start_until(limit, stop),
+        Goal::Down => resource.stop_until(limit, stop),
+    }
+}
+
+fn look_config(plan: LookPlan, interval: Duration, depth: u32, told: Option<&Metadata>) -> LookConfig {
+    let offer = told.and_then(|told| told.monitor(depth)).filter(|offer| depth == QUICK || offer.depth == depth);
+    let told = |of: fn(&ocf::Offer) -> Option<Duration>| offer.and_then(of).filter(|span| !span.is_zero());
+    LookConfig {
+        interval: plan.interval.map(|span| span.0).or(told(|offer| offer.interval)).unwrap_or(interval),
+        timeout: plan.timeout.map(|span| span.0).or(told(|offer| offer.timeout)).unwrap_or(LOOK_TIMEOUT),
+        failures: plan.failures.unwrap_or(1),
+    }
+}
+
+fn check_config(plan: &CheckPlan) -> LookConfig {
+    LookConfig {
+        interval: plan.interval.map_or(QUICK_INTERVAL, |span| span.0),
+        timeout: plan.timeout.map_or(CHECK_TIMEOUT, |span| span.0),
+        failures: plan.failures.unwrap_or(CHECK_FAILURES),
+    }
+}
+
+/// The check of the plan, as the hand that runs it has it.
+pub(crate) fn check_of(plan: &CheckPlan) -> Check {
+    match (plan.tcp, &plan.http) {
+        (Some(address), _) => Check::Tcp(address),
+        (None, Some(url)) => Check::Http(url.clone()),
+        (None, None) => Check::Command(Command::new(&plan.command)),
+    }
+}
+
+fn of_state(state: State) -> Seen {
+    match state {
+        State::Started => Seen::Good,
+        State::Stopped => Seen::Bad("it does not run".into(), Reach::Now),
+        State::Unknown(why) => Seen::Unknown(why),
+    }
+}
+
+fn of_agent(seen: ocf::Seen) -> Seen {
+    match seen {
+        ocf::Seen::Running { degraded: false } => Seen::Good,
+        ocf::Seen::Running { degraded: true } => Seen::Degraded("its agent says that it is degraded".into()),
+        ocf::Seen::Stopped => Seen::Bad("it does not run".into(), Reach::Now),
+        ocf::Seen::Failed { why, scope: Scope::Now } => Seen::Bad(why, Reach::Now),
+        ocf::Seen::Failed { why, .. } => Seen::Bad(why, Reach::Node),
+        ocf::Seen::Unknown(why) => Seen::Unknown(why),
+    }
+}
+
+fn map<T, U>(outcome: Outcome<T>, to: impl FnOnce(T) -> U) -> Outcome<U> {
+    Outcome { value: to(outcome.value), took: outcome.took, output: outcome.output }
+}
+
+fn at_once<T>(value: T) -> Outcome<T> {
+    Outcome { value, took: Duration::ZERO, output: Output::default() }
+}
