@@ -42,6 +42,16 @@ impl Cluster {
     /// # Errors
     /// Where PostgreSQL is not installed.
     pub fn at(host: &Host, data: &Path) -> Result<Cluster> {
+        let bin = Cluster::programs()?;
+        let id = |flag: &str| -> Result<u32> { Ok(run(Command::new("id").args([flag, "postgres"]))?.trim().parse()?) };
+        Ok(Cluster { bin, data: data.into(), mark: host.dir().into(), ids: (id("-u")?, id("-g")?), server: None })
+    }
+
+    /// Where PostgreSQL's own programs are.
+    ///
+    /// # Errors
+    /// Where it is not installed.
+    pub fn programs() -> Result<PathBuf> {
         let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
             .context("PostgreSQL is not installed")?
             .flatten()
@@ -49,9 +59,7 @@ impl Cluster {
             .filter(|bin| bin.join("initdb").exists())
             .collect();
         versions.sort();
-        let bin = versions.pop().context("PostgreSQL is not installed")?;
-        let id = |flag: &str| -> Result<u32> { Ok(run(Command::new("id").args([flag, "postgres"]))?.trim().parse()?) };
-        Ok(Cluster { bin, data: data.into(), mark: host.dir().into(), ids: (id("-u")?, id("-g")?), server: None })
+        versions.pop().context("PostgreSQL is not installed")
     }
 
     /// Starts the server and waits until it answers; crash recovery is part of that.
@@ -125,6 +133,14 @@ impl Cluster {
     /// Where the server refuses it.
     pub fn sql(&self, statement: &str) -> Result<String> {
         run(self.tool("psql").args(["-U", "postgres", "-qAtc", statement, "-h"]).arg(self.sockets()))
+    }
+
+    /// Ends the server in order.
+    pub fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            signal(server.id() as i32, Signal::INT);
+            let _ = server.wait();
+        }
     }
 
     /// Ends the server at once, as a crash would.

@@ -25,6 +25,7 @@ pub use settings::{
     Brake, BrakeSpec, Compression, Count, Current, Limit, Off, OnNoRoom, Orphans, Settings, SettingsSpec, SyncFallback,
     Unlimited,
 };
+pub use substitute::substituted;
 pub use volume::BadVolume;
 
 mod alerts;
@@ -39,6 +40,7 @@ mod resource;
 mod schedule;
 mod schema;
 mod settings;
+mod substitute;
 mod turn;
 mod volume;
 

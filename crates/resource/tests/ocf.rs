@@ -57,7 +57,7 @@ fn every_agent_of_the_distribution_is_understood() {
 fn parameters_are_checked_before_the_day() {
     let told = |name, parameters: &[(&str, &str)]| {
         let metadata = agent(name, ocf::ROOT).metadata(LIMIT).value.unwrap();
-        ocf::check(&metadata, &given(parameters))
+        ocf::check(&metadata, &given(parameters)).into_iter().map(|wrong| wrong.why).collect::<Vec<_>>()
     };
     let [missing] = &told("ocf:heartbeat:IPaddr2", &[])[..] else { panic!("only ip is missing") };
     assert!(missing.starts_with("IPaddr2 needs the parameter ip: "), "{missing}");
@@ -195,4 +195,32 @@ fn passwords_are_not_shown() {
     let dir = TempDir::new().unwrap();
     let shown = format!("{:?}", faulty(&dir, &[("fail_start", "s3cret")]));
     assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+#[test]
+fn a_database_comes_and_goes_by_pgsql() {
+    let dir = TempDir::new().unwrap();
+    let programs = fs::read_dir("/usr/lib/postgresql").expect("this test needs Debian's postgresql").flatten();
+    let bin = programs.map(|entry| entry.path().join("bin")).max().unwrap();
+    let (data, sockets) = (dir.path().join("data"), dir.path().join("sockets"));
+    let run = |text: String| assert!(std::process::Command::new("sh").args(["-c", &text]).status().unwrap().success());
+    let (at, to) = (dir.path().display(), bin.display());
+    run(format!("mkdir {at}/data {at}/sockets; chmod 755 {at}; chown postgres {at}/data {at}/sockets"));
+    run(format!("su postgres -c '{to}/initdb -A trust -U postgres -D {at}/data' >/dev/null"));
+    let options = format!("-c listen_addresses= -c unix_socket_directories={}", sockets.display());
+    let parameters = given(&[
+        ("pgctl", &format!("{to}/pg_ctl")),
+        ("psql", &format!("{to}/psql")),
+        ("pgdata", &data.display().to_string()),
+        ("socketdir", &sockets.display().to_string()),
+        ("pghost", &sockets.display().to_string()),
+        ("start_opt", &options),
+    ]);
+    let database = Instance::new(agent("ocf:heartbeat:pgsql", ocf::ROOT), "office-db", parameters).unwrap();
+    assert_eq!(database.validate(LIMIT).value, Ok(()));
+    let started = database.start(LIMIT);
+    assert_eq!(started.value, Ok(Done::Changed), "{}", started.output.text());
+    assert_eq!(look(&database, 0), Seen::Running { degraded: false });
+    assert_eq!(database.stop(LIMIT).value, Ok(Done::Changed));
+    assert_eq!(look(&database, 0), Seen::Stopped);
 }

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use stead_model::NodeName;
-use stead_model::plan::{GroupPlan, ScriptPlan, ServicePlan, Takeover};
+use stead_model::plan::{GroupPlan, ResourcePlan, ScriptPlan, ServicePlan, Takeover};
 use stead_resource::service::{self, Boot, Load, UnitName};
 use stead_resource::{Output, Stop, Term};
 
 use super::parts::{self, Part, Remembered};
-use super::{addresses, outside, room};
+use super::{addresses, agents, outside, room};
 use crate::failover::kept::GroupDir;
 
 const UNIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -84,6 +84,8 @@ impl Local {
 fn on_this_machine(group: &GroupPlan, own: &NodeName, roots: &[PathBuf]) -> Vec<String> {
     let mut found = addresses::findings(&group.addresses);
     found.extend(group.services.iter().flat_map(service_findings));
+    found.extend(agents::findings(group));
+    found.extend(group.resources.iter().flat_map(resource_findings));
     let scripts = &group.scripts;
     let hooks = [&scripts.pre_failover, &scripts.post_failover, &scripts.pre_failback, &scripts.post_failback];
     found.extend(hooks.into_iter().flatten().filter_map(script_finding));
@@ -95,10 +97,25 @@ fn on_this_machine(group: &GroupPlan, own: &NodeName, roots: &[PathBuf]) -> Vec<
 }
 
 fn service_findings(plan: &ServicePlan) -> Vec<String> {
-    let Some(unit) = &plan.unit else {
-        let programs = [&plan.start, &plan.stop, &plan.status].into_iter().filter_map(|argv| argv.first());
-        return programs.filter(|program| !is_found(program)).map(|program| missing("program", program)).collect();
-    };
+    match &plan.unit {
+        Some(unit) => unit_findings(unit),
+        None => program_findings([&plan.start, &plan.stop, &plan.status]),
+    }
+}
+
+fn resource_findings(plan: &ResourcePlan) -> Vec<String> {
+    let checks = plan.checks.iter().map(|check| &check.command);
+    let mut found = program_findings([&plan.start, &plan.stop, &plan.status].into_iter().chain(checks));
+    found.extend(plan.unit.iter().flat_map(|unit| unit_findings(unit)));
+    found
+}
+
+fn program_findings<'a>(commands: impl IntoIterator<Item = &'a Vec<String>>) -> Vec<String> {
+    let programs = commands.into_iter().filter_map(|argv| argv.first());
+    programs.filter(|program| !is_found(program)).map(|program| missing("program", program)).collect()
+}
+
+fn unit_findings(unit: &str) -> Vec<String> {
     let Ok(name) = unit.parse::<UnitName>() else { return Vec::new() };
     let stop = Stop::never();
     let looked = service::manager().look(&name, Term::new(UNIT_TIMEOUT, &stop), &mut Output::default());

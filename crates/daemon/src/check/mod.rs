@@ -1,6 +1,7 @@
 //! `plan check`: does the plan still fit the machines?
 
 pub(crate) mod addresses;
+pub(crate) mod agents;
 pub(crate) mod groups;
 mod outside;
 pub(crate) mod parts;

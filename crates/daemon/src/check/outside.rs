@@ -72,8 +72,10 @@ struct Serving {
 
 impl Serving {
     fn of(group: &GroupPlan, roots: &[PathBuf]) -> Serving {
-        let units = group.services.iter().filter_map(|service| service.unit.as_ref()?.parse::<UnitName>().ok());
-        let has_commands = group.services.iter().any(|service| service.unit.is_none());
+        let of_services = group.services.iter().map(|service| service.unit.as_ref());
+        let units: Vec<_> = of_services.chain(group.resources.iter().map(|resource| resource.unit.as_ref())).collect();
+        let has_commands = units.iter().any(Option::is_none);
+        let units = units.into_iter().filter_map(|unit| unit?.parse::<UnitName>().ok());
         let addresses: Vec<_> = group.addresses.iter().filter_map(AddressPlan::ip).collect();
         Serving {
             units: units.map(|unit| unit.to_string()).collect(),

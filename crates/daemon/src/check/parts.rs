@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use stead_model::Epoch;
 use stead_model::plan::GroupPlan;
 use stead_model::status::Timestamp;
+use stead_resource::ocf::{self, Agent};
 use stead_resource::service::{UnitName, unit_files};
 
 use crate::peer::identity::to_hex;
@@ -38,9 +39,12 @@ pub(crate) struct Remembered {
 
 /// The units and programs of a group as they are on this machine. What is not there has no files.
 pub(crate) fn parts(group: &GroupPlan) -> Vec<Part> {
-    let units = group.services.iter().filter_map(|service| service.unit.as_ref()?.parse().ok());
+    let of_services = group.services.iter().map(|service| service.unit.as_ref());
+    let of_resources = group.resources.iter().map(|resource| resource.unit.as_ref());
+    let units = of_services.chain(of_resources).filter_map(|unit| unit?.parse().ok());
     let mut found: Vec<_> = units.map(|unit| unit_part(Path::new("/"), &unit)).collect();
-    for path in commands(group).into_iter().flat_map(programs) {
+    let agents = group.resources.iter().filter_map(|resource| agent_path(resource.agent.as_ref()?));
+    for path in commands(group).into_iter().flat_map(programs).chain(agents) {
         let name = format!("program {}", path.display());
         if !found.iter().any(|part| part.name == name) {
             found.push(Part { name, files: hashed([(path.display().to_string(), path)]) });
@@ -105,9 +109,21 @@ fn commands(group: &GroupPlan) -> Vec<&[String]> {
     let scripts = &group.scripts;
     let hooks = [&scripts.pre_failover, &scripts.post_failover, &scripts.pre_failback, &scripts.post_failback];
     let services = group.services.iter().flat_map(|service| [&service.start, &service.stop, &service.status]);
-    let checks = group.checks.iter().map(|check| &check.command);
+    let resources = group.resources.iter().flat_map(|resource| [&resource.start, &resource.stop, &resource.status]);
+    let deep = group.resources.iter().flat_map(|resource| &resource.checks);
+    let checks = group.checks.iter().chain(deep).map(|check| &check.command);
     let hooks = hooks.into_iter().flatten().map(|script| &script.command);
-    services.chain(checks).chain(hooks).map(Vec::as_slice).filter(|command| !command.is_empty()).collect()
+    services
+        .chain(resources)
+        .chain(checks)
+        .chain(hooks)
+        .map(Vec::as_slice)
+        .filter(|command| !command.is_empty())
+        .collect()
+}
+
+fn agent_path(name: &str) -> Option<PathBuf> {
+    Some(Agent::find(name.parse().ok()?, &ocf::root()).ok()?.path())
 }
 
 /// The program of a command, and its first argument where that is a file: what a shell is called with.

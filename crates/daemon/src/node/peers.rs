@@ -44,7 +44,7 @@ impl Node {
                 let name = name.clone();
                 self.compare_for(&group, content, (name, number))
             }
-            (Ask::Fits { addresses }, Some(_)) => return self.tell_unfit(addresses, reply),
+            (Ask::Fits { addresses, resources }, Some(_)) => return self.tell_unfit(addresses, resources, reply),
             (Ask::Explain { group }, Some(_)) => Ok(Tell::Timelines(self.timelines(group.as_ref()))),
             (Ask::ForkPoint { set, known }, Some(name)) => self.fork_point(&set, known, name).map(Tell::ForkPoint),
             (Ask::Have { set }, Some(name)) => Ok(Tell::Have(self.keeps(&set, name).is_ok())),

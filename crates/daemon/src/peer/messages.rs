@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use stead_api::Compared;
 use stead_model::compare::Item;
-use stead_model::plan::{AddressPlan, ConnectionPlan, GroupPlan, SetPlan};
+use stead_model::plan::{AddressPlan, ConnectionPlan, GroupPlan, ResourcePlan, SetPlan};
 use stead_model::status::{ConnectionStatus, DroppedHeartbeats, MonitorStatus, Timestamp};
 use stead_model::{Epoch, GroupName, NodeName, SetName};
 
 use super::Fingerprint;
+use crate::check::agents::Misfit;
 use crate::check::parts::Part;
 
 /// A question.
@@ -50,8 +51,13 @@ pub(crate) enum Ask {
     Move { group: GroupName, want: stead_api::Want, expires_ms: u64 },
     /// What stands against that group on your machine? (version 3)
     CheckGroup { group: GroupName },
-    /// Which of those addresses could you not take, and why? Nothing is changed (version 3).
-    Fits { addresses: Vec<AddressPlan> },
+    /// Which of those addresses could you not take, which of those resources could you never start, and why? Nothing is
+    /// changed (version 3).
+    Fits {
+        addresses: Vec<AddressPlan>,
+        #[serde(default)]
+        resources: Vec<ResourcePlan>,
+    },
     /// What happened to groups, or to that one, as you saw it? (version 3)
     Explain { group: Option<GroupName> },
     /// Another node is the source of that group in your place, under that epoch (version 3).
@@ -111,8 +117,11 @@ pub(crate) enum Tell {
     Volumes(Vec<(PathBuf, String)>),
     /// None: it is being compared.
     Compared(Option<Vec<Compared>>),
-    /// Addresses, each with the reason.
-    Unfit(Vec<(String, String)>),
+    /// Addresses, each with the reason, and resources.
+    Unfit {
+        addresses: Vec<(String, String)>,
+        resources: Vec<Misfit>,
+    },
     /// And what the clock shows, and which units and programs of the group are there.
     Findings {
         texts: Vec<String>,

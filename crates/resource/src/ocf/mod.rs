@@ -23,7 +23,7 @@ use std::time::Duration;
 pub use code::{Code, Scope};
 pub use instance::{Instance, Seen};
 pub use metadata::{Kind, Metadata, Offer, Parameter};
-pub use parameters::check;
+pub use parameters::{Wrong, check};
 
 use crate::command::Command;
 use crate::{Failure, Outcome};

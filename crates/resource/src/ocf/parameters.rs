@@ -4,15 +4,27 @@ use std::collections::BTreeMap;
 
 use super::metadata::{Kind, Metadata, Parameter, time};
 
-/// What is wrong with the parameters that an agent is to be given, one line for each, with what to do; empty: nothing.
-pub fn check(metadata: &Metadata, given: &BTreeMap<String, String>) -> Vec<String> {
+/// A parameter that an agent cannot be given, or that it lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Its name.
+    pub parameter: String,
+    /// Why, in one line, with what to do.
+    pub why: String,
+}
+
+/// What is wrong with the parameters that an agent is to be given; empty: nothing.
+pub fn check(metadata: &Metadata, given: &BTreeMap<String, String>) -> Vec<Wrong> {
+    let one = |parameter: &String, why| Wrong { parameter: parameter.clone(), why };
     let unknown = given.keys().filter(|name| metadata.parameter(name).is_none());
-    let unknown = unknown.map(|name| format!("{} has no parameter {name}{}", metadata.name, meant(metadata, name)));
+    let unknown =
+        unknown.map(|name| one(name, format!("{} has no parameter {name}{}", metadata.name, meant(metadata, name))));
     let missing = metadata.parameters.iter().filter(|known| known.is_required && !given.contains_key(&known.name));
     let missing = missing.map(|known| {
-        format!("{} needs the parameter {}: {}", metadata.name, known.name, known.about.trim_end_matches('.'))
+        let about = known.about.trim_end_matches('.');
+        one(&known.name, format!("{} needs the parameter {}: {about}", metadata.name, known.name))
     });
-    let wrong = given.iter().filter_map(|(name, value)| wrong(metadata.parameter(name)?, value));
+    let wrong = given.iter().filter_map(|(name, value)| Some(one(name, wrong(metadata.parameter(name)?, value)?)));
     unknown.chain(missing).chain(wrong).collect()
 }
 

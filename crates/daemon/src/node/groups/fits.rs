@@ -1,15 +1,16 @@
-//! Can both nodes of a group take its addresses? Asked before anything is changed.
+//! Can both nodes of a group take its addresses and start its resources? Asked before anything is changed.
 
 use std::fmt;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use stead_api::Failure;
-use stead_model::plan::{AddressPlan, GroupPlan, line_of_address};
+use stead_model::plan::{AddressPlan, GroupPlan, ResourcePlan, line_of_address, line_of_resource};
 use stead_model::{GroupName, NodeName};
 
 use super::Node;
 use crate::check::addresses::unfit;
+use crate::check::agents::{Misfit, misfits};
 use crate::job;
 use crate::peer::messages::{Ask, Tell};
 use crate::peer::{Dialer, ask};
@@ -21,23 +22,29 @@ pub(in super::super) struct Question {
     group: GroupName,
     nodes: [NodeName; 2],
     addresses: Vec<AddressPlan>,
+    resources: Vec<ResourcePlan>,
 }
 
 /// Why a group cannot be made.
 pub(in super::super) enum Unfit {
     /// An address has no place on a node.
     Address { group: GroupName, node: NodeName, address: String, why: String },
+    /// A resource can never be started on a node.
+    Resource { group: GroupName, node: NodeName, misfit: Misfit },
     /// A node does not say.
     Unsaid { group: GroupName, node: NodeName, why: String },
 }
 
 impl Question {
-    /// About the addresses that are new or other ones than before; none: there are none.
+    /// About the addresses and resources that are new or other ones than before; none: there are none.
     pub(in super::super) fn of(group: &GroupPlan, before: Option<&GroupPlan>) -> Option<Question> {
         let is_new = |address: &&AddressPlan| before.is_none_or(|before| !before.addresses.contains(address));
         let addresses: Vec<_> = group.addresses.iter().filter(is_new).cloned().collect();
+        let is_new = |resource: &&ResourcePlan| before.is_none_or(|before| !before.resources.contains(resource));
+        let resources: Vec<_> = group.resources.iter().filter(is_new).cloned().collect();
         let nodes = [group.source.clone(), group.target.clone()];
-        (!addresses.is_empty()).then(|| Question { group: group.name.clone(), nodes, addresses })
+        let is_any = !addresses.is_empty() || !resources.is_empty();
+        is_any.then(|| Question { group: group.name.clone(), nodes, addresses, resources })
     }
 }
 
@@ -55,21 +62,22 @@ impl Question {
     fn put_to(&self, node: NodeName, dialer: &Dialer, own: &NodeName) -> Result<(), Unfit> {
         let group = self.group.clone();
         let told = match node == *own {
-            true => Ok(unfit(&self.addresses)),
+            true => Ok((unfit(&self.addresses), misfits(&self.resources))),
             false => self.ask(&node, dialer),
         };
-        match told {
-            Err(why) => Err(Unfit::Unsaid { group, node, why }),
-            Ok(found) => found
-                .into_iter()
-                .next()
-                .map_or(Ok(()), |(address, why)| Err(Unfit::Address { group, node, address, why })),
+        let (addresses, resources) =
+            told.map_err(|why| Unfit::Unsaid { group: group.clone(), node: node.clone(), why })?;
+        if let Some((address, why)) = addresses.into_iter().next() {
+            return Err(Unfit::Address { group, node, address, why });
         }
+        let misfit = resources.into_iter().next();
+        misfit.map_or(Ok(()), |misfit| Err(Unfit::Resource { group, node, misfit }))
     }
 
-    fn ask(&self, node: &NodeName, dialer: &Dialer) -> Result<Vec<(String, String)>, String> {
-        match ask(dialer, node, &Ask::Fits { addresses: self.addresses.clone() }, TIMEOUT) {
-            Ok(Tell::Unfit(found)) => Ok(found),
+    fn ask(&self, node: &NodeName, dialer: &Dialer) -> Result<(Vec<(String, String)>, Vec<Misfit>), String> {
+        let question = Ask::Fits { addresses: self.addresses.clone(), resources: self.resources.clone() };
+        match ask(dialer, node, &question, TIMEOUT) {
+            Ok(Tell::Unfit { addresses, resources }) => Ok((addresses, resources)),
             Ok(other) => Err(format!("{node} answered {other:?}")),
             Err(failure) => Err(failure.why),
         }
@@ -85,11 +93,14 @@ impl Unfit {
     pub(in super::super) fn in_plan(&self, text: &str, what: &str) -> Failure {
         let line = match self {
             Unfit::Address { group, address, .. } => line_of_address(text, group, address),
+            Unfit::Resource { group, misfit, .. } => {
+                line_of_resource(text, group, &misfit.resource, misfit.parameter.as_deref())
+            }
             Unfit::Unsaid { .. } => None,
         };
         let at = line.map_or(String::new(), |line| format!("line {line}: "));
         let group = match self {
-            Unfit::Address { group, .. } | Unfit::Unsaid { group, .. } => group,
+            Unfit::Address { group, .. } | Unfit::Resource { group, .. } | Unfit::Unsaid { group, .. } => group,
         };
         Failure::new(what, format!("{at}group {group}: {self}"), self.remedy())
     }
@@ -97,6 +108,7 @@ impl Unfit {
     fn remedy(&self) -> String {
         match self {
             Unfit::Address { .. } => "Correct it, or name the interface that it goes on, which both nodes have".into(),
+            Unfit::Resource { node, .. } => format!("Correct it, or install what it needs on {node}"),
             Unfit::Unsaid { node, .. } => format!("Try again once {node} answers"),
         }
     }
@@ -106,6 +118,9 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unfit::Address { node, address, why, .. } => write!(f, "{node} could not take address {address}: {why}"),
+            Unfit::Resource { node, misfit, .. } => {
+                write!(f, "{node} could not start resource {}: {}", misfit.resource, misfit.why)
+            }
             Unfit::Unsaid { node, why, .. } => {
                 write!(f, "{node} does not say whether it could take its addresses: {why}")
             }
@@ -114,10 +129,16 @@ impl fmt::Display for Unfit {
 }
 
 impl Node {
-    /// Another node asks whether this one could take those addresses.
-    pub(in super::super) fn tell_unfit(&self, addresses: Vec<AddressPlan>, reply: SyncSender<Result<Tell, Failure>>) {
+    /// Another node asks whether this one could take those addresses and start those resources.
+    pub(in super::super) fn tell_unfit(
+        &self,
+        addresses: Vec<AddressPlan>,
+        resources: Vec<ResourcePlan>,
+        reply: SyncSender<Result<Tell, Failure>>,
+    ) {
         job::spawn(&self.events, move || {
-            let _ = reply.try_send(Ok(Tell::Unfit(unfit(&addresses))));
+            let (addresses, resources) = (unfit(&addresses), misfits(&resources));
+            let _ = reply.try_send(Ok(Tell::Unfit { addresses, resources }));
             None
         });
     }

@@ -23,6 +23,7 @@ impl Node {
     }
 
     fn local(&self, group: GroupPlan) -> Local {
+        let group = self.on_this_node(&group);
         Local {
             own: self.name.clone(),
             roots: self.roots_of(&group),

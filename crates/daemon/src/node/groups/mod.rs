@@ -15,12 +15,13 @@ mod steps;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use stead_api::Failure;
 use stead_failover::machine::{Fitness, Outcome};
-use stead_model::plan::{GroupPlan, Mode};
+use stead_model::plan::{GroupPlan, Mode, PathPlan, SetPlan};
 use stead_model::{Epoch, GroupName, NodeName, SetName};
 use stead_resource::Stop;
 use tracing::{info, warn};
@@ -138,7 +139,7 @@ impl Node {
                     let remedy = format!("Make it again: stead unmonitor {0}, then stead monitor {0}", group.name);
                     Failure::new(format!("group {} is not run", group.name), "what was saved of it is missing", remedy)
                 })?;
-                Orders::of(group, config.times.stop_budget).write(dir.path())?;
+                Orders::of(&self.on_this_node(group), config.times.stop_budget).write(dir.path())?;
                 let (hands, lease) = (self.hands(group, &dir)?, LeaseFile::open(dir.path())?);
                 Part::Node { config: Box::new(config), record, hands, lease }
             }
@@ -185,7 +186,7 @@ impl Node {
         let (tells, fails) = (orders.clone(), orders.clone());
         let (told, failed, ended) = (name.clone(), name.clone(), name);
         Hands::new(
-            group.clone(),
+            self.on_this_node(group),
             self.name.clone(),
             dir.path().to_path_buf(),
             self.roots_of(group),
@@ -194,6 +195,24 @@ impl Node {
             move || fails.give(Order::ResourcesFailed(failed.clone())),
             Box::new(move |end| orders.give(Order::Ended(ended.clone(), end))),
         )
+    }
+
+    /// The group as it is on this node: with the paths that its sets have here.
+    pub(super) fn on_this_node(&self, group: &GroupPlan) -> GroupPlan {
+        let paths = group.sets.iter().filter_map(|set| self.plan.set(set)).flat_map(|set| self.paths_from(set, group));
+        group.with_paths(&paths.collect::<Vec<_>>())
+    }
+
+    /// Paths of a set on the group's source, each with where it is here.
+    fn paths_from(&self, set: &SetPlan, group: &GroupPlan) -> Vec<(String, String)> {
+        let Some(other) = group.other(&set.source) else { return Vec::new() };
+        let replica = self.plan.connections_of(&set.name).find(|c| c.target == *other);
+        let place = |node: &NodeName, path: &Path| {
+            let there = replica.filter(|_| *node != set.source).and_then(|c| c.replica_of(path));
+            there.unwrap_or(path).display().to_string()
+        };
+        let both = |path: &PathPlan| (place(&group.source, &path.path), place(&self.name, &path.path));
+        set.paths.iter().map(both).filter(|(from, to)| from != to).collect()
     }
 
     /// Where the sets of a group are on this node.

@@ -1,0 +1,89 @@
+//! Are the agents of a group's resources on this machine, and are they given what they want?
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use stead_model::GroupName;
+use stead_model::plan::{GroupPlan, ResourcePlan};
+use stead_resource::ocf::{self, Agent, Instance};
+
+use crate::failover::hands::instance_name;
+
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+const VALIDATE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Why a resource cannot be started on a machine, ever.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Misfit {
+    /// Its name.
+    pub(crate) resource: String,
+    /// Which of its parameters it is about, where it is about one.
+    pub(crate) parameter: Option<String>,
+    pub(crate) why: String,
+}
+
+/// Agents that are not installed here, and parameters that they do not take. Nothing is changed.
+pub(crate) fn misfits(resources: &[ResourcePlan]) -> Vec<Misfit> {
+    resources.iter().flat_map(|resource| misfits_of(resource, &ocf::root())).collect()
+}
+
+/// The same, and what the agents themselves say about working here.
+pub(super) fn findings(group: &GroupPlan) -> Vec<String> {
+    let told = |misfit: Misfit| format!("resource {}: {}", misfit.resource, misfit.why);
+    let found = |resource: &ResourcePlan| match misfits_of(resource, &ocf::root()) {
+        none if none.is_empty() => refusal(resource, &group.name).into_iter().collect::<Vec<_>>(),
+        misfits => misfits.into_iter().map(told).collect(),
+    };
+    group.resources.iter().flat_map(found).collect()
+}
+
+fn misfits_of(resource: &ResourcePlan, root: &Path) -> Vec<Misfit> {
+    let misfit = |parameter, why| Misfit { resource: resource.name.clone(), parameter, why };
+    let Some(name) = resource.agent.as_ref() else { return Vec::new() };
+    let agent = match name.parse().map(|name| Agent::find(name, root)) {
+        Ok(Ok(agent)) => agent,
+        Ok(Err(why)) => return vec![misfit(None, why.to_string())],
+        Err(why) => return vec![misfit(None, why)],
+    };
+    match agent.metadata(METADATA_TIMEOUT).value {
+        Err(why) => vec![misfit(None, why.to_string())],
+        Ok(told) => {
+            let wrong = ocf::check(&told, &resource.parameters).into_iter();
+            wrong.map(|wrong| misfit(Some(wrong.parameter), wrong.why)).collect()
+        }
+    }
+}
+
+fn refusal(resource: &ResourcePlan, group: &GroupName) -> Option<String> {
+    let agent = Agent::find(resource.agent.as_ref()?.parse().ok()?, &ocf::root()).ok()?;
+    let instance = Instance::new(agent, &instance_name(group, resource), resource.parameters.clone()).ok()?;
+    let validated = instance.validate(VALIDATE_TIMEOUT);
+    let written = validated.output.text();
+    let more = written.lines().rev().find(|line| !line.trim().is_empty());
+    let more = more.map(|line| format!(": {}", line.trim())).unwrap_or_default();
+    validated.value.err().map(|why| format!("resource {}: {why}{more}", resource.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_that_are_not_there_and_parameters_that_they_do_not_take_are_named() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../resource/tests/ocf");
+        let told = |text: &str| {
+            let plan: ResourcePlan = toml::from_str(&format!("name = 'db'\n{text}")).unwrap();
+            let found = misfits_of(&plan, Path::new(root)).into_iter();
+            found.map(|misfit| (misfit.parameter, misfit.why)).collect::<Vec<_>>()
+        };
+        assert_eq!(told("unit = 'db.service'"), []);
+        assert_eq!(told("agent = 'ocf:stead:Faulty'\nparameters = { state = '/x' }"), []);
+        let [(None, why)] = &told("agent = 'ocf:stead:Nothing'")[..] else { panic!("there is no such agent") };
+        assert!(why.contains("is not installed"), "{why}");
+        let wrong = told("agent = 'ocf:stead:Faulty'\nparameters = { state = '/x', dep = '1', deep = 'x' }");
+        assert_eq!(wrong[0], (Some("dep".into()), "Faulty has no parameter dep; did you mean deep?".into()));
+        assert_eq!(wrong[1], (Some("deep".into()), "the parameter deep is a whole number, not \"x\"".into()));
+        assert_eq!(told("agent = 'ocf:stead:Faulty'")[0].0, Some("state".into()));
+    }
+}

@@ -1,0 +1,81 @@
+//! Paths in the words of a plan, where a set lies elsewhere on a node: `/srv/notes/db` is `/standby/notes/db` there.
+
+use super::group::GroupPlan;
+use super::resource::ResourcePlan;
+
+/// What may stand before a path within a word, and behind it besides `/`.
+const BEFORE: &str = "=:,;\"' ([";
+const BEHIND: &str = ":,;\"' )]";
+
+/// The same text with the paths of one node in the place of those of the other, each as a whole: `/srv/notes` is not found
+/// in `/srv/notes2`. Of paths within each other the longest counts.
+pub fn substituted(text: &str, paths: &[(String, String)]) -> String {
+    let (mut done, mut rest) = (String::new(), text);
+    loop {
+        let found = paths.iter().filter_map(|(from, to)| Some((position(&done, rest, from)?, from, to)));
+        let Some((at, from, to)) = found.min_by_key(|(at, from, _)| (*at, std::cmp::Reverse(from.len()))) else {
+            return done + rest;
+        };
+        done += &rest[..at];
+        done += to;
+        rest = &rest[at + from.len()..];
+    }
+}
+
+fn position(done: &str, rest: &str, path: &str) -> Option<usize> {
+    let begins = |at: usize| match rest[..at].chars().next_back().or(done.chars().next_back()) {
+        None => true,
+        Some(before) => BEFORE.contains(before),
+    };
+    let ends = |at: usize| rest[at + path.len()..].chars().next().is_none_or(|c| c == '/' || BEHIND.contains(c));
+    rest.match_indices(path).map(|(at, _)| at).find(|at| begins(*at) && ends(*at))
+}
+
+impl GroupPlan {
+    /// The same, with the paths of this node in the parameters and commands of its resources; `paths`: those of its source,
+    /// each with where it is here.
+    pub fn with_paths(&self, paths: &[(String, String)]) -> GroupPlan {
+        let resources = self.resources.iter().map(|resource| resource.with_paths(paths)).collect();
+        GroupPlan { resources, ..self.clone() }
+    }
+}
+
+impl ResourcePlan {
+    fn with_paths(&self, paths: &[(String, String)]) -> ResourcePlan {
+        let words = |words: &[String]| words.iter().map(|word| substituted(word, paths)).collect::<Vec<_>>();
+        let parameters = self.parameters.iter().map(|(name, value)| (name.clone(), substituted(value, paths)));
+        let mut checks = self.checks.clone();
+        checks.iter_mut().for_each(|check| check.command = words(&check.command));
+        ResourcePlan {
+            parameters: parameters.collect(),
+            start: words(&self.start),
+            stop: words(&self.stop),
+            status: words(&self.status),
+            checks,
+            ..self.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_replaced_as_a_whole() {
+        let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        let paths = [pair("/srv/notes", "/standby/notes"), pair("/srv/notes/db", "/fast/db"), pair("/a", "/a/a")];
+        for (text, expected) in [
+            ("/srv/notes", "/standby/notes"),
+            ("/srv/notes/x", "/standby/notes/x"),
+            ("/srv/notes/db/x", "/fast/db/x"),
+            ("/srv/notes2", "/srv/notes2"),
+            ("/usr/srv/notes", "/usr/srv/notes"),
+            ("-D=/srv/notes,/srv/notes/db -k '/a'", "-D=/standby/notes,/fast/db -k '/a/a'"),
+            ("host=/srv/notes;x", "host=/standby/notes;x"),
+            ("", ""),
+        ] {
+            assert_eq!(substituted(text, &paths), expected, "{text}");
+        }
+    }
+}
