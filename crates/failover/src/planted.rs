@@ -23,6 +23,8 @@ pub enum Planted {
     ServeAtBoot,
     /// Nothing is done where resources cannot be kept up.
     FailsForEver,
+    /// What a person took offline is taken over.
+    OfflineIsTaken,
     /// A resource is started before what it requires is up.
     StartTooEarly,
     /// A resource is stopped while another one requires it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::heartbeat::{Event, No};
+use crate::heartbeat::{Event, Hold, No};
 use crate::machine::{Outcome, Refusal, Step, Turn};
 
 /// One line of a timeline. Its text is [`fmt::Display`].
@@ -79,6 +79,8 @@ pub enum Entry {
     Failing(Duration),
     /// The other node cannot keep its resources up, and is asked to hand over.
     Relieves,
+    /// A person holds it in that, or no longer.
+    Held(Hold),
     /// The lease is over.
     Lapsed,
     /// Another node has a newer epoch.
@@ -144,6 +146,11 @@ impl fmt::Display for Entry {
                 Short(*pause)
             ),
             Entry::Relieves => f.write_str("the other node cannot keep its resources up: it is asked to hand over"),
+            Entry::Held(Hold::None) => f.write_str("neither offline nor in maintenance any more"),
+            Entry::Held(Hold::Offline) => f.write_str("offline: everything is down until a person says otherwise"),
+            Entry::Held(Hold::Maintenance) => {
+                f.write_str("in maintenance: watched, and nothing is done about what is seen")
+            }
             Entry::Lapsed => f.write_str("the lease is over: everything is taken down"),
             Entry::Superseded(epoch) => write!(f, "the other node has epoch {epoch}: everything stays down here"),
             Entry::HandingOver(event) => write!(f, "{}: handing over", event.as_str()),

@@ -262,7 +262,7 @@ impl Group {
         while let Some(output) = self.poll_output() {
             match output {
                 Output::Send { to, note } => {
-                    if let Say::Role(_) = note.say {
+                    if let Say::Role(..) = note.say {
                         self.role = Some((to, note));
                     }
                     wants.notes.push((to, note));

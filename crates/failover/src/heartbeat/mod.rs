@@ -13,7 +13,7 @@ mod window;
 
 pub use drops::{Came, Dropped, Drops, Flood};
 pub use layout::DATAGRAM_LEN_MAX;
-pub use note::{Event, No, Note, Role, Say};
+pub use note::{Event, Hold, No, Note, Role, Say};
 pub use receiver::{Receiver, Refused};
 pub use sender::Sender;
 

@@ -25,6 +25,19 @@ pub enum Role {
     Failing = 6,
 }
 
+/// What a person holds a group in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hold {
+    /// Nothing.
+    #[default]
+    None = 0,
+    /// It is watched, and nothing is done about what is seen.
+    Maintenance = 1,
+    /// Everything is down, and stays so.
+    Offline = 2,
+}
+
 /// Why the active side changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -71,8 +84,8 @@ pub enum No {
 /// What is said. Numbers and epochs beside it are those of the [`Note`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Say {
-    /// I am this, and the epoch is the newest that is durable here.
-    Role(Role),
+    /// I am this, the epoch is the newest that is durable here, and the group is held so.
+    Role(Role, Hold),
     /// Prolong my lease under this epoch, under which I serve, or would.
     Ask {
         /// Is it served already?
@@ -131,7 +144,7 @@ impl Note {
 impl Say {
     fn parts(self) -> (u8, u8, u32) {
         match self {
-            Say::Role(role) => (1, role as u8, 0),
+            Say::Role(role, hold) => (1, role as u8, hold as u32),
             Say::Ask { serves } => (2, u8::from(serves), 0),
             Say::Grant(millis) => (3, 0, millis),
             Say::Refuse(no) => (4, no as u8, 0),
@@ -148,7 +161,7 @@ impl Say {
 
     fn from_parts(kind: u8, detail: u8, millis: u32) -> Option<Say> {
         Some(match kind {
-            1 => Say::Role(Role::from_byte(detail)?),
+            1 => Say::Role(Role::from_byte(detail)?, Hold::from_number(millis)),
             2 => Say::Ask { serves: detail == 1 },
             3 => Say::Grant(millis),
             4 => Say::Refuse(No::from_byte(detail)?),
@@ -162,6 +175,17 @@ impl Say {
             12 => Say::NotYielded(No::from_byte(detail)?),
             _ => return None,
         })
+    }
+}
+
+impl Hold {
+    /// What a later version adds holds as strongly as what is known.
+    fn from_number(number: u32) -> Hold {
+        match number {
+            0 => Hold::None,
+            1 => Hold::Maintenance,
+            _ => Hold::Offline,
+        }
     }
 }
 

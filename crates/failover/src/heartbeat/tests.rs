@@ -30,7 +30,7 @@ fn receiver() -> Receiver {
 
 fn all_notes() -> Vec<Note> {
     let says = [
-        Say::Role(Role::Active),
+        Say::Role(Role::Active, Hold::None),
         Say::Ask { serves: true },
         Say::Grant(1_700),
         Say::Refuse(No::Other),

@@ -12,6 +12,7 @@
 
 mod config;
 mod failing;
+mod hold;
 mod notes;
 mod record;
 mod requests;
@@ -34,7 +35,7 @@ use runner::Runner;
 pub use state::{Claim, State, Then};
 pub use step::{Action, Hook, Outcome, Step, Turn};
 
-use crate::heartbeat::{Event, Note, Role, Say};
+use crate::heartbeat::{Event, Hold, Note, Role, Say};
 use crate::ids::NodeId;
 use crate::lease::{Granter, Holder};
 use crate::monitor::{Monitor, MonitorInput, MonitorOutput, Presence, Watch};
@@ -195,6 +196,8 @@ pub struct Machine {
     work_since: Instant,
     /// It has the group, and its resources cannot be kept up.
     failing: Option<failing::Failing>,
+    /// Number of the note by which the other node said last how the group is held.
+    held_by: u64,
     /// Takeovers from a node that could not serve.
     moves: Budget,
     /// Of a takeover that is being finished: since when nobody serves.
@@ -222,7 +225,7 @@ impl Machine {
     /// node has granted a lease for it.
     pub fn new(config: Config, record: Record, now: Instant) -> Machine {
         let mut machine = Machine {
-            state: State::Down { retry: Some(now), unsure: Some(now) },
+            state: State::Down { retry: Some(now).filter(|_| record.hold != Hold::Offline), unsure: Some(now) },
             saves: 0,
             saving: VecDeque::new(),
             durable: record.epoch,
@@ -236,6 +239,7 @@ impl Machine {
             work_since: now,
             outage_since: None,
             failing: None,
+            held_by: 0,
             moves: Budget::new(failing::MOVES_MAX, failing::MOVES_WITHIN),
             fitness: Fitness::default(),
             pending: requests::Pending::default(),
@@ -295,7 +299,7 @@ impl Machine {
     /// Nothing is known of the new one, which was granted nothing.
     fn change_peer(&mut self, config: &Config, now: Instant) {
         (self.config.peer, self.config.home) = (config.peer, config.home);
-        (self.peer, self.record.heard, self.suspended_until) = (None, false, None);
+        (self.peer, self.record.heard, self.suspended_until, self.held_by) = (None, false, None, 0);
         self.monitor = Monitor::new(config.monitor, false, now);
         self.granter = Granter::new(self.config.times, now);
         self.granter.open_at_once(now);

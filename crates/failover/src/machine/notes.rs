@@ -16,7 +16,7 @@ impl Machine {
     pub(super) fn beat(&mut self, now: Instant) {
         self.beat_at = now + self.config.monitor.interval;
         let (peer, number) = (self.config.peer, self.next_number());
-        self.say(peer, number, self.durable, Say::Role(self.role()));
+        self.say(peer, number, self.durable, Say::Role(self.role(), self.record.hold));
         match self.state {
             State::Down { retry: Some(at), .. } if now >= at => self.ask(now),
             State::Raising | State::Active | State::HandingOver { .. } => self.ask(now),
@@ -69,7 +69,10 @@ impl Machine {
             Say::Refuse(no) => self.not_granted(note, no),
             Say::Vote(millis) if is_witness => self.voted(note, millis, now),
             Say::NoVote(no) if is_witness => self.not_voted(note, no, now),
-            Say::Role(role) if is_peer => self.peer_is(role, note.epoch, now),
+            Say::Role(role, hold) if is_peer => {
+                self.peer_is(role, note.epoch, now);
+                self.peer_holds(hold, &note);
+            }
             Say::Ask { serves } if is_peer => self.asked(note, serves, now),
             Say::Yield if is_peer => self.granter.void(note.number, now),
             Say::AskYield(event) if is_peer => self.asked_to_yield(note, event, now),

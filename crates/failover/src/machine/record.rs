@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use stead_model::Epoch;
 
 use super::step::Step;
-use crate::heartbeat::Event;
+use crate::heartbeat::{Event, Hold};
 use crate::ids::NodeId;
 
 /// What is being done, with what is done of it.
@@ -43,13 +43,20 @@ pub struct Record {
     pub heard: bool,
     /// What is being done.
     pub work: Option<Work>,
+    /// What a person holds it in.
+    #[serde(default, skip_serializing_if = "is_free")]
+    pub hold: Hold,
+}
+
+fn is_free(hold: &Hold) -> bool {
+    *hold == Hold::None
 }
 
 impl Record {
     /// That of a new group, on both nodes: `source` is the active side.
     pub fn new(source: NodeId) -> Record {
         let epoch = Epoch { number: 1, writer: source.0, random: 0 };
-        Record { epoch, clean: false, restore: false, heard: false, work: None }
+        Record { epoch, clean: false, restore: false, heard: false, work: None, hold: Hold::None }
     }
 
     pub(super) fn is_writer(&self, node: NodeId) -> bool {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::{Machine, Output, State};
-use crate::heartbeat::Event;
+use crate::heartbeat::{Event, Hold};
 use crate::monitor::Presence;
 use crate::timeline::Entry;
 
@@ -40,6 +40,12 @@ pub enum Want {
     Suspend,
     /// That it is again.
     Resume,
+    /// That everything is taken down and stays so.
+    Offline,
+    /// That it serves again.
+    Online,
+    /// That it is watched and nothing is done about what is seen, or no longer.
+    Maintain(bool),
 }
 
 /// An answer to a person.
@@ -77,6 +83,10 @@ pub enum Refusal {
     NothingToApprove,
     /// This node took over from one that could not serve as often as it may.
     MovedTooOften,
+    /// A person took it offline.
+    Offline,
+    /// A person works on it.
+    Maintained,
     /// A person suspended it.
     Suspended,
     /// The replica does not follow the newest epoch.
@@ -121,6 +131,8 @@ impl fmt::Display for Refusal {
             Refusal::NotGranted => "nobody is heard who could say that this node may serve; --force if none other does",
             Refusal::NothingToApprove => "there is nothing to approve",
             Refusal::MovedTooOften => "its resources fail on both nodes, and it was moved often enough within the hour",
+            Refusal::Offline => "a person took it offline",
+            Refusal::Maintained => "it is in maintenance",
             Refusal::Suspended => "takeovers are suspended",
             Refusal::OtherEpoch => "the replica does not follow the newest epoch",
             Refusal::Mirroring => "the replica is not complete",
@@ -172,6 +184,9 @@ impl Machine {
             Want::Approve => self.want_approved(id, now),
             Want::Suspend => self.suspend(id, Some(expires)),
             Want::Resume => self.suspend(id, None),
+            Want::Offline => self.want_offline(id, now),
+            Want::Online => self.want_online(id, now),
+            Want::Maintain(maintained) => self.want_maintained(id, maintained),
         }
     }
 
@@ -204,11 +219,12 @@ impl Machine {
     }
 
     /// The newest epoch is this node's: it serves as soon as it is granted to, or at once where a person insists.
-    fn want_up(&mut self, id: u64, force: bool, now: Instant) {
+    pub(super) fn want_up(&mut self, id: u64, force: bool, now: Instant) {
         let nobody_grants = self.config.witness.is_none() && self.monitor.presence() != Presence::Present;
         if nobody_grants && !force {
             return self.answer(id, Answer::Refused(Refusal::NotGranted));
         }
+        self.hold(Hold::None);
         self.accept(id, Event::Failover);
         self.pending.until = Some(now + self.config.limits.confirm);
         self.beat_at = now;
@@ -274,14 +290,14 @@ impl Machine {
         self.record.work.as_ref().map(|work| work.event)
     }
 
-    fn accept(&mut self, id: u64, event: Event) {
+    pub(super) fn accept(&mut self, id: u64, event: Event) {
         self.pending.ids.push(id);
         self.pending.event = Some(event);
         self.pending.until = Some(self.now + self.config.limits.planned * 2);
         self.answer(id, Answer::Accepted);
     }
 
-    fn answer(&mut self, request: u64, answer: Answer) {
+    pub(super) fn answer(&mut self, request: u64, answer: Answer) {
         self.outputs.push_back(Output::Answer { request, answer });
     }
 
@@ -322,6 +338,10 @@ impl fmt::Display for Want {
             Want::Approve => "approve",
             Want::Suspend => "suspend",
             Want::Resume => "resume",
+            Want::Offline => "offline",
+            Want::Online => "online",
+            Want::Maintain(true) => "maintenance",
+            Want::Maintain(false) => "end of maintenance",
         })
     }
 }

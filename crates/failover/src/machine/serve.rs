@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::requests::Refusal;
 use super::{Machine, Saved, State, Then, Work, WorkKind};
-use crate::heartbeat::{Event, No, Note, Say};
+use crate::heartbeat::{Event, Hold, No, Note, Say};
 use crate::planted::{Planted, is_planted};
 use crate::timeline::Entry;
 
@@ -164,8 +164,12 @@ impl Machine {
                 self.save(Saved::HandedOver);
             }
             State::Falling(Then::Down(retry)) => {
+                let retry = retry.filter(|_| self.record.hold != Hold::Offline);
                 self.state = State::Down { retry, unsure: None };
                 self.tell(Entry::Down);
+                if self.record.hold == Hold::Offline {
+                    self.pending_done();
+                }
             }
             State::Falling(Then::Standby) => self.stand_by(now),
             State::Fencing(claim) => self.commit(claim, now),

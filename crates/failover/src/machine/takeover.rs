@@ -6,7 +6,7 @@ use stead_model::Epoch;
 
 use super::requests::Refusal;
 use super::{Claim, Fitness, Machine, Saved, State, Then, Turn, Work, WorkKind};
-use crate::heartbeat::{Event, No, Note, Say};
+use crate::heartbeat::{Event, Hold, No, Note, Say};
 use crate::monitor::{Presence, Watch};
 use crate::planted::{Planted, is_planted};
 use crate::timeline::Entry;
@@ -40,6 +40,9 @@ impl Machine {
     pub(super) fn objection(&self) -> Option<Refusal> {
         if self.suspended_until.is_some() {
             return Some(Refusal::Suspended);
+        }
+        if let Some(refusal) = self.held() {
+            return Some(refusal);
         }
         let in_sync = !self.config.synchronous || self.fitness.in_sync;
         self.unfit().or((!in_sync).then_some(Refusal::NotInSync))
@@ -261,7 +264,7 @@ impl Machine {
     pub(super) fn commit(&mut self, claim: Claim, now: Instant) {
         self.cancel();
         self.record.epoch = claim.epoch;
-        (self.record.clean, self.record.restore) = (false, false);
+        (self.record.clean, self.record.restore, self.record.hold) = (false, false, Hold::None);
         self.record.work = Some(Work { kind: WorkKind::Takeover, event: claim.event, done: Vec::new() });
         self.state = State::Committing(claim);
         self.save(Saved::Committed);

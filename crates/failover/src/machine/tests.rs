@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::heartbeat::{Event, No};
+use crate::heartbeat::{Event, Hold, No};
 use crate::ids::GroupId;
 use crate::lease::Times;
 use crate::monitor::MonitorConfig;
@@ -45,10 +45,21 @@ fn what_cannot_be_safe_is_refused() {
     assert!(good.is_automatic() && !Config { witness: None, ..good }.is_automatic());
 }
 
+fn hold() -> impl Strategy<Value = Hold> {
+    prop::sample::select(vec![Hold::None, Hold::Maintenance, Hold::Offline])
+}
+
 fn say() -> impl Strategy<Value = Say> {
     prop_oneof![
-        prop::sample::select(vec![Role::Down, Role::Moving, Role::Active, Role::Standby, Role::RestoreRequired])
-            .prop_map(Say::Role),
+        prop::sample::select(vec![
+            Role::Down,
+            Role::Moving,
+            Role::Active,
+            Role::Standby,
+            Role::RestoreRequired,
+            Role::Failing
+        ])
+        .prop_flat_map(|role| hold().prop_map(move |hold| Say::Role(role, hold))),
         any::<bool>().prop_map(|serves| Say::Ask { serves }),
         (0u32..5_000).prop_map(Say::Grant),
         (0u32..5_000).prop_map(Say::Vote),
@@ -220,11 +231,11 @@ fn another_node_takes_the_place_of_the_other_one_while_this_one_serves() {
     assert!(!told.iter().any(|output| matches!(output, Output::Cancel { .. } | Output::Lease(_))), "{told:?}");
     assert_eq!((bench.machine.record.epoch.number, bench.machine.word()), (2, "failed-over"));
     // Who was replaced has a higher epoch, and nobody listens.
-    bench.happen(&Happens::Note { from: 0, back: 0, epoch: 9, writer: 0, say: Say::Role(Role::Active) }, 1);
+    bench.happen(&Happens::Note { from: 0, back: 0, epoch: 9, writer: 0, say: Say::Role(Role::Active, Hold::None) }, 1);
     assert_eq!(bench.machine.record.epoch.number, 2);
     let number = bench.machine.number;
     let epoch = Epoch { number: 2, writer: NODES[1].0, random: 0 };
-    let note = Note { group: config.group, number, epoch, say: Say::Role(Role::RestoreRequired) };
+    let note = Note { group: config.group, number, epoch, say: Say::Role(Role::RestoreRequired, Hold::None) };
     bench.machine.handle(Input::Note { from: rome, note }, bench.now);
     assert_eq!(bench.machine.peer_role(), Some(Role::RestoreRequired));
 }

@@ -168,6 +168,12 @@ impl World {
         let times = 1 + self.rng.below(2);
         for _ in 0..times {
             let insists = self.setup.forces && self.rng.one_in(2);
+            if self.setup.resources && self.rng.one_in(3) {
+                let holds = [Want::Offline, Want::Online, Want::Maintain(true), Want::Maintain(false)];
+                let want = holds[self.rng.below(4) as usize];
+                self.want(at, want);
+                continue;
+            }
             let want = if insists { Want::Failover { force: true } } else { wants[self.rng.below(6) as usize] };
             self.want(at, want);
         }
@@ -182,6 +188,12 @@ impl World {
             self.start_again(at, 100 * MS);
             if at < 2 {
                 self.tell_fitness(at);
+            }
+            if at < 2 && self.setup.resources {
+                for later in [3_000, 12_000, 24_000] {
+                    self.after(later * MS, Event::Person { node: at, want: Want::Online });
+                    self.after((later + 100) * MS, Event::Person { node: at, want: Want::Maintain(false) });
+                }
             }
         }
         self.log("all", format_args!("# everything is put right"));

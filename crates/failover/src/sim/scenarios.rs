@@ -159,6 +159,10 @@ fn want(name: &str) -> Want {
         "approve" => Want::Approve,
         "suspend" => Want::Suspend,
         "resume" => Want::Resume,
+        "offline" => Want::Offline,
+        "online" => Want::Online,
+        "maintenance" => Want::Maintain(true),
+        "maintenance-ends" => Want::Maintain(false),
         _ => panic!("{name} is nothing to want"),
     }
 }

@@ -25,6 +25,7 @@ fn every_planted_bug_is_caught() {
         YieldEarly,
         ServeAtBoot,
         FailsForEver,
+        OfflineIsTaken,
     ];
     all.into_iter().for_each(is_caught);
 }

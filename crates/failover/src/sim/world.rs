@@ -12,7 +12,7 @@ use super::net::{Codec, Datagram, Net};
 use super::node::{Mind, NAMES, Node, Saving, id, index};
 use super::rng::Rng;
 use super::setup::Setup;
-use crate::heartbeat::{NOTES_MAX, Note, Say};
+use crate::heartbeat::{Hold, NOTES_MAX, Note, Say};
 use crate::ids::NodeId;
 use crate::lease::{Ballot, Witness, WitnessInput, WitnessOutput};
 use crate::machine::{Answer, Fitness, Input, Lease, Machine, Outcome, Output, Record, Request, State, Step, Want};
@@ -342,7 +342,8 @@ impl World {
 
     /// What a node says of its epoch is durable.
     fn check_word(&mut self, at: usize, note: &Note) {
-        let of_its_own = matches!(note.say, Say::Role(_) | Say::Ask { .. } | Say::Grant(_) | Say::Yield | Say::Yielded);
+        let of_its_own =
+            matches!(note.say, Say::Role(..) | Say::Ask { .. } | Say::Grant(_) | Say::Yield | Say::Yielded);
         if of_its_own && note.epoch != self.nodes[at].record.epoch {
             self.fail(format!("{} says {:?} under an epoch that is not durable", NAMES[at], note.say));
         }
@@ -437,6 +438,10 @@ impl World {
 
     fn told(&mut self, at: usize, entry: &Entry) {
         self.log(NAMES[at], format_args!("{entry}"));
+        let is_asked = self.waiting.keys().any(|(node, ..)| *node == at);
+        if matches!(entry, Entry::Confirming { .. }) && self.nodes[at].asked.hold == Hold::Offline && !is_asked {
+            self.fail(format!("{} takes over what a person took offline", NAMES[at]));
+        }
         if *entry == Entry::AsksPerson && self.setup.person_answers {
             self.after(1_000 * MS, Event::Person { node: at, want: Want::Approve });
         }
