@@ -90,6 +90,51 @@ fn what_cannot_be_kept_up_is_restarted_and_then_moved_with_nothing_lost() {
 }
 
 #[test]
+fn what_a_person_takes_offline_or_works_on_is_left_alone() {
+    let mut town = town();
+    town.monitor(&["--witness", "oslo"]).unwrap();
+    let program = program(&town);
+    with_resources(&town, &resource(&program, "web", "[]")).unwrap();
+    let paris = town.site.hosts.paris.dir().join("web");
+    until("it is up on paris", SOON, || Ok(paris.exists())).unwrap();
+    town.is_served_by("paris").unwrap();
+    let is_held = |town: &Town, name: &str, hold: &str| {
+        let monitor = || town.monitor_at(town.node(name));
+        until(&format!("{name} says {hold}"), SOON, || Ok(monitor()?["hold"] == hold)).unwrap();
+    };
+
+    // In maintenance: asked of the node that stands by, done where the group is.
+    town.site.lyon.cli(["group", "maintenance", GROUP, "on"]).unwrap();
+    is_held(&town, "paris", "maintenance");
+    is_held(&town, "lyon", "maintenance");
+    fs::remove_file(&paris).unwrap();
+    town.tells("paris", "resource web: left alone in maintenance").unwrap();
+    assert!(!paris.exists());
+    town.site.paris.cli(["group", "maintenance", GROUP, "off"]).unwrap();
+    until("it is restarted", SOON, || Ok(paris.exists())).unwrap();
+
+    // Offline: nobody serves, also when its node dies.
+    town.site.lyon.cli(["group", "offline", GROUP, "--yes"]).unwrap();
+    town.does("paris", "offline").unwrap();
+    assert!(!paris.exists() && !town.site.hosts.paris.has_address(ADDRESS).unwrap());
+    is_held(&town, "lyon", "offline");
+    town.paris_dies().unwrap();
+    town.tells("lyon", "no takeover: a person took it offline").unwrap();
+    town.paris_returns().unwrap();
+    town.does("paris", "offline").unwrap();
+    town.site.paris.cli(["group", "online", GROUP]).unwrap();
+    town.is_served_by("paris").unwrap();
+    until("it is up on paris", SOON, || Ok(paris.exists())).unwrap();
+
+    town.site.paris.wait(GROUP).unwrap();
+    town.site.paris.cli(["group", "move", GROUP, "--yes"]).unwrap();
+    town.is_served_by("lyon").unwrap();
+    town.settles_with("lyon").unwrap();
+    town.site.paris.cli(["group", "move", GROUP, "--yes"]).unwrap();
+    town.is_served_by("paris").unwrap();
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused_with_its_line_on_either_node() {
     let town = town();
     town.monitor(&["--witness", "oslo"]).unwrap();

@@ -240,6 +240,15 @@ pub enum Want {
     Suspend,
     /// That it is again.
     Resume,
+    /// That everything is taken down and stays so.
+    Offline,
+    /// That it serves again.
+    Online,
+    /// That it is watched and nothing is done about what is seen; or no longer.
+    Maintain {
+        /// Does it begin?
+        on: bool,
+    },
 }
 
 /// All options of `stead monitor`.

@@ -73,12 +73,16 @@ pub enum Command {
     Failback(commands::failback::Args),
     /// Have nothing taken over by itself for a while, as during maintenance
     Takeover(commands::takeover::Args),
+    /// Move a group, take it offline and online, hold it in maintenance
+    Group(commands::group::Args),
     /// Tell what happened to groups: what was seen, concluded and done, and how long each step took
     Explain(commands::explain::Args),
     /// List, copy out or give up what this node alone had when another one stood in for it
     Fork(commands::fork::Args),
     /// List what is wrong at this node now
     Alerts(commands::alerts::Args),
+    /// List the recovery kits for well-known services, or print one for a plan
+    Kit(commands::kit::Args),
     /// Show, check or replace the plan
     Plan(commands::plan::Args),
     /// Save what this node is and knows, or bring it back

@@ -9,6 +9,7 @@ mod commands;
 mod losses;
 mod monitors;
 mod moving;
+mod recovery;
 mod show;
 mod words;
 
@@ -44,6 +45,8 @@ fn main() -> ExitCode {
         Command::Switchover(args) => switchover::run(&state, args),
         Command::Restore(args) => restore::run(&state, args),
         Command::Failback(args) => failback::run(&state, args),
+        Command::Kit(args) => kit::run(args),
+        Command::Group(args) => group::run(&state, args),
         Command::Takeover(args) => takeover::run(&state, args),
         Command::Explain(args) => explain::run(&state, args),
         Command::Fork(args) => fork::run(&state, args),

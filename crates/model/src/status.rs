@@ -192,6 +192,9 @@ pub struct MonitorStatus {
     /// What the other node says that it is: `active`, `standby`, `restore-required`, …
     #[serde(default)]
     pub other: Option<String>,
+    /// What a person holds it in: `offline` or `maintenance`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
     /// Number of the newest epoch.
     #[serde(default)]
     pub epoch: u64,

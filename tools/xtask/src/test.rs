@@ -17,6 +17,8 @@ const PACKAGES: &[&str] = &[
     "e2fsprogs",
     "iproute2",
     "libfaketime",
+    "mariadb-server",
+    "nginx-light",
     "postgresql",
     "procps",
     "psmisc",

@@ -6,6 +6,7 @@ use stead_model::GroupName;
 
 use super::{DONE, Ended};
 use crate::agree::agree;
+use crate::args::MoveArgs;
 use crate::client::{ask, misunderstood};
 use crate::moving::BEGUN_WITHIN;
 use crate::show::{Progress, say, size};
@@ -44,6 +45,11 @@ enum ThenArg {
     Monitor,
     /// It is watched no longer, as after stead unmonitor
     Stop,
+}
+
+/// With what is usual.
+pub fn run_usual(state: &Path, MoveArgs { group, yes }: MoveArgs) -> Ended {
+    run(state, Args { group, verify: VerifyArg::default(), then: ThenArg::default(), yes })
 }
 
 pub fn run(state: &Path, args: Args) -> Ended {

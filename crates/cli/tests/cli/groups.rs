@@ -39,12 +39,20 @@ fn each_command_asks_for_what_it_is_called() {
         }})
     };
     let failback = json!({"Failback": {"group": "office", "verify": "names", "then": "monitor", "expires_ms": 60_000}});
-    let cases: [(&str, Value, &str); 11] = [
+    let cases: [(&str, Value, &str); 15] = [
         ("unmonitor office", json!({"Unmonitor": {"group": "office"}}), "no longer watched"),
         ("failover office", moved(json!({"Failover": {"force": false}})), "has failed over"),
         ("switchover office --yes", moved(json!("Switchover")), "has switched over"),
         ("failback office --yes", failback, "serves from its source again"),
         ("approve office", moved(json!("Approve")), "has failed over"),
+        (
+            "group offline office --yes",
+            moved(json!("Offline")),
+            "is offline; bring it up with: stead group online office",
+        ),
+        ("group online office", moved(json!("Online")), "is online"),
+        ("group maintenance office on", moved(json!({"Maintain": {"on": true}})), "nothing is restarted or taken over"),
+        ("group maintenance office off", moved(json!({"Maintain": {"on": false}})), "no longer in maintenance"),
         ("takeover resume office", moved(json!("Resume")), "by itself again"),
         (
             "takeover suspend office --for 2h",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use stead_api::{Failure, FailureKind, TimelineEntry};
-use stead_failover::heartbeat::{Heartbeat, Note, Say};
+use stead_failover::heartbeat::{Heartbeat, Hold, Note, Say};
 use stead_failover::machine::{Answer, Fitness, Lease, Refusal, Request, State, Step, Turn, Want};
 use stead_failover::monitor::replay;
 use stead_failover::{
@@ -94,6 +94,8 @@ pub(super) struct Group {
     known: Option<Epoch>,
     untold: Option<Epoch>,
     role: Option<(NodeId, Note)>,
+    /// Do its hands leave the resources alone, as they were told?
+    maintained: bool,
     /// Heartbeats of the other node that were heard lately.
     recorded: VecDeque<(Instant, MonitorInput)>,
 }
@@ -139,6 +141,7 @@ impl Group {
             known: None,
             untold: None,
             role: None,
+            maintained: false,
             recorded: VecDeque::new(),
         }
     }
@@ -157,6 +160,7 @@ impl Group {
         if let (Mind::Machine(machine, arms), Part::Node { hands, .. }) = (&mut self.mind, setup.part) {
             hands.lease(machine.lease());
             end_apart(std::mem::replace(&mut arms.hands, hands));
+            self.maintained = false;
         }
         None
     }
@@ -279,11 +283,20 @@ impl Group {
             }
         }
         self.settle_witness(kept, wants);
+        self.settle_hands();
         // While services still write, their set stays what it is.
         let falls = self.machine().is_some_and(|machine| matches!(machine.state(), State::Falling(_)));
         if let Some(epoch) = self.untold.take_if(|_| !falls) {
             self.known = Some(epoch);
             wants.epoch = Some(epoch);
+        }
+    }
+
+    fn settle_hands(&mut self) {
+        let maintained = self.machine().is_some_and(|machine| machine.record().hold == Hold::Maintenance);
+        if maintained != self.maintained {
+            self.maintained = maintained;
+            self.with_hands(|hands| hands.maintain(maintained));
         }
     }
 
@@ -435,7 +448,8 @@ impl Group {
             time_to_fail_seconds: machine.time_to_fail(now).map_or(0.0, |left| left.as_secs_f64()),
             paths: (0..paths).map(path).collect(),
             active: active.cloned(),
-            doing: words::doing(machine.state()).into(),
+            doing: words::doing(machine.state(), machine.record().hold).into(),
+            hold: words::hold(machine.record().hold).map(Into::into),
             other: machine.peer_role().map(|role| words::role(role).into()),
             epoch: machine.record().epoch.number,
             remark: self.remark(machine),
@@ -443,7 +457,14 @@ impl Group {
     }
 
     fn remark(&self, machine: &Machine) -> Option<String> {
-        match words::doing(machine.state()) {
+        match machine.record().hold {
+            Hold::None => {}
+            Hold::Offline => return Some(format!("offline until: stead group online {}", self.plan.name)),
+            Hold::Maintenance => {
+                return Some(format!("in maintenance until: stead group maintenance {} off", self.plan.name));
+            }
+        }
+        match words::doing(machine.state(), Hold::None) {
             "approval" => Some(format!("a person has to approve the takeover: stead approve {}", self.plan.name)),
             "restore-required" => Some(format!("it has to be restored first: stead restore {}", self.plan.name)),
             _ => machine.refusal().map(|why| format!("no takeover: {why}")),

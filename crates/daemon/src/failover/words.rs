@@ -1,7 +1,7 @@
 //! What the mind tells, as lines of a timeline: with the names of the plan in the place of numbers.
 
 use stead_api::TimelineEntry;
-use stead_failover::heartbeat::Role;
+use stead_failover::heartbeat::{Hold, Role};
 use stead_failover::machine::{State, Step, Turn};
 use stead_failover::{Entry, MonitorOutput, Watch};
 use stead_model::plan::{GroupPlan, ServicePlan};
@@ -80,8 +80,9 @@ pub(super) fn path_name(path: u32, plan: &GroupPlan) -> String {
 }
 
 /// What a node does in a group, in one word.
-pub(super) fn doing(state: &State) -> &'static str {
+pub(super) fn doing(state: &State, hold: Hold) -> &'static str {
     match state {
+        State::Down { .. } if hold == Hold::Offline => "offline",
         State::Down { .. } => "down",
         State::Raising => "raising",
         State::Active => "active",
@@ -95,6 +96,15 @@ pub(super) fn doing(state: &State) -> &'static str {
         State::Fencing(_) => "fencing",
         State::Committing(_) => "committing",
         State::RestoreRequired => "restore-required",
+    }
+}
+
+/// What a person holds a group in, in one word.
+pub(super) fn hold(hold: Hold) -> Option<&'static str> {
+    match hold {
+        Hold::None => None,
+        Hold::Maintenance => Some("maintenance"),
+        Hold::Offline => Some("offline"),
     }
 }
 

@@ -154,8 +154,8 @@ pub struct ServicePlan {
     pub timeout: Option<Span>,
 }
 
-/// A check beside the heartbeat, one of the three kinds: while it fails, the source counts as not serving although its
-/// node lives.
+/// A check, one of the four kinds. Of a group: while it fails, the source counts as not serving although its node lives. Of a
+/// resource: a deep check, done where it serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CheckPlan {
@@ -165,6 +165,12 @@ pub struct CheckPlan {
     /// `http://ADDRESS:PORT/PATH` answers with a code from 200 to 399.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// With `http`: what the page has to hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<String>,
+    /// A mail server there greets, names what it can and says goodbye (SMTP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smtp: Option<std::net::SocketAddr>,
     /// Program with its absolute path, and arguments; ends with 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,

@@ -50,7 +50,9 @@ impl Node {
     pub(super) fn check_services(&mut self) {
         for group in self.own_groups().into_iter().filter(|group| !group.checks.is_empty()) {
             let monitor = self.monitor_of(&group.name);
-            let stands_by = monitor.is_some_and(|monitor| monitor.doing == "standby" && monitor.state == "online");
+            let stands_by = monitor.is_some_and(|monitor| {
+                monitor.doing == "standby" && monitor.state == "online" && monitor.hold.is_none()
+            });
             if !stands_by {
                 self.groups.checks.forget(&group.name);
                 continue;

@@ -53,7 +53,7 @@ impl Node {
             let monitor = self.monitor_of(&group.name);
             let is_well = monitor.is_some_and(|monitor| {
                 let waits = monitor.doing == "standby" && monitor.other.as_deref() == Some("active");
-                waits && monitor.state == "online"
+                waits && monitor.state == "online" && monitor.hold.is_none()
             });
             let is_fit = self.groups.told.get(&group.name).is_some_and(|fitness| fitness.consistent && !fitness.halted);
             if !is_well || !is_fit {

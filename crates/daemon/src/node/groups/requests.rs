@@ -77,9 +77,13 @@ impl Node {
     pub(super) fn node_for(&self, group: &GroupPlan, want: Want) -> NodeName {
         let monitor = self.monitor_of(&group.name);
         let active = monitor.as_ref().and_then(|monitor| monitor.active.clone()).unwrap_or(group.source.clone());
-        let is_down = monitor.is_some_and(|monitor| monitor.doing == "down");
+        let is_gone = monitor.as_ref().is_some_and(|monitor| monitor.state == "failed");
+        let is_down = monitor.is_some_and(|monitor| ["down", "offline"].contains(&monitor.doing.as_str()));
         match want {
             Want::Failback => group.source.clone(),
+            // Whoever has the group says how it is held; where that one is gone, the other one may be told to go on.
+            Want::Online | Want::Maintain { on: false } if is_gone => self.name.clone(),
+            Want::Offline | Want::Online | Want::Maintain { .. } => active,
             Want::Failover { .. } if active == self.name && is_down => active,
             _ => group.other(&active).unwrap_or(&group.target).clone(),
         }
@@ -152,6 +156,9 @@ pub(super) fn of(want: Want) -> machine::Want {
         Want::Approve => machine::Want::Approve,
         Want::Suspend => machine::Want::Suspend,
         Want::Resume => machine::Want::Resume,
+        Want::Offline => machine::Want::Offline,
+        Want::Online => machine::Want::Online,
+        Want::Maintain { on } => machine::Want::Maintain(on),
     }
 }
 

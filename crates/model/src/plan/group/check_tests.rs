@@ -57,7 +57,7 @@ fn what_is_wrong_with_a_group_is_named() {
         ("timeout = \"2m\"", "[[group.service]]\nunit = \"notes\"", "unit notes.service is in it twice"),
         ("source = \"rome\"", "source = \"paris\"", "group web: unit notes.service goes with group office"),
         ("tcp = \"10.0.0.100:25\"\n", "", "check 1: it has none of tcp"),
-        ("tcp = \"10.0.0.100:25\"", "tcp = \"10.0.0.100:0\"", "check 1: tcp has port 0"),
+        ("tcp = \"10.0.0.100:25\"", "tcp = \"10.0.0.100:0\"", "check 1: its address has port 0"),
         ("interval = \"5s\"", "command = [\"/bin/x\"]", "check 1: it has more than one"),
         ("interval = \"5s\"", "interval = \"0s\"", "check 1: interval is not between"),
         ("failures = 2", "failures = 0", "check 1: failures is not between"),

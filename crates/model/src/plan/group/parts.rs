@@ -128,13 +128,18 @@ impl LookPlan {
 
 impl CheckPlan {
     pub(super) fn check(&self) -> Why {
-        match (self.tcp, &self.http, self.command.as_slice()) {
-            (Some(address), None, []) if address.port() == 0 => return Err("tcp has port 0"),
-            (Some(_), None, []) => {}
-            (None, Some(url), []) => check_url(url)?,
-            (None, None, command @ [_, ..]) => check_program(command)?,
-            (None, None, []) => return Err("it has none of tcp, http and command"),
-            _ => return Err("it has more than one of tcp, http and command; make it more checks"),
+        match (self.tcp, &self.http, self.smtp, self.command.as_slice()) {
+            (Some(address), None, None, []) | (None, None, Some(address), []) if address.port() == 0 => {
+                return Err("its address has port 0");
+            }
+            (Some(_), None, None, []) | (None, None, Some(_), []) => {}
+            (None, Some(url), None, []) => check_url(url)?,
+            (None, None, None, command @ [_, ..]) => check_program(command)?,
+            (None, None, None, []) => return Err("it has none of tcp, http, smtp and command"),
+            _ => return Err("it has more than one of tcp, http, smtp and command; make it more checks"),
+        }
+        if self.expect.is_some() && self.http.is_none() {
+            return Err("expect is of http alone");
         }
         check_interval(self.interval)?;
         check_failures(self.failures)?;

@@ -190,10 +190,11 @@ fn check_config(plan: &CheckPlan) -> LookConfig {
 
 /// The check of the plan, as the hand that runs it has it.
 pub(crate) fn check_of(plan: &CheckPlan) -> Check {
-    match (plan.tcp, &plan.http) {
-        (Some(address), _) => Check::Tcp(address),
-        (None, Some(url)) => Check::Http(url.clone()),
-        (None, None) => Check::Command(Command::new(&plan.command)),
+    match (plan.tcp, &plan.http, plan.smtp) {
+        (Some(address), ..) => Check::Tcp(address),
+        (None, Some(url), _) => Check::Http { url: url.clone(), expect: plan.expect.clone() },
+        (None, None, Some(address)) => Check::Smtp(address),
+        (None, None, None) => Check::Command(Command::new(&plan.command)),
     }
 }
 
