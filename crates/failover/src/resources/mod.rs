@@ -58,6 +58,7 @@ struct Resource {
     restarts: bool,
     budget: Budget,
     looks: Vec<Look>,
+    /// Was it told that its start or stop, or one of its looks, is not as it should be?
     amiss: bool,
 }
 
@@ -66,6 +67,8 @@ struct Look {
     next: Instant,
     running: Option<Act>,
     failed: u32,
+    /// It told last that something is not as it should be.
+    amiss: bool,
 }
 
 /// Keeps the resources of one group. Duties of the caller as for [`Machine`](crate::Machine).
@@ -208,7 +211,7 @@ impl Resources {
     fn came_up(&mut self, at: usize, now: Instant) {
         let resource = &mut self.resources[at];
         resource.standing = Standing::Up;
-        let look = |look: &LookConfig| Look { next: now + look.interval, running: None, failed: 0 };
+        let look = |look: &LookConfig| Look { next: now + look.interval, running: None, failed: 0, amiss: false };
         resource.looks = resource.config.looks.iter().map(look).collect();
         self.is_well(at);
     }
@@ -226,6 +229,7 @@ impl Resources {
         let (look, config) = (&mut resource.looks[index], resource.config.looks[index]);
         (look.running, look.next) = (None, now + config.interval);
         look.failed = if matches!(seen, Seen::Bad(..)) { look.failed + 1 } else { 0 };
+        look.amiss = seen != Seen::Good;
         let often_enough = look.failed >= config.failures;
         match seen {
             Seen::Good => self.is_well(at),
@@ -257,7 +261,11 @@ impl Resources {
         }
     }
 
+    /// Where none of its looks says otherwise.
     fn is_well(&mut self, at: usize) {
+        if self.resources[at].looks.iter().any(|look| look.amiss) {
+            return;
+        }
         if std::mem::take(&mut self.resources[at].amiss) {
             self.outputs.push_back(Output::Amiss { resource: at, what: None });
         }

@@ -278,6 +278,31 @@ fn in_maintenance_nothing_is_done_about_what_is_seen() {
 }
 
 #[test]
+fn it_is_well_again_when_all_of_its_looks_say_so() {
+    let slow = LookConfig { interval: 3 * SECOND, failures: 9, ..LOOK };
+    let mut mind = Resources::new(config(&[&[]], &[LOOK, slow])).unwrap();
+    let (mut now, mut told) = (Instant::now(), Vec::new());
+    mind.handle(Input::Want(Goal::Up), now);
+    for second in 0..30 {
+        now += SECOND;
+        while let Some(output) = mind.poll_output() {
+            match output {
+                Output::Do { id, .. } => mind.handle(Input::Done { id, ended: Ended::Good }, now),
+                Output::Look { id, look, .. } => {
+                    let is_bad = look == 1 && second < 15;
+                    let seen = if is_bad { Seen::Bad("as told".into(), Reach::Now) } else { Seen::Good };
+                    mind.handle(Input::Looked { id, seen }, now);
+                }
+                other => told.push(other),
+            }
+        }
+        mind.handle_timeout(now);
+    }
+    let amiss = |what: Option<&str>| Output::Amiss { resource: 0, what: what.map(Into::into) };
+    assert_eq!(told, [Output::Reached(Goal::Up), amiss(Some("as told")), amiss(None)]);
+}
+
+#[test]
 fn what_is_not_known_never_acts() {
     let mut mind = Resources::new(config(&[&[]], &[LOOK])).unwrap();
     let mut now = Instant::now();
