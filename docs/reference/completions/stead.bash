@@ -49,11 +49,17 @@ _stead() {
             stead,fork)
                 cmd="stead__subcmd__fork"
                 ;;
+            stead,group)
+                cmd="stead__subcmd__group"
+                ;;
             stead,invite)
                 cmd="stead__subcmd__invite"
                 ;;
             stead,join)
                 cmd="stead__subcmd__join"
+                ;;
+            stead,kit)
+                cmd="stead__subcmd__kit"
                 ;;
             stead,limit)
                 cmd="stead__subcmd__limit"
@@ -133,6 +139,24 @@ _stead() {
             stead__subcmd__fork,show)
                 cmd="stead__subcmd__fork__subcmd__show"
                 ;;
+            stead__subcmd__group,maintenance)
+                cmd="stead__subcmd__group__subcmd__maintenance"
+                ;;
+            stead__subcmd__group,move)
+                cmd="stead__subcmd__group__subcmd__move"
+                ;;
+            stead__subcmd__group,offline)
+                cmd="stead__subcmd__group__subcmd__offline"
+                ;;
+            stead__subcmd__group,online)
+                cmd="stead__subcmd__group__subcmd__online"
+                ;;
+            stead__subcmd__kit,list)
+                cmd="stead__subcmd__kit__subcmd__list"
+                ;;
+            stead__subcmd__kit,show)
+                cmd="stead__subcmd__kit__subcmd__show"
+                ;;
             stead__subcmd__node,address)
                 cmd="stead__subcmd__node__subcmd__address"
                 ;;
@@ -179,7 +203,7 @@ _stead() {
 
     case "${cmd}" in
         stead)
-            opts="-h -V --state --help --version daemon invite join nodes node protect unprotect wait status estimate mirror verify pause resume limit monitor unmonitor failover approve switchover restore failback takeover explain fork alerts plan state support shutdown barrier completions man capture watchdog"
+            opts="-h -V --state --help --version daemon invite join nodes node protect unprotect wait status estimate mirror verify pause resume limit monitor unmonitor failover approve switchover restore failback takeover group explain fork alerts kit plan state support shutdown barrier completions man capture watchdog"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -502,6 +526,96 @@ _stead() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        stead__subcmd__group)
+            opts="-h --state --help move offline online maintenance"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__group__subcmd__maintenance)
+            opts="-h --state --help on off"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__group__subcmd__move)
+            opts="-h --yes --state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__group__subcmd__offline)
+            opts="-h --yes --state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__group__subcmd__online)
+            opts="-h --state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         stead__subcmd__invite)
             opts="-h --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -523,6 +637,60 @@ _stead() {
         stead__subcmd__join)
             opts="-h --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__kit)
+            opts="-h --state --help list show"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__kit__subcmd__list)
+            opts="-h --json --state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__kit__subcmd__show)
+            opts="-h --state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -50,9 +50,11 @@ complete -c stead -n "__fish_stead_needs_command" -f -a "switchover" -d 'Have th
 complete -c stead -n "__fish_stead_needs_command" -f -a "restore" -d 'Bring the data of a group back to its source, while the target goes on serving'
 complete -c stead -n "__fish_stead_needs_command" -f -a "failback" -d 'Have the restored source of a group serve again, nothing lost'
 complete -c stead -n "__fish_stead_needs_command" -f -a "takeover" -d 'Have nothing taken over by itself for a while, as during maintenance'
+complete -c stead -n "__fish_stead_needs_command" -f -a "group" -d 'Move a group, take it offline and online, hold it in maintenance'
 complete -c stead -n "__fish_stead_needs_command" -f -a "explain" -d 'Tell what happened to groups: what was seen, concluded and done, and how long each step took'
 complete -c stead -n "__fish_stead_needs_command" -f -a "fork" -d 'List, copy out or give up what this node alone had when another one stood in for it'
 complete -c stead -n "__fish_stead_needs_command" -f -a "alerts" -d 'List what is wrong at this node now'
+complete -c stead -n "__fish_stead_needs_command" -f -a "kit" -d 'List the recovery kits for well-known services, or print one for a plan'
 complete -c stead -n "__fish_stead_needs_command" -f -a "plan" -d 'Show, check or replace the plan'
 complete -c stead -n "__fish_stead_needs_command" -f -a "state" -d 'Save what this node is and knows, or bring it back'
 complete -c stead -n "__fish_stead_needs_command" -f -a "support" -d 'Write what a person who helps needs to know into a tar file, without secrets'
@@ -219,6 +221,22 @@ complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_su
 complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from suspend" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from resume" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from resume" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -f -a "move" -d 'Have the node serve that stands by, nothing lost: away from the source, or back to it'
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -f -a "offline" -d 'Take everything of the group down, until it is taken online again; nobody takes it over meanwhile'
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -f -a "online" -d 'Bring up what was taken offline; where its node is gone, the other one takes over as soon as it may'
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -f -a "maintenance" -d 'Watch the group and do nothing about what is seen, or no longer: while a person works on it'
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from move" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from move" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from move" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from offline" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from offline" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from offline" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from online" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from online" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from maintenance" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from maintenance" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand explain" -l what-if -d 'What this node would have concluded from the heartbeats that it heard, had the plan said that: timeout=5s, heartbeat=1s' -r
 complete -c stead -n "__fish_stead_using_subcommand explain" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand explain" -l json -d 'For programs'
@@ -243,6 +261,15 @@ complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcom
 complete -c stead -n "__fish_stead_using_subcommand alerts" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand alerts" -l json -d 'For programs'
 complete -c stead -n "__fish_stead_using_subcommand alerts" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand kit; and not __fish_seen_subcommand_from list show" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand kit; and not __fish_seen_subcommand_from list show" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand kit; and not __fish_seen_subcommand_from list show" -f -a "list" -d 'List the kits'
+complete -c stead -n "__fish_stead_using_subcommand kit; and not __fish_seen_subcommand_from list show" -f -a "show" -d 'Print a kit as part of a plan, to be added to its group and applied'
+complete -c stead -n "__fish_stead_using_subcommand kit; and __fish_seen_subcommand_from list" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand kit; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
+complete -c stead -n "__fish_stead_using_subcommand kit; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand kit; and __fish_seen_subcommand_from show" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand kit; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check schema apply" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check schema apply" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand plan; and not __fish_seen_subcommand_from show check schema apply" -f -a "show" -d 'Print the plan as TOML'
