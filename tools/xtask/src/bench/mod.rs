@@ -10,6 +10,7 @@ mod mirror;
 mod pair;
 mod peers;
 mod reconnect;
+mod resources;
 mod restart;
 mod several;
 mod slow;
@@ -84,6 +85,7 @@ const ROWS: &[Row] = &[
     Row { name: "three-targets", run: several::run },
     Row { name: "lease", run: leased::run },
     Row { name: "stand-in", run: standin::run },
+    Row { name: "resources", run: resources::run },
     Row { name: "calm", run: standin::calm },
     Row { name: "memory", run: memory::run },
 ];
