@@ -130,6 +130,7 @@ fn addresses(args: &Args) -> Vec<AddressPlan> {
         interface: args.interface.clone(),
         replace: args.replace,
         take: args.take,
+        ..AddressPlan::default()
     };
     args.addresses.iter().map(address).collect()
 }
@@ -168,7 +169,7 @@ fn words(text: &str) -> Result<Words, String> {
 }
 
 fn cidr(text: &str) -> Result<String, String> {
-    AddressPlan { address: text.into(), interface: None, replace: false, take: false }.check()?;
+    AddressPlan { address: text.into(), ..AddressPlan::default() }.check()?;
     Ok(text.into())
 }
 

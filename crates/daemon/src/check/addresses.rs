@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use stead_model::plan::AddressPlan;
 use stead_resource::Cidr;
-use stead_resource::address::{Mode, place};
+use stead_resource::address::{Mode, card, place};
 
 /// Where addresses that come up at boot are configured, by the tools that Linux distributions have.
 const NETWORKS: [&str; 6] = [
@@ -23,7 +23,12 @@ pub(crate) fn unfit(addresses: &[AddressPlan]) -> Vec<(String, String)> {
     let why = |plan: &AddressPlan| {
         let cidr = plan.address.parse::<Cidr>()?;
         let mode = if plan.replace { Mode::Replacing { own: None } } else { Mode::Beside };
-        place(cidr, plan.interface.as_deref(), mode).map_err(|why| why.to_string())
+        place(cidr, plan.interface.as_deref(), mode).map_err(|why| why.to_string())?;
+        let backup = plan.backup_interface.as_ref();
+        match backup.filter(|name| card(name).is_ok_and(|card| card.is_none())) {
+            Some(name) => Err(format!("there is no interface {name}, its backup")),
+            None => Ok(()),
+        }
     };
     addresses.iter().filter_map(|plan| Some((plan.address.clone(), why(plan).err()?))).collect()
 }
@@ -54,7 +59,7 @@ mod tests {
     use super::*;
 
     fn address(cidr: &str, interface: Option<&str>) -> AddressPlan {
-        AddressPlan { address: cidr.into(), interface: interface.map(Into::into), replace: false, take: false }
+        AddressPlan { address: cidr.into(), interface: interface.map(Into::into), ..AddressPlan::default() }
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub struct HeartbeatPath {
 }
 
 /// An address of the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AddressPlan {
     /// With the length of its network: `10.0.0.100/24`.
@@ -125,6 +125,9 @@ pub struct AddressPlan {
     /// The interface; none: the one that has an address in that network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+    /// Another interface of the same machine, to which it goes where its own has no carrier any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_interface: Option<String>,
     /// It goes in the place of the host's own, not beside it.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub replace: bool,

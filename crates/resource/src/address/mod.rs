@@ -115,6 +115,42 @@ pub fn take_off(cidr: Cidr) -> Outcome<Result<Done, Failure>> {
     })
 }
 
+/// An interface, as far as it can carry an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    /// Its name.
+    pub name: String,
+    /// It is up and has a carrier.
+    pub is_running: bool,
+}
+
+/// The interface of that name; none: there is none.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn card(name: &str) -> Result<Option<Card>, Failure> {
+    let links = told("interfaces", Link::all(&open()?))?;
+    Ok(links.into_iter().find(|link| link.name == name).map(Card::of))
+}
+
+/// The interface that has the address; none: none of this host has.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn card_of(cidr: Cidr) -> Result<Option<Card>, Failure> {
+    let netlink = open()?;
+    let there = entries(&netlink)?.into_iter().find(|entry| entry.cidr.address() == cidr.address());
+    let Some(there) = there else { return Ok(None) };
+    let links = told("interfaces", Link::all(&netlink))?;
+    Ok(links.into_iter().find(|link| link.index == there.index).map(Card::of))
+}
+
+impl Card {
+    fn of(link: Link) -> Card {
+        Card { is_running: link.is_running(), name: link.name }
+    }
+}
+
 /// The name of the interface on which an address would go: the named one, or that with the smallest network which contains
 /// it. Nothing is changed.
 ///

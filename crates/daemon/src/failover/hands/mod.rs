@@ -10,6 +10,7 @@
 //! Nothing is brought up past the lease: its end is a [`Deadline`] that stops whatever was begun, without anybody asking,
 //! and is looked at right before something is changed.
 
+mod cards;
 mod fence;
 mod kit;
 mod queue;

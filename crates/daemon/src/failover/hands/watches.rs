@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use stead_resource::address::{Answer, Conflict, Lease, Probe, Seen, Watch};
+use stead_resource::address::{Address, Answer, Conflict, Lease, Probe, Seen, Watch};
 use stead_resource::{Call, Cidr, Deadline, Failure, Stop};
 
 use super::Tell;
+use super::cards::Cards;
 
 /// An address of a node that is not fenced is asked for three times within 90 ms. Nobody answers when the node that had it
 /// is dead, so that a takeover nearly always waits for all of it, for each address in turn. With what else it takes (the
@@ -38,10 +39,11 @@ impl Watches {
     }
 
     /// Announces it again from time to time, and tells who else claims it, until [`Watches::end`].
-    pub(super) fn begin(&mut self, at: usize, cidr: Cidr) {
-        match self.start(cidr) {
+    /// It goes to its backup card where its own dies.
+    pub(super) fn begin(&mut self, at: usize, address: &Address, backup: Option<&String>) {
+        match self.start(address, backup) {
             Ok(running) => drop(self.running.insert(at, running)),
-            Err(e) => (self.tell)(format!("{cidr} is not watched: {e}")),
+            Err(e) => (self.tell)(format!("{} is not watched: {e}", address.cidr)),
         }
     }
 
@@ -50,9 +52,11 @@ impl Watches {
         self.running.remove(&at);
     }
 
-    fn start(&self, cidr: Cidr) -> std::io::Result<Running> {
-        let call = Call::new()?;
-        let watcher = Watcher { cidr, lease: self.lease.clone(), stop: call.stop(), tell: self.tell.clone() };
+    fn start(&self, address: &Address, backup: Option<&String>) -> std::io::Result<Running> {
+        let (call, cidr) = (Call::new()?, address.cidr);
+        let cards = Cards::of(address, backup);
+        let (lease, tell) = (self.lease.clone(), self.tell.clone());
+        let mut watcher = Watcher { cidr, lease, stop: call.stop(), tell, cards };
         // From now on, not from when the thread comes to it.
         let watch = Watch::new(cidr);
         let thread = thread::Builder::new().name("hands-watch".into()).spawn(move || watcher.work(watch))?;
@@ -72,14 +76,28 @@ struct Watcher {
     lease: Deadline,
     stop: Stop,
     tell: Tell,
+    cards: Option<Cards>,
+}
+
+/// What is to follow.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Over,
+    /// It is on another card.
+    Anew,
 }
 
 impl Watcher {
-    fn work(&self, mut watch: Result<Watch, Failure>) {
+    fn work(&mut self, mut watch: Result<Watch, Failure>) {
         let mut told = false;
-        while let Err(why) = watch.and_then(|watch| self.follow(watch)) {
-            if !std::mem::replace(&mut told, true) {
-                (self.tell)(format!("{} is not watched: {why}", self.cidr));
+        loop {
+            match watch.and_then(|watch| self.follow(watch)) {
+                Ok(Next::Over) => return,
+                Ok(Next::Anew) => told = false,
+                Err(why) if !std::mem::replace(&mut told, true) => {
+                    (self.tell)(format!("{} is not watched: {why}", self.cidr));
+                }
+                Err(_) => self.look_at_cards(),
             }
             if self.stop.wait(Instant::now() + AGAIN) {
                 return;
@@ -89,18 +107,36 @@ impl Watcher {
     }
 
     /// Returns when there is nothing to watch any more.
-    fn follow(&self, mut watch: Watch) -> Result<(), Failure> {
+    fn follow(&mut self, mut watch: Watch) -> Result<Next, Failure> {
         while !self.stop.is_called() {
             let lease = if self.lease.has_come() { Lease::NotHeld } else { Lease::Held };
-            let Some(seen) = watch.next_until(LOOK_INTERVAL, lease, &self.stop)? else { continue };
+            let seen = watch.next_until(LOOK_INTERVAL, lease, &self.stop)?;
+            if self.has_moved() {
+                return Ok(Next::Anew);
+            }
+            let Some(seen) = seen else { continue };
             if let Some(words) = self.words(seen) {
                 (self.tell)(words);
             }
             if self.is_over(seen) {
-                return Ok(());
+                return Ok(Next::Over);
             }
         }
-        Ok(())
+        Ok(Next::Over)
+    }
+
+    fn look_at_cards(&mut self) {
+        self.has_moved();
+    }
+
+    /// Nothing moves past the lease.
+    fn has_moved(&mut self) -> bool {
+        let stop = self.stop.or(&self.lease.stop());
+        if stop.is_called() {
+            return false;
+        }
+        let moved = self.cards.as_mut().and_then(|cards| cards.look(&stop));
+        moved.map(|words| (self.tell)(words)).is_some()
     }
 
     /// For people, of what is worth their while.
@@ -120,6 +156,7 @@ impl Watcher {
     }
 
     fn is_over(&self, seen: Seen) -> bool {
-        matches!(seen, Seen::Gone | Seen::Conflict(Conflict { answer: Answer::Dropped, .. }))
+        let waits = self.cards.is_some();
+        !waits && seen == Seen::Gone || matches!(seen, Seen::Conflict(Conflict { answer: Answer::Dropped, .. }))
     }
 }

@@ -10,6 +10,7 @@ use stead_resource::address::{Address, Holder, take_off};
 use stead_resource::service::Manager;
 use stead_resource::{Deadline, Done, Failure, Output, Resource, State, Stop};
 
+use super::cards::Cards;
 use super::kit::Kit;
 use super::queue::Queue;
 use super::resources::{Change, Resources};
@@ -108,10 +109,12 @@ impl<M: Manager> Worker<M> {
         let Some(planned) = self.kit.addresses.get(at) else { return missing("address", at) };
         self.watches.end(at);
         let holder = if fenced { Holder::Fenced } else { planned.holder };
-        let address = Address { holder, ..planned.clone() };
+        let backup = self.kit.plan.addresses.get(at).and_then(|plan| plan.backup_interface.as_ref());
+        let address = Cards::place(&Address { holder, ..planned.clone() }, backup);
         let taken = address.start_until(limit, stop).value;
         if taken.is_ok() {
-            self.watches.begin(at, address.cidr);
+            let planned = Address { interface: planned.interface.clone(), ..address.clone() };
+            self.watches.begin(at, &planned, backup);
         }
         self.outcome(&address.cidr.to_string(), taken)
     }

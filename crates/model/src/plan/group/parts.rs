@@ -42,9 +42,17 @@ impl AddressPlan {
     }
 
     fn check_interface(&self) -> Why {
-        let Some(name) = &self.interface else { return Ok(()) };
-        let is_name = INTERFACE_BYTES.contains(&name.len()) && !name.contains(|c: char| c == '/' || c.is_whitespace());
-        if is_name { Ok(()) } else { Err("is on an interface whose name no interface has") }
+        let is_name = |name: &String| {
+            INTERFACE_BYTES.contains(&name.len()) && !name.contains(|c: char| c == '/' || c.is_whitespace())
+        };
+        if !self.interface.iter().chain(&self.backup_interface).all(is_name) {
+            return Err("is on an interface whose name no interface has");
+        }
+        match &self.backup_interface {
+            Some(_) if self.replace => Err("replaces the host's own, which is on one interface: it has no backup"),
+            Some(_) if self.interface == self.backup_interface => Err("has its own interface as its backup"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -37,6 +37,31 @@ fn an_address_is_taken_and_given_up_twice() {
 }
 
 #[test]
+fn an_address_moves_to_the_backup_card_when_its_own_dies_and_back() {
+    let (net, dir) = (Net::new(), tempfile::tempdir().unwrap());
+    let host = &net.lyon;
+    host.ip("link add card1 type veth peer name plug1");
+    host.ip("link set card1 up");
+    host.ip("link set plug1 up");
+    let before = host.tables();
+    let bench = bench(host, dir.path(), &format!("{ONE}interface = 'eth0'\nbackup-interface = 'card1'\n"));
+    let is_on = |card: &str| host.run(&format!("ip -o addr show dev {card}")).contains("10.9.0.100/24");
+    assert_eq!(bench.outcome(ADDRESS, Turn::Do), Outcome::Done);
+    assert!(is_on("eth0"));
+    host.ip("link set eth0 down");
+    wait_for("it is on the backup", || is_on("card1") && !is_on("eth0"));
+    wait_for("it is told", || bench.was_told("10.9.0.100/24 moved to card1: eth0 has no carrier"));
+    assert_eq!(bench.outcome(ADDRESS, Turn::Do), Outcome::Already, "it is where it may be");
+    host.ip("link set eth0 up");
+    host.ip("link del plug1");
+    wait_for("it is back", || is_on("eth0"));
+    assert_eq!(bench.outcome(ADDRESS, Turn::Undo), Outcome::Done);
+    let gone = |tables: &str| !tables.contains("10.9.0.100");
+    assert!(gone(&host.tables()) && gone(&before), "{}", host.tables());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn an_address_is_taken_within_300_ms() {
     let (net, dir) = (Net::new(), tempfile::tempdir().unwrap());
     let bench = bench(&net.lyon, dir.path(), ONE);
