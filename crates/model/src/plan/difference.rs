@@ -71,6 +71,8 @@ pub fn differences(old: &Plan, new: &Plan) -> Vec<Difference> {
     let mut found = Vec::new();
     let alerts = |plan: &Plan| Side { said: as_table(&plan.alerts), usual: usual_alerts(plan) };
     fields("alerts", "", &alerts(old), &alerts(new), &mut found);
+    let metrics = |plan: &Plan| Side { said: as_table(&plan.metrics), usual: Table::new() };
+    fields("metrics", "", &metrics(old), &metrics(new), &mut found);
     let defaults = |plan: &Plan| Side { said: as_table(&plan.defaults), usual: as_table(&SettingsSpec::usual()) };
     fields("defaults", "", &defaults(old), &defaults(new), &mut found);
     sets(old, new, &mut found);
@@ -285,7 +287,7 @@ fn named(list: Option<&Value>) -> Vec<(String, Table)> {
 /// What a table of a list is about.
 fn name_of(table: &Table) -> String {
     let word_of = |key: &str| table.get(key).map(|value| word(value).trim_matches(['[', ']']).replace(", ", " "));
-    let by_one = ["address", "unit", "start", "tcp", "http", "command", "from", "path"].into_iter().find_map(word_of);
+    let by_one = ["name", "address", "unit", "start", "tcp", "http", "command", "from", "path"].into_iter().find_map(word_of);
     by_one.unwrap_or_else(|| {
         format!("{}={}", word_of("source").unwrap_or_default(), word_of("target").unwrap_or_default())
     })
