@@ -69,7 +69,7 @@ impl Notice {
             Edge::Raise => self.severity().as_str(),
             Edge::Clear => "over",
         };
-        format!("{event}: {wrong}, set {set}, {source} → {target}: {text}")
+        format!("{event}: {wrong}, set {set} from {source} to {target}: {text}")
     }
 }
 
