@@ -24,6 +24,7 @@ mod gather;
 mod job;
 mod life;
 mod log;
+mod metrics;
 mod node;
 mod notify;
 pub mod peer;
@@ -35,6 +36,7 @@ mod state;
 mod test_values;
 mod threads;
 
+pub use check::receivers;
 pub use failover::watchdog::watchdog;
 pub use start::{Options, PORT, run};
 pub use state::restore::{Restored, restore};

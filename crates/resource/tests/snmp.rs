@@ -36,10 +36,8 @@ impl Manager {
     fn start(&mut self, engine: Option<&str>, auth: &str, privacy: &str) {
         let user = |engine: &str| format!("createUser {engine} stead {auth} authentic-word {privacy} private-word\n");
         let of_traps = engine.map_or(String::new(), |engine| user(&format!("-e {engine}")));
-        let text = format!(
-            "authCommunity log geheim\n{}{of_traps}authUser log stead priv\nformat2 @%V| %v|\\n\n",
-            user("")
-        );
+        let text =
+            format!("authCommunity log geheim\n{}{of_traps}authUser log stead priv\nformat2 @%V| %v|\\n\n", user(""));
         fs::write(self.dir.path().join("snmptrapd.conf"), text).unwrap();
         let mut command = Command::new("snmptrapd");
         command.args(["-f", "-C", "-n", "-m", "ALL", "-M"]).arg(mibs());

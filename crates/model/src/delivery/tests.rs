@@ -228,8 +228,12 @@ impl World {
         self.receivers.iter_mut().for_each(|receiver| receiver.is_up = true);
         (0..2).for_each(|_| self.flip(9));
         self.pass(10 * 3600 * SECOND);
-        let wrong: Vec<String> =
-            self.raised.iter().filter(|(_, is)| **is).map(|(alarm, _)| format!("paris/behind/set{alarm}/lyon")).collect();
+        let wrong: Vec<String> = self
+            .raised
+            .iter()
+            .filter(|(_, is)| **is)
+            .map(|(alarm, _)| format!("paris/behind/set{alarm}/lyon"))
+            .collect();
         for receiver in &self.receivers {
             let believes: Vec<_> = receiver.believes.keys().cloned().collect();
             assert_eq!(believes, wrong, "{} is wrong about what is wrong", receiver.name);

@@ -274,6 +274,11 @@ impl<'a> Receivers<'a> {
         snmp.chain(mail).chain(webhook).map(|(at, receiver)| (at + 1, receiver))
     }
 
+    /// Are there none?
+    pub fn are_none(self) -> bool {
+        self.0.snmp.is_empty() && self.0.mail.is_empty() && self.0.webhook.is_empty()
+    }
+
     /// How each of them is told, by name.
     pub fn policies(self) -> BTreeMap<String, Policy> {
         self.numbered().map(|(_, receiver)| (receiver.name().to_string(), receiver.policy())).collect()
@@ -371,9 +376,10 @@ impl MailPlan {
         match (&self.user, &self.password_file) {
             (Some(_), None) => Err(("user", "the user has no password; name its file with password-file".into())),
             (None, Some(_)) => Err(("password-file", "it is nobody's password; say with user whose".into())),
-            (Some(_), _) if self.encryption == Encryption::None => {
-                Err(("encryption", "the password would be sent in the clear; take encryption \"starttls\" or \"tls\"".into()))
-            }
+            (Some(_), _) if self.encryption == Encryption::None => Err((
+                "encryption",
+                "the password would be sent in the clear; take encryption \"starttls\" or \"tls\"".into(),
+            )),
             _ => Ok(()),
         }
     }

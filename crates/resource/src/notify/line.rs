@@ -128,7 +128,8 @@ fn addresses(host: &str, port: u16, moment: Instant) -> Result<Vec<SocketAddr>, 
     let place = (host.to_owned(), port);
     let ask = move || _ = send.send(place.to_socket_addrs().map(Iterator::collect));
     thread::Builder::new().name("stead-resolve".into()).spawn(ask).map_err(Failure::at("ask for a name"))?;
-    let found = found.recv_timeout(left(moment)).map_err(|_| Failure::Failed(format!("nobody knows {host} in time")))?;
+    let found =
+        found.recv_timeout(left(moment)).map_err(|_| Failure::Failed(format!("nobody knows {host} in time")))?;
     found.map_err(|e| Failure::Failed(format!("nobody knows {host}: {e}")))
 }
 

@@ -21,7 +21,10 @@ pub(super) struct Notification {
 pub(super) fn notifications(message: &Message, node: &NodeName) -> Vec<Notification> {
     let held_back = || object(12, Value::Gauge32(u32::try_from(message.held_back).unwrap_or(u32::MAX)));
     if message.notices.is_empty() {
-        return vec![Notification { oid: notification(3), varbinds: vec![object(5, text(node.as_str())), held_back()] }];
+        return vec![Notification {
+            oid: notification(3),
+            varbinds: vec![object(5, text(node.as_str())), held_back()],
+        }];
     }
     message.notices.iter().map(|notice| one(notice, held_back())).collect()
 }
