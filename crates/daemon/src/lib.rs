@@ -22,6 +22,7 @@ mod failover;
 mod forks;
 mod gather;
 mod job;
+mod journal;
 mod life;
 mod log;
 mod metrics;
