@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -29,7 +29,9 @@ pub(crate) fn begin() {
     let journal = Journal::of_this_service();
     let to = To { is_shown: journal.is_none() };
     let lines = fmt::layer().with_ansi(to.is_shown && io::stderr().is_terminal()).with_writer(to);
-    let _ = tracing_subscriber::registry().with(level).with(lines).with(journal).try_init();
+    // What it says of a receiver is told by who asked it.
+    let levels = Targets::new().with_default(level).with_target("async_snmp", LevelFilter::OFF);
+    let _ = tracing_subscriber::registry().with(levels).with(lines).with(journal).try_init();
 }
 
 /// The last lines, the newest last.

@@ -195,5 +195,5 @@ fn informs_that_nobody_confirms_fail_in_time() {
     fs::write(manager.dir.path().join("auth"), "another-word").unwrap();
     manager.start(None, "SHA-256", "AES");
     let told = tell(&manager, &format!("{V3}{INFORM}"), LIMIT).unwrap_err();
-    assert!(told.to_string().contains("was not told"), "{told}");
+    assert!(told.to_string().contains("cannot be told"), "{told}");
 }

@@ -95,7 +95,7 @@ pub(super) fn send(
     let auth = auth(plan)?;
     let needs_engine = plan.version == SnmpVersion::V3 && !plan.inform;
     let engine = if needs_engine { Some(engine.get()?) } else { None };
-    let cannot = |e| Failure::Failed(format!("{} was not told: {e}", plan.address));
+    let cannot = |e| Failure::Failed(format!("{} cannot be told: {e}", plan.address));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Failure::at("wait for the network"))?;
     let work = async {
