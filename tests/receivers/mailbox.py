@@ -21,7 +21,7 @@ class Mailbox:
             "subject": mail["Subject"],
             "text": mail.get_content(),
             "date": mail["Date"],
-            "encrypted": session.ssl is not None,
+            "encrypted": server.transport.get_extra_info("ssl_object") is not None,
             "user": (session.auth_data or b"").decode(),
         }
         with open(path, "a") as file:

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -35,6 +35,7 @@ impl Server {
         // Debian's, which has what the scripts import.
         let mut python = Command::new("/usr/bin/python3");
         python.arg(script).args(["127.0.0.1", &port.to_string(), "told"]).args(more).current_dir(dir.path());
+        python.stderr(Stdio::null());
         let server = Server { child: python.spawn().unwrap(), dir, port };
         let end = Instant::now() + LIMIT;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
