@@ -1,6 +1,7 @@
 """A web hook: ADDRESS PORT FILE [CERTIFICATE KEY]. Each request becomes a line of JSON in the file."""
 import http.server
 import json
+import socketserver
 import ssl
 import sys
 
@@ -25,7 +26,13 @@ class Hook(http.server.BaseHTTPRequestHandler):
         pass
 
 
-server = http.server.HTTPServer((address, int(port)), Hook)
+class Server(socketserver.ThreadingTCPServer):
+    """Without asking for its own name, as HTTPServer does: a test host has no resolver."""
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+server = Server((address, int(port)), Hook)
 if tls:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*tls)

@@ -29,7 +29,8 @@ class Mailbox:
         return "250 taken"
 
 
-options = {}
+# Its own name is not asked for: a test host has no resolver.
+options = {"server_hostname": "mail.test"}
 if secure:
     certificate, key, how, user, password = secure
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -37,9 +38,9 @@ if secure:
 
     def authenticator(server, session, envelope, mechanism, data):
         is_good = data.login == user.encode() and data.password == password.encode()
-        return AuthResult(success=is_good, auth_data=data.login)
+        return AuthResult(success=is_good, handled=False, auth_data=data.login)
 
-    options = {"authenticator": authenticator, "auth_required": True}
+    options |= {"authenticator": authenticator, "auth_required": True}
     if how == "tls":
         options |= {"ssl_context": context, "auth_require_tls": False}
     else:
