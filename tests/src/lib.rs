@@ -16,6 +16,7 @@ pub mod matrix;
 pub mod node;
 pub mod postgres;
 pub mod random;
+pub mod receivers;
 pub mod relay;
 pub mod rng;
 pub mod run;

@@ -72,6 +72,8 @@ pub enum Answer {
     LastVerify(Option<(Timestamp, VerifyReport)>),
     /// What is wrong, the oldest first.
     Alerts(Vec<Alert>),
+    /// What became of it at each receiver.
+    AlertTested(Vec<TestedReceiver>),
     /// The plan as TOML.
     Plan(String),
     /// In what a plan differs from the one that is.
@@ -147,6 +149,19 @@ pub struct TimelineEntry {
     /// What a program wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
+}
+
+/// What became of a test at one receiver of alerts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestedReceiver {
+    /// Its name.
+    pub name: String,
+    /// `command`, `snmp`, `mail` or `webhook`.
+    pub kind: String,
+    /// Why it was not told; none: it was told both, the raise and its clear.
+    pub failed: Option<String>,
+    /// How long that took, in milliseconds.
+    pub took_ms: u64,
 }
 
 /// A node of the trust circle.

@@ -11,7 +11,7 @@ mod moves;
 mod request;
 mod wire;
 
-pub use event::{Answer, CheckFinding, Event, NodeInfo, Timeline, TimelineEntry};
+pub use event::{Answer, CheckFinding, Event, NodeInfo, TestedReceiver, Timeline, TimelineEntry};
 pub use failure::{Failure, FailureKind};
 pub use fork::{Fork, ForkEntry, ForkState};
 pub use moves::{Amount, Compared, Failback, Level, Preview, PreviewChange, Restore, Then};

@@ -129,6 +129,11 @@ pub enum Request {
     },
     /// What is wrong at this node now. Answer: `Alerts`.
     Alerts,
+    /// Tell receivers of alerts that something is wrong, and that it is over, though nothing is. Answer: `AlertTested`.
+    AlertTest {
+        /// Only that one; none: all.
+        receiver: Option<String>,
+    },
     /// The plan as TOML. Answer: `Plan`.
     PlanShow,
     /// Does the plan still fit the machines? Answer: `Checked`.

@@ -79,6 +79,8 @@ pub enum Command {
     Explain(commands::explain::Args),
     /// List, copy out or give up what this node alone had when another one stood in for it
     Fork(commands::fork::Args),
+    /// Try whether alerts arrive
+    Alert(commands::alert::Args),
     /// List what is wrong at this node now
     Alerts(commands::alerts::Args),
     /// List the recovery kits for well-known services, or print one for a plan

@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         Command::Takeover(args) => takeover::run(&state, args),
         Command::Explain(args) => explain::run(&state, args),
         Command::Fork(args) => fork::run(&state, args),
+        Command::Alert(args) => alert::run(&state, args),
         Command::Alerts(args) => alerts::run(&state, args),
         Command::Plan(args) => plan::run(&state, args),
         Command::State(args) => commands::state::run(&state, args),

@@ -31,8 +31,8 @@ impl Steps {
 /// The steps from `now` to `wanted` on node `own`, groups apart; refused where a step belongs to another node, or would change what
 /// cannot change while a set runs.
 pub(crate) fn steps(now: &Plan, wanted: &Plan, own: &NodeName) -> Result<Steps, Failure> {
-    let (alerts, defaults) = (wanted.alerts.clone(), wanted.defaults.clone());
-    let mut going_on = Plan { alerts, defaults, ..now.clone() };
+    let (alerts, metrics, defaults) = (wanted.alerts.clone(), wanted.metrics.clone(), wanted.defaults.clone());
+    let mut going_on = Plan { alerts, metrics, defaults, ..now.clone() };
     let mut steps = Steps { ended: vec![], going_on: Plan::default(), changed: vec![], dropped: vec![], new: vec![] };
     for set in &now.sets {
         match wanted.set(&set.name) {

@@ -9,6 +9,7 @@ use stead_model::{GroupName, NodeName, SetName};
 use crate::api_server::Responder;
 use crate::failover::Told;
 use crate::job::JobDone;
+use crate::metrics::Snapshot;
 use crate::peer::PeerStream;
 use crate::peer::listen::PeerAsk;
 use crate::seam::DataEvent;
@@ -27,6 +28,8 @@ pub(crate) enum Event {
     Data(DataEvent),
     /// A group has something to tell, or to be done.
     Group(GroupEvent),
+    /// Somebody reads the metrics.
+    Scrape(SyncSender<Snapshot>),
     /// Work that was done beside the loop came to its end.
     Job(Box<JobDone>),
     /// SIGTERM or SIGINT.

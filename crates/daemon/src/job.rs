@@ -59,6 +59,8 @@ pub(crate) enum JobDone {
     Told(Box<ReplicaChange>),
     /// The alert command ended.
     AlertTold,
+    /// A receiver was told, or why not.
+    Delivered { receiver: String, result: Result<(), String> },
     /// A peer told its half of the secret for heartbeats, or why not.
     Exchanged { peer: NodeName, told: Result<Tell, Failure> },
     /// `failback`: both sides were compared where it serves, or why not.

@@ -22,8 +22,10 @@ mod failover;
 mod forks;
 mod gather;
 mod job;
+mod journal;
 mod life;
 mod log;
+mod metrics;
 mod node;
 mod notify;
 pub mod peer;
@@ -35,6 +37,7 @@ mod state;
 mod test_values;
 mod threads;
 
+pub use check::receivers;
 pub use failover::watchdog::watchdog;
 pub use start::{Options, PORT, run};
 pub use state::restore::{Restored, restore};

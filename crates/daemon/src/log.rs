@@ -1,10 +1,16 @@
-//! Diagnostics: to standard error, and the last lines kept for `stead support`.
+//! Diagnostics: to the journal where systemd runs the daemon, else to standard error; and the last lines kept for
+//! `stead support`.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::journal::Journal;
 
 /// Lines that are kept.
 const LINES_MAX: usize = 2_000;
@@ -16,12 +22,16 @@ static LINES: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 /// Logs from now on; `STEAD_LOG` is `info`, `debug` or `trace`.
 pub(crate) fn begin() {
     let level = match std::env::var("STEAD_LOG").as_deref() {
-        Ok("debug") => tracing::Level::DEBUG,
-        Ok("trace") => tracing::Level::TRACE,
-        _ => tracing::Level::INFO,
+        Ok("debug") => LevelFilter::DEBUG,
+        Ok("trace") => LevelFilter::TRACE,
+        _ => LevelFilter::INFO,
     };
-    let ansi = io::stderr().is_terminal();
-    let _ = tracing_subscriber::fmt().with_max_level(level).with_ansi(ansi).with_writer(Both).try_init();
+    let journal = Journal::of_this_service();
+    let to = To { is_shown: journal.is_none() };
+    let lines = fmt::layer().with_ansi(to.is_shown && io::stderr().is_terminal()).with_writer(to);
+    // What it says of a receiver is told by who asked it.
+    let levels = Targets::new().with_default(level).with_target("async_snmp", LevelFilter::OFF);
+    let _ = tracing_subscriber::registry().with(levels).with(lines).with(journal).try_init();
 }
 
 /// The last lines, the newest last.
@@ -29,22 +39,28 @@ pub(crate) fn last_lines() -> Vec<String> {
     lines().iter().cloned().collect()
 }
 
-struct Both;
+#[derive(Clone, Copy)]
+struct To {
+    /// On standard error, too.
+    is_shown: bool,
+}
 
 /// One line, as the subscriber writes it: in one piece.
-struct Line;
+struct Line(To);
 
-impl<'a> MakeWriter<'a> for Both {
+impl<'a> MakeWriter<'a> for To {
     type Writer = Line;
     fn make_writer(&'a self) -> Line {
-        Line
+        Line(*self)
     }
 }
 
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         keep(bytes);
-        io::stderr().write_all(bytes)?;
+        if self.0.is_shown {
+            io::stderr().write_all(bytes)?;
+        }
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use stead_api::{Failure, SOCKET};
 use stead_model::NodeName;
 use stead_model::plan::Plan;
+use stead_resource::notify::Teller;
 use tracing::{info, warn};
 
 use crate::api_server;
@@ -22,6 +23,7 @@ use crate::failover::watchdog::{self, Restart};
 use crate::forks::Forks;
 use crate::life::Life;
 use crate::log;
+use crate::metrics::Metrics;
 use crate::node::{Groups, Node, Pulse};
 use crate::peer::messages::Meant;
 use crate::peer::{Book, Dialer, Identity, Keyring, listen};
@@ -89,6 +91,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         tell_replaced_at: Instant::now(),
         groups: Groups::new(failover, secrets, restart.is_some()),
         life,
+        teller: Arc::new(Teller::new(name.clone(), state.file("snmp-engine"))),
+        metrics: Metrics::new(events.clone()),
         is_running: false,
         plane: data::new(context),
         name,

@@ -43,9 +43,64 @@ pub enum Wrong {
     PathDown,
     /// Much comes as heartbeats and is none: forged, replayed, or of nodes that are not known.
     Flood,
+    /// Nothing: it is tried whether alerts arrive.
+    Test,
+}
+
+/// How much it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It is only said.
+    Info,
+    /// It goes on, in a worse way than it should.
+    Warning,
+    /// The replica falls behind, nothing would take over, or somebody has to act.
+    Critical,
+}
+
+impl Severity {
+    /// The fixed word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        }
+    }
 }
 
 impl Wrong {
+    /// All that is raised by itself.
+    pub const ALL: [Wrong; 15] = [
+        Wrong::Halted,
+        Wrong::Brake,
+        Wrong::NoRoom,
+        Wrong::Behind,
+        Wrong::Disconnected,
+        Wrong::SyncLost,
+        Wrong::Different,
+        Wrong::RestoreRequired,
+        Wrong::Bypassed,
+        Wrong::NoImage,
+        Wrong::SourceFailed,
+        Wrong::Approval,
+        Wrong::StandsIn,
+        Wrong::PathDown,
+        Wrong::Flood,
+    ];
+
+    /// How much it matters.
+    pub fn severity(self) -> Severity {
+        match self {
+            Wrong::Test => Severity::Info,
+            Wrong::Behind | Wrong::SyncLost | Wrong::Different | Wrong::Bypassed | Wrong::PathDown | Wrong::Flood => {
+                Severity::Warning
+            }
+            _ => Severity::Critical,
+        }
+    }
+
     /// The fixed word for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,6 +119,7 @@ impl Wrong {
             Wrong::StandsIn => "stands-in",
             Wrong::PathDown => "path-down",
             Wrong::Flood => "flood",
+            Wrong::Test => "test",
         }
     }
 }
@@ -97,6 +153,14 @@ pub struct Alert {
     pub text: String,
 }
 
+impl Alert {
+    /// What the raise and the clear of one cause have in common, also over restarts: `paris/behind/notes/lyon` where
+    /// `paris` tells it.
+    pub fn id(&self, teller: &NodeName) -> String {
+        format!("{teller}/{}/{}/{}", self.wrong, self.set, self.target)
+    }
+}
+
 /// What is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -105,6 +169,16 @@ pub enum Edge {
     Raise,
     /// It ended.
     Clear,
+}
+
+impl Edge {
+    /// The fixed word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Edge::Raise => "raise",
+            Edge::Clear => "clear",
+        }
+    }
 }
 
 /// How long what is borne.
@@ -283,7 +357,7 @@ fn may_last(wrong: Wrong, connection: &ConnectionStatus, patience: Patience) -> 
                 || state == State::Replicating && lag
         }
         Wrong::Different | Wrong::Bypassed | Wrong::NoImage => false,
-        Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::PathDown | Wrong::Flood => false,
+        Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::PathDown | Wrong::Flood | Wrong::Test => false,
     }
 }
 

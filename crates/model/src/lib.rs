@@ -7,6 +7,7 @@ pub mod alert;
 mod attr;
 pub mod clock;
 pub mod compare;
+pub mod delivery;
 pub mod handle;
 mod ids;
 pub mod lease;

@@ -18,6 +18,9 @@ pub use group::{
     ScriptsPlan, ServicePlan, Takeover,
 };
 pub use place::{line_of_address, line_of_resource};
+pub use receivers::{
+    Encryption, MailPlan, Receiver, Receivers, SecretFile, SnmpAuth, SnmpPlan, SnmpPrivacy, SnmpVersion, WebhookPlan,
+};
 pub use resource::{LookPlan, ResourcePlan};
 pub use schedule::{BadSchedule, Moments, RateWindow, Window};
 pub use schema::schema;
@@ -36,6 +39,7 @@ mod group;
 mod nearest;
 mod nodes;
 mod place;
+mod receivers;
 mod resource;
 mod schedule;
 mod schema;
@@ -57,6 +61,9 @@ pub struct Plan {
     /// Whom this node tells that something is wrong.
     #[serde(default, skip_serializing_if = "is_default")]
     pub alerts: AlertsPlan,
+    /// Where this node's metrics are read.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub metrics: MetricsPlan,
     /// Settings of the connections that do not say them themselves.
     #[serde(default, skip_serializing_if = "is_default")]
     pub defaults: Defaults,
@@ -69,6 +76,15 @@ pub struct Plan {
     /// What is taken over as one.
     #[serde(default, rename = "group", skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupPlan>,
+}
+
+/// The table `[metrics]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsPlan {
+    /// `ADDRESS:PORT` at which `/metrics` answers, without asking who reads; none: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<std::net::SocketAddr>,
 }
 
 /// The table `[defaults]`.
@@ -246,6 +262,8 @@ pub enum PlanError {
     Default(&'static str),
     #[error("the plan's alerts: {0}")]
     Alerts(&'static str),
+    #[error("the plan's alerts: {kind} receiver {name}: {why}")]
+    Receiver { kind: &'static str, number: usize, name: String, field: &'static str, why: String },
     #[error("set {0} has no connection to {1}")]
     UnknownConnection(SetName, NodeName),
     #[error("set {set} relays set {relay}, {why}")]
@@ -271,6 +289,7 @@ impl Default for Plan {
         Plan {
             version: VERSION,
             alerts: AlertsPlan::default(),
+            metrics: MetricsPlan::default(),
             defaults: Defaults::default(),
             sets: Vec::new(),
             connections: Vec::new(),
@@ -340,7 +359,7 @@ impl Plan {
             }
             set.check()?;
         }
-        self.alerts.check().map_err(PlanError::Alerts)?;
+        self.alerts.check()?;
         self.defaults.settings.check().map_err(PlanError::Default)?;
         self.check_roots()?;
         self.check_connections()?;

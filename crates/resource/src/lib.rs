@@ -8,6 +8,7 @@
 //! * [`ocf`]: recovery kits: the resource agents that Linux clusters use.
 //! * [`reference`]: is this node cut off?
 //! * [`check`]: does a service answer?
+//! * [`notify`]: alerts by SNMP, mail and HTTP.
 //!
 //! Everything here blocks, for no longer than it is told, or until a [`Stop`] comes: call it from a thread that may wait.
 //! Nothing here decides; each call says what was asked, what came of it, how long that took, and what a program wrote
@@ -19,6 +20,7 @@ pub mod command;
 pub mod fence;
 mod files;
 mod net;
+pub mod notify;
 pub mod ocf;
 mod outcome;
 mod procedure;

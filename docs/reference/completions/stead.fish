@@ -53,6 +53,7 @@ complete -c stead -n "__fish_stead_needs_command" -f -a "takeover" -d 'Have noth
 complete -c stead -n "__fish_stead_needs_command" -f -a "group" -d 'Move a group, take it offline and online, hold it in maintenance'
 complete -c stead -n "__fish_stead_needs_command" -f -a "explain" -d 'Tell what happened to groups: what was seen, concluded and done, and how long each step took'
 complete -c stead -n "__fish_stead_needs_command" -f -a "fork" -d 'List, copy out or give up what this node alone had when another one stood in for it'
+complete -c stead -n "__fish_stead_needs_command" -f -a "alert" -d 'Try whether alerts arrive'
 complete -c stead -n "__fish_stead_needs_command" -f -a "alerts" -d 'List what is wrong at this node now'
 complete -c stead -n "__fish_stead_needs_command" -f -a "kit" -d 'List the recovery kits for well-known services, or print one for a plan'
 complete -c stead -n "__fish_stead_needs_command" -f -a "plan" -d 'Show, check or replace the plan'
@@ -258,6 +259,12 @@ complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcom
 complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from drop" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from drop" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
 complete -c stead -n "__fish_stead_using_subcommand fork; and __fish_seen_subcommand_from drop" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand alert; and not __fish_seen_subcommand_from test" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand alert; and not __fish_seen_subcommand_from test" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand alert; and not __fish_seen_subcommand_from test" -f -a "test" -d 'Tell receivers of the plan that something is wrong and that it is over, and say what became of it'
+complete -c stead -n "__fish_stead_using_subcommand alert; and __fish_seen_subcommand_from test" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand alert; and __fish_seen_subcommand_from test" -l json -d 'For programs'
+complete -c stead -n "__fish_stead_using_subcommand alert; and __fish_seen_subcommand_from test" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stead -n "__fish_stead_using_subcommand alerts" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand alerts" -l json -d 'For programs'
 complete -c stead -n "__fish_stead_using_subcommand alerts" -s h -l help -d 'Print help'

@@ -1,5 +1,6 @@
 //! One module for each subcommand: its arguments, and what it does.
 
+pub mod alert;
 pub mod alerts;
 pub mod approve;
 pub mod barrier;

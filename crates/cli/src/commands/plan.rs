@@ -86,6 +86,7 @@ fn check_file(state: &Path, file: &Path) -> Ended {
     let text = read(file)?;
     let checked = Plan::parse(&text).and_then(|plan| {
         known_nodes(state, &plan).map_or(Ok(()), |known| plan.check_nodes(&known, &text))?;
+        stead_daemon::receivers(&plan).map_err(|e| e.in_text(&text))?;
         Ok(plan)
     });
     match checked {

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use stead_api::CheckFinding;
 use stead_model::NodeName;
-use stead_model::plan::{ConnectionPlan, PathPlan, Plan, SetPlan};
+use stead_model::plan::{ConnectionPlan, PathPlan, Plan, PlanError, SetPlan};
+use stead_resource::notify::look_at;
 
 use crate::clock::wall_clock;
 use crate::peer::messages::{Ask, Tell};
@@ -23,9 +24,17 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Clocks of two nodes that differ by more are told of.
 const CLOCKS_APART: Duration = Duration::from_secs(2);
 
+/// Can the files be used that its receivers of alerts need?
+///
+/// # Errors
+/// What is wrong with the first that cannot, and what to do.
+pub fn receivers(plan: &Plan) -> Result<(), PlanError> {
+    plan.alerts.receivers().check_files(look_at)
+}
+
 /// Everything in which they differ, seen from node `own`.
 pub(crate) fn findings(plan: &Plan, own: &NodeName, dialer: &Dialer) -> Vec<CheckFinding> {
-    let mut texts = Vec::new();
+    let mut texts: Vec<String> = receivers(plan).err().map(|e| e.to_string()).into_iter().collect();
     for set in &plan.sets {
         if set.source == *own {
             texts.extend(set.paths.iter().filter_map(|path| path_finding(set, path)));

@@ -2,7 +2,8 @@
 //! none forgotten over a restart.
 //!
 //! The file `alerts.json` holds the events from before the command runs; `alerts.told` the number of the last one for
-//! which it ended. Where the daemon is killed while the command runs, it runs again for that event.
+//! which it ended. Where the daemon is killed while the command runs, it runs again for that event. Receivers are told
+//! beside it ([`super::deliveries`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use stead_api::Failure;
 use stead_model::alert::{Alert, Edge, Flooded, Looked, Patience, Raised};
+use stead_model::delivery::{Deliveries, Notice};
 use stead_model::plan::GroupPlan;
 use stead_model::status::{ConnectionStatus, MonitorStatus, State, Status, Timestamp};
 use stead_model::{NodeName, SetName};
@@ -31,7 +33,7 @@ const PENDING_MAX: usize = 1000;
 /// What is wrong, and what of it the command has not been told.
 pub(crate) struct Alerts {
     file: PathBuf,
-    kept: Kept,
+    pub(super) kept: Kept,
     running: bool,
     /// As `running`, until the thread has written down that the command ended.
     busy: Arc<AtomicBool>,
@@ -42,21 +44,24 @@ pub(crate) struct Alerts {
 type Seen = (State, Timestamp, Instant);
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Kept {
+pub(super) struct Kept {
     raised: Raised,
     pending: VecDeque<Told>,
     /// Number of the last event.
-    last: u64,
+    pub(super) last: u64,
+    /// What receivers are to be told, and know.
+    #[serde(default)]
+    pub(super) deliveries: Deliveries,
 }
 
 /// One event, as the command gets it on its standard input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Told {
-    number: u64,
-    event: Edge,
-    at: Timestamp,
+pub(super) struct Told {
+    pub(super) number: u64,
+    pub(super) event: Edge,
+    pub(super) at: Timestamp,
     #[serde(flatten)]
-    alert: Alert,
+    pub(super) alert: Alert,
 }
 
 impl Alerts {
@@ -101,7 +106,7 @@ impl Alerts {
         }
     }
 
-    fn save(&self) {
+    pub(super) fn save(&self) {
         let bytes = serde_json::to_vec(&self.kept).unwrap_or_default();
         if let Err(failure) = files::write(&self.file, &bytes, 0o600) {
             warn!("{failure}");
@@ -142,6 +147,7 @@ impl Alerts {
 impl Node {
     /// Looks for what began and what ended to be wrong, and has it told.
     pub(super) fn look_for_alerts(&mut self, now: Timestamp) {
+        self.keep_receivers();
         let Status { mut connections, monitors, .. } = self.local_status();
         let groups = self.watched(monitors);
         self.pulse.alerts.date(&mut connections, now, Instant::now());
@@ -153,11 +159,16 @@ impl Node {
         let seen = Looked { connections: &connections, groups: &groups, flood: flood.as_ref() };
         let told = self.pulse.alerts.kept.raised.look(seen, planned, patience, now);
         for (event, alert) in told {
-            warn!("{}: {} of set {} → {}: {}", word(event), alert.wrong, alert.set, alert.target, alert.text);
-            self.pulse.alerts.add(event, alert, now);
+            let (kind, set, target) = (alert.wrong.as_str(), alert.set.as_str(), alert.target.as_str());
+            let event_word = event.as_str();
+            warn!(kind, set, target, "{event_word}: {kind} of set {set} → {target}: {}", alert.text);
+            self.pulse.alerts.add(event, alert.clone(), now);
+            let notice = Notice { number: self.pulse.alerts.kept.last, event, at: now, node: self.name.clone(), alert };
+            self.pulse.alerts.kept.deliveries.tell(&notice, Instant::now());
             self.pulse.alerts.save();
         }
         self.tell_next_alert();
+        self.deliver();
     }
 
     /// The groups that this node watches, each with the first of its sets; one without sets stands under its own name.
@@ -215,18 +226,11 @@ fn first_set(group: &GroupPlan) -> Option<SetName> {
     group.sets.first().cloned().or_else(|| group.name.as_str().parse().ok())
 }
 
-fn word(event: Edge) -> &'static str {
-    match event {
-        Edge::Raise => "raise",
-        Edge::Clear => "clear",
-    }
-}
-
 /// Runs the command for one event; beyond the time-out it is ended with all that it started.
-fn tell(command: &str, node: &NodeName, told: &Told, timeout: Duration) -> Result<(), Failure> {
+pub(super) fn tell(command: &str, node: &NodeName, told: &Told, timeout: Duration) -> Result<(), Failure> {
     let alert = &told.alert;
     let env = [
-        ("EVENT", word(told.event)),
+        ("EVENT", told.event.as_str()),
         ("KIND", alert.wrong.as_str()),
         ("NODE", node.as_str()),
         ("SET", alert.set.as_str()),

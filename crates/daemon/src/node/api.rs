@@ -49,6 +49,7 @@ impl Node {
             Request::AnswerBrake { set, on, accept } => self.answer_brake(&set, on.as_ref(), accept, responder),
             Request::LastVerify { set } => responder.end(self.last_verify(&set)),
             Request::Alerts => responder.done(Answer::Alerts(self.pulse.alerts.list().to_vec())),
+            Request::AlertTest { receiver } => self.test_receivers(receiver.as_deref(), responder),
             Request::PlanShow => responder.done(Answer::Plan(self.plan.at_home().to_toml())),
             Request::PlanCheck => self.plan_check(responder),
             Request::PlanCompare { text } => self.plan_compare(text, responder),

@@ -3,6 +3,7 @@
 mod alerts;
 mod api;
 mod backup;
+mod deliveries;
 mod forks;
 mod groups;
 mod live;
@@ -21,6 +22,7 @@ mod trust;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -34,6 +36,7 @@ use crate::failover::Order;
 use crate::forks::Forks;
 use crate::job::JobDone;
 use crate::life::Life;
+use crate::metrics::{Metrics, Snapshot};
 use crate::peer::messages::Meant;
 use crate::peer::{Book, Dialer, Keyring};
 use crate::seam::{DataEvent, DataPlane};
@@ -49,6 +52,7 @@ use ops::Op;
 pub(crate) use plan::Applying;
 pub(crate) use pulse::Pulse;
 use stead_model::status::Status;
+use stead_resource::notify::Teller;
 
 /// How often waiting clients are told how it stands.
 const TICK: Duration = Duration::from_millis(200);
@@ -94,6 +98,9 @@ pub(crate) struct Node {
     pub(crate) replaced: Replaced,
     pub(crate) tell_replaced_at: Instant,
     pub(crate) life: Life,
+    /// Who tells receivers of alerts.
+    pub(crate) teller: Arc<Teller>,
+    pub(crate) metrics: Metrics,
     /// The sessions of the sets are started.
     pub(crate) is_running: bool,
 }
@@ -128,8 +135,7 @@ impl Node {
         let retry = (!self.unstarted.is_empty()).then(|| left(self.retry_at));
         let tell = self.rotation.as_ref().and(self.tell_at).map(left);
         let tick = (!self.ops.is_empty()).then_some(TICK);
-        let pulse = !(self.plan.sets.is_empty() && self.plan.groups.is_empty());
-        let pulse = pulse.then(|| self.pulse.wait());
+        let pulse = self.is_looked_after().then(|| self.pulse.wait());
         let Some(wait) = [tick, retry, tell, pulse, self.life.wait()].into_iter().flatten().min() else {
             return Some(events.recv().unwrap_or(Event::Stop));
         };
@@ -138,6 +144,12 @@ impl Node {
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Event::Stop),
         }
+    }
+
+    /// Is there anything to be looked at by the clock?
+    fn is_looked_after(&self) -> bool {
+        let Plan { sets, groups, alerts, metrics, .. } = &self.plan;
+        !(sets.is_empty() && groups.is_empty() && alerts.receivers().are_none()) || metrics.listen.is_some()
     }
 
     fn apply(&mut self, event: Event) -> ControlFlow<()> {
@@ -153,6 +165,7 @@ impl Node {
             },
             Event::Data(event) => self.on_data(event),
             Event::Group(event) => self.on_group(event),
+            Event::Scrape(reply) => _ = reply.try_send(self.snapshot()),
             Event::Job(done) => self.on_job(*done),
             Event::Stop => return ControlFlow::Break(()),
         }
@@ -192,6 +205,7 @@ impl Node {
             JobDone::Told(change) => self.change_told(*change),
             JobDone::Named { set, responder } => self.unprotect_open(&set, responder),
             JobDone::AlertTold => self.alert_told(),
+            JobDone::Delivered { receiver, result } => self.delivered(&receiver, result),
             JobDone::Exchanged { peer, told } => self.exchanged(&peer, told),
             JobDone::Compared { options, result, responder } => self.compared_all(options, result, responder),
             JobDone::WentBack { group, responder } => self.went_back(group, responder),
@@ -219,9 +233,26 @@ impl Node {
         if self.rotation.is_some() && self.tell_at.is_some_and(|at| Instant::now() >= at) {
             self.go_on_rotating();
         }
+        self.metrics.listen(self.plan.metrics.listen);
         self.tick_groups();
         self.tick_forks();
         self.tick_ops();
+    }
+}
+
+impl Node {
+    /// What is measured, as it is now.
+    fn snapshot(&self) -> Snapshot {
+        let deliveries = &self.pulse.alerts.kept.deliveries;
+        let backlog = |name: String| {
+            let (waiting, held_back) = deliveries.backlog(&name);
+            (name, waiting as u64, held_back)
+        };
+        Snapshot {
+            status: self.local_status(),
+            alerts: self.pulse.alerts.list().iter().map(|alert| alert.wrong).collect(),
+            receivers: self.plan.alerts.receivers().policies().into_keys().map(backlog).collect(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::groups::fits::{Question, asked};
 use super::live::ask_change;
 use crate::api_server::Responder;
 use crate::apply::{self, Steps};
+use crate::check;
 use crate::failover::config;
 use crate::job::{self, JobDone};
 use crate::protect;
@@ -115,6 +116,9 @@ impl Node {
     fn examine(&self, text: &str) -> Result<(Plan, Vec<Question>), Failure> {
         let wanted = self.parsed(text)?;
         wanted.check_nodes(&self.known_nodes(), text).map_err(|e| unusable(&e))?;
+        if wanted.alerts != self.plan.alerts {
+            check::receivers(&wanted).map_err(|e| unusable(&e.in_text(text)))?;
+        }
         self.check_modes(&wanted)?;
         let mut going_on = self.plan.clone();
         going_on.groups.retain(|group| wanted.group(&group.name).is_some());

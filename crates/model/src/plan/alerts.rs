@@ -5,7 +5,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::PlanError;
 use super::amount::Span;
+use super::receivers::{MailPlan, Receivers, SnmpPlan, WebhookPlan};
 
 /// The table `[alerts]` of the plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +25,15 @@ pub struct AlertsPlan {
     /// How long a connection may be without a session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disconnected: Option<Span>,
+    /// Managers that get SNMP notifications.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub snmp: Vec<SnmpPlan>,
+    /// People who get mail.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mail: Vec<MailPlan>,
+    /// Programs that get JSON by HTTP.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub webhook: Vec<WebhookPlan>,
 }
 
 impl AlertsPlan {
@@ -41,13 +52,18 @@ impl AlertsPlan {
         self.disconnected.map_or(Duration::from_secs(60), |span| span.0)
     }
 
-    pub(super) fn check(&self) -> Result<(), &'static str> {
+    /// All receivers but the command.
+    pub fn receivers(&self) -> Receivers<'_> {
+        Receivers(self)
+    }
+
+    pub(super) fn check(&self) -> Result<(), PlanError> {
         if self.command.as_ref().is_some_and(|command| command.trim().is_empty()) {
-            return Err("the command is empty; leave it out where nobody is to be told");
+            return Err(PlanError::Alerts("the command is empty; leave it out where nobody is to be told"));
         }
         if self.timeout().is_zero() || self.timeout() > Duration::from_secs(3600) {
-            return Err("timeout is not between 1ms and 1h");
+            return Err(PlanError::Alerts("timeout is not between 1ms and 1h"));
         }
-        Ok(())
+        self.receivers().check()
     }
 }

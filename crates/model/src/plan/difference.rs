@@ -71,6 +71,8 @@ pub fn differences(old: &Plan, new: &Plan) -> Vec<Difference> {
     let mut found = Vec::new();
     let alerts = |plan: &Plan| Side { said: as_table(&plan.alerts), usual: usual_alerts(plan) };
     fields("alerts", "", &alerts(old), &alerts(new), &mut found);
+    let metrics = |plan: &Plan| Side { said: as_table(&plan.metrics), usual: Table::new() };
+    fields("metrics", "", &metrics(old), &metrics(new), &mut found);
     let defaults = |plan: &Plan| Side { said: as_table(&plan.defaults), usual: as_table(&SettingsSpec::usual()) };
     fields("defaults", "", &defaults(old), &defaults(new), &mut found);
     sets(old, new, &mut found);

@@ -34,7 +34,7 @@ pub fn line_of_resource(text: &str, group: &GroupName, resource: &str, parameter
 
 impl PlanError {
     /// The same, with the line of the text in which it is, where that is known.
-    pub(super) fn in_text(self, text: &str) -> PlanError {
+    pub fn in_text(self, text: &str) -> PlanError {
         let places = self.places();
         self.at(text, &places)
     }
@@ -83,6 +83,9 @@ impl PlanError {
             }
             PlanError::Default(_) => vec![field("defaults")],
             PlanError::Alerts(_) => vec![field("alerts")],
+            PlanError::Receiver { kind, number, field: name, .. } => {
+                vec![field("alerts"), field(kind), Step::Nth(number - 1), field(name)]
+            }
             PlanError::Relay { set: name, .. } => along(set(name), [field("relay")]),
             PlanError::DuplicateGroup(name) | PlanError::UnknownGroup(name) => in_group(name, [field("name")]),
             PlanError::Group { group, error } => {
