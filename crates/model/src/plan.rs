@@ -17,6 +17,7 @@ pub use group::{
     AddressPlan, BadGroup, CheckPlan, FencePlan, GroupPlan, HeartbeatPath, OnFailure, OnLeaseLost, ScriptPlan,
     ScriptsPlan, ServicePlan, Takeover,
 };
+pub use outside::{DnsKind, DnsPlan, HookPlan};
 pub use place::line_of_address;
 pub use schedule::{BadSchedule, Moments, RateWindow, Window};
 pub use schema::schema;
@@ -33,6 +34,7 @@ mod edit;
 mod group;
 mod nearest;
 mod nodes;
+mod outside;
 mod place;
 mod schedule;
 mod schema;
