@@ -4,6 +4,7 @@ pub(crate) mod addresses;
 pub(crate) mod groups;
 mod outside;
 pub(crate) mod parts;
+mod registrations;
 mod room;
 
 use std::time::Duration;

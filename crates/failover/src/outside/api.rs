@@ -23,10 +23,18 @@ pub struct Registration {
 pub struct Told {
     /// The newest under which this node served.
     pub epoch: u64,
-    /// How the group came here; none: it began here.
+    /// How the group came here; none: nobody knows any more.
     pub event: Option<Event>,
     /// Keys of the registrations that are done.
     pub done: BTreeSet<u64>,
+}
+
+impl Told {
+    /// That of a group which has no registrations yet, or is new: nothing moved to that epoch. What holds has to be right.
+    pub fn begin(epoch: u64, registrations: &[Registration]) -> Told {
+        let moot = registrations.iter().filter(|registration| !registration.holds);
+        Told { epoch, event: None, done: moot.map(|registration| registration.key).collect() }
+    }
 }
 
 /// What comes in.
@@ -36,7 +44,7 @@ pub enum Input {
     Serves {
         /// Under which epoch.
         epoch: u64,
-        /// How that came; none: nothing moved.
+        /// How that came; none: nobody knows any more, or nothing moved.
         event: Option<Event>,
     },
     /// It no longer does.

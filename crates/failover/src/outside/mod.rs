@@ -136,8 +136,7 @@ impl Outside {
         self.serves = true;
         if epoch > self.told.epoch {
             self.stop(now);
-            let moot = self.items.iter().map(|item| item.registration).filter(|one| event.is_none() && !one.holds);
-            self.told = Told { epoch, event, done: moot.map(|registration| registration.key).collect() };
+            self.told = Told { epoch, event, ..Told::default() };
             self.begun = self.save();
             self.items.iter_mut().for_each(|item| *item = Item::new(item.registration, &self.told, now));
         }
