@@ -58,7 +58,7 @@ struct Wanted {
     closed: bool,
     /// Calls off what is being told.
     call: Option<Call>,
-    /// What is not told yet, for people.
+    /// What could not be told yet, for people.
     pending: Vec<String>,
 }
 
@@ -103,7 +103,7 @@ impl Outside {
         self.lease.set(ends_at(lease));
     }
 
-    /// What is not told yet.
+    /// What could not be told yet, and why.
     pub(crate) fn pending(&self) -> Vec<String> {
         self.shared.lock().pending.clone()
     }

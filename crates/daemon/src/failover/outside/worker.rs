@@ -130,10 +130,8 @@ impl Worker {
                 Output::Fails { registration, why, again } => self.fails(registration, &why, again),
             }
         }
-        let pending = self.mind.pending().map(|(at, why)| {
-            let name = &self.kit.items[at].name;
-            why.map_or_else(|| name.clone(), |why| format!("{name}: {why}"))
-        });
+        let failed = |(at, why): (usize, Option<&str>)| Some(format!("{}: {}", self.kit.items[at].name, why?));
+        let pending = self.mind.pending().filter_map(failed);
         self.shared.show(pending.collect());
     }
 
