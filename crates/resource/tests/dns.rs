@@ -1,5 +1,6 @@
 //! Records at real servers: BIND 9 with a primary and a secondary.
 
+mod bind;
 mod common;
 
 use std::env;
@@ -9,7 +10,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::bind::{Bind, KEY, LIMIT};
+use bind::{Bind, KEY, LIMIT};
 use common::{Host, wait_for};
 use stead_resource::dns::{Kind, Record};
 use stead_resource::{Call, Done, Failure, Stop};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use stead_resource::dns::{Kind, Record};
 use tempfile::TempDir;
 
-use super::{Host, wait_for};
+use crate::common::{Host, wait_for};
 
 pub const KEY: &str =
     "key \"stead\" {\n\talgorithm hmac-sha256;\n\tsecret \"c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHM=\";\n};\n";
