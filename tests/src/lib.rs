@@ -14,6 +14,7 @@ pub mod host;
 pub mod load;
 pub mod matrix;
 pub mod node;
+pub mod outside;
 pub mod postgres;
 pub mod random;
 pub mod receivers;

@@ -4,7 +4,8 @@
 //! `now` is an [`Instant`](std::time::Instant) that stands for CLOCK_BOOTTIME: it goes on while the machine sleeps.
 //!
 //! [`Sender`] and [`Receiver`] are a node's heartbeats to and from all its peers. Each group has a [`Machine`] on its two
-//! nodes and, where there is one, a [`Witness`] on a third; [`Resources`] keeps what is up on the node that serves. These have
+//! nodes and, where there is one, a [`Witness`] on a third; [`Resources`] keeps what is up on the node that serves, and
+//! [`Outside`] what others know of it. These have
 //! the same four calls: `handle`, `handle_timeout`, `poll_output`, `poll_timeout`.
 //!
 //! The caller's duties:
@@ -22,6 +23,7 @@ mod ids;
 pub mod lease;
 pub mod machine;
 pub mod monitor;
+pub mod outside;
 #[cfg_attr(not(any(test, feature = "sim")), allow(dead_code, reason = "bugs are planted by the simulation only"))]
 mod planted;
 pub mod resources;
@@ -34,5 +36,6 @@ pub use ids::{ClusterId, GroupId, NodeId};
 pub use lease::{Ballot, Times, Witness, WitnessConfig, WitnessInput, WitnessOutput};
 pub use machine::{Config, Input, Machine, Output, Record};
 pub use monitor::{Monitor, MonitorConfig, MonitorInput, MonitorOutput, Presence, Watch};
+pub use outside::Outside;
 pub use resources::{Resources, ResourcesConfig};
 pub use timeline::Entry;

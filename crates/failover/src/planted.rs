@@ -29,6 +29,10 @@ pub enum Planted {
     StartTooEarly,
     /// A resource is stopped while another one requires it.
     StopTooEarly,
+    /// A registration counts as told before that is durable.
+    ToldUnsaved,
+    /// Who no longer serves goes on telling.
+    ToldAfterwards,
 }
 
 #[cfg(any(test, feature = "sim"))]

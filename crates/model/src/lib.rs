@@ -16,6 +16,7 @@ pub mod plan;
 pub mod record;
 mod rules;
 pub mod status;
+pub mod template;
 
 pub use attr::{Attr, AttrMask, FileType, Stamp, Time};
 pub use ids::{BadName, Epoch, FileId, GroupName, Incarnation, NodeName, Position, Sequence, SetName, VolumeId};

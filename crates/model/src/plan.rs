@@ -17,6 +17,7 @@ pub use group::{
     AddressPlan, BadGroup, CheckPlan, FencePlan, GroupPlan, HeartbeatPath, OnFailure, OnLeaseLost, ScriptPlan,
     ScriptsPlan, ServicePlan, Takeover,
 };
+pub use outside::{DnsKind, DnsPlan, HookPlan};
 pub use place::{line_of_address, line_of_resource};
 pub use receivers::{
     Encryption, MailPlan, Receiver, Receivers, SecretFile, SnmpAuth, SnmpPlan, SnmpPrivacy, SnmpVersion, WebhookPlan,
@@ -38,6 +39,7 @@ mod edit;
 mod group;
 mod nearest;
 mod nodes;
+mod outside;
 mod place;
 mod receivers;
 mod resource;

@@ -9,6 +9,8 @@
 //! * [`reference`]: is this node cut off?
 //! * [`check`]: does a service answer?
 //! * [`notify`]: alerts by SNMP, mail and HTTP.
+//! * [`dns`]: records of the DNS, changed at the primary server of their zone.
+//! * [`hook`]: others are told by HTTP.
 //!
 //! Everything here blocks, for no longer than it is told, or until a [`Stop`] comes: call it from a thread that may wait.
 //! Nothing here decides; each call says what was asked, what came of it, how long that took, and what a program wrote
@@ -17,8 +19,10 @@
 pub mod address;
 pub mod check;
 pub mod command;
+pub mod dns;
 pub mod fence;
 mod files;
+pub mod hook;
 mod net;
 pub mod notify;
 pub mod ocf;

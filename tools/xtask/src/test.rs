@@ -12,6 +12,8 @@ use crate::{build, machine};
 const PACKAGES: &[&str] = &[
     "acl",
     "attr",
+    "bind9",
+    "bind9-dnsutils",
     "btrfs-progs",
     "dbus-daemon",
     "e2fsprogs",

@@ -12,7 +12,7 @@ use stead_resource::service::{self, Boot, Load, UnitName};
 use stead_resource::{Output, Stop, Term};
 
 use super::parts::{self, Part, Remembered};
-use super::{addresses, agents, outside, room};
+use super::{addresses, agents, outside, registrations, room};
 use crate::failover::kept::GroupDir;
 
 const UNIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,6 +92,7 @@ fn on_this_machine(group: &GroupPlan, own: &NodeName, roots: &[PathBuf]) -> Vec<
     if let Some(fence) = group.other(own).and_then(|other| group.fence.get(other)) {
         found.extend(fence.agent.first().filter(|agent| !is_found(agent)).map(|agent| missing("fence agent", agent)));
     }
+    found.extend(registrations::findings(group));
     found.extend(owner_finding(roots));
     found
 }

@@ -5,6 +5,7 @@ pub(crate) mod agents;
 pub(crate) mod groups;
 mod outside;
 pub(crate) mod parts;
+mod registrations;
 mod room;
 
 use std::time::Duration;

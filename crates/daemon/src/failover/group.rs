@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use stead_api::{Failure, FailureKind, TimelineEntry};
-use stead_failover::heartbeat::{Heartbeat, Hold, Note, Say};
+use stead_failover::heartbeat::{Event, Heartbeat, Hold, Note, Say};
 use stead_failover::machine::{Answer, Fitness, Lease, Refusal, Request, State, Step, Turn, Want};
 use stead_failover::monitor::replay;
 use stead_failover::{
@@ -22,6 +22,7 @@ use super::config::{group_id, node_id};
 use super::hands::{Hands, Job as HandsJob, JobEnd};
 use super::kept::{GroupDir, Job, LINES_MAX};
 use super::lease::LeaseFile;
+use super::outside::{Outside, Teller};
 use super::words;
 use crate::clock::wall_clock;
 use crate::threads::lock;
@@ -59,7 +60,7 @@ pub(crate) struct Setup {
 /// This node's part in a group.
 pub(crate) enum Part {
     /// One of its two nodes.
-    Node { config: Box<Config>, record: Record, hands: Hands, lease: LeaseFile },
+    Node { config: Box<Config>, record: Record, hands: Hands, lease: LeaseFile, teller: Teller },
     /// Its witness.
     Witness { config: WitnessConfig, ballot: Option<Ballot> },
 }
@@ -73,6 +74,9 @@ enum Mind {
 struct Arms {
     hands: Hands,
     lease: LeaseFile,
+    teller: Teller,
+    /// None: the plan has no registrations.
+    outside: Option<Outside>,
 }
 
 /// A group that is run.
@@ -81,6 +85,8 @@ pub(super) struct Group {
     id: GroupId,
     dir: GroupDir,
     mind: Mind,
+    /// How the group came to that epoch here.
+    moved: Option<(u64, Event)>,
     /// Under which epoch the other node was fenced.
     fenced: Option<u64>,
     /// What programs of the last step wrote.
@@ -112,12 +118,13 @@ impl Group {
     pub(super) fn new(setup: Setup, now: Instant) -> Group {
         let Setup { plan, dir, part, is_new } = setup;
         let mind = match part {
-            Part::Node { config, record, hands, lease } => {
+            Part::Node { config, record, hands, lease, teller } => {
+                let outside = outside(&plan, &dir, &teller, record.epoch.number);
                 let mut machine = Machine::new(*config, record, now);
                 if is_new {
                     machine.is_new(now);
                 }
-                Mind::Machine(Box::new(machine), Arms { hands, lease })
+                Mind::Machine(Box::new(machine), Arms { hands, lease, teller, outside })
             }
             Part::Witness { config, ballot } => {
                 let mut witness = Witness::new(config, ballot, now);
@@ -133,6 +140,7 @@ impl Group {
             plan,
             dir,
             mind,
+            moved: None,
             fenced: None,
             output: None,
             requests: 0,
@@ -159,6 +167,13 @@ impl Group {
         self.plan = setup.plan;
         if let (Mind::Machine(machine, arms), Part::Node { hands, .. }) = (&mut self.mind, setup.part) {
             hands.lease(machine.lease());
+            match &arms.outside {
+                Some(outside) => outside.change(&self.plan),
+                None => {
+                    arms.outside = outside(&self.plan, &self.dir, &arms.teller, machine.record().epoch.number);
+                    arms.outside.iter().for_each(|outside| outside.lease(machine.lease()));
+                }
+            }
             end_apart(std::mem::replace(&mut arms.hands, hands));
             self.maintained = false;
         }
@@ -284,6 +299,7 @@ impl Group {
         }
         self.settle_witness(kept, wants);
         self.settle_hands();
+        self.settle_outside();
         // While services still write, their set stays what it is.
         let falls = self.machine().is_some_and(|machine| matches!(machine.state(), State::Falling(_)));
         if let Some(epoch) = self.untold.take_if(|_| !falls) {
@@ -297,6 +313,15 @@ impl Group {
         if maintained != self.maintained {
             self.maintained = maintained;
             self.with_hands(|hands| hands.maintain(maintained));
+        }
+    }
+
+    /// Others hear of where the group is from whoever serves, and from nobody else.
+    fn settle_outside(&self) {
+        if let Mind::Machine(machine, Arms { outside: Some(outside), .. }) = &self.mind {
+            let (epoch, serves) = (machine.record().epoch.number, matches!(machine.state(), State::Active));
+            let event = self.moved.filter(|(moved, _)| *moved == epoch).map(|(_, event)| event);
+            outside.serves(serves.then_some((epoch, event)));
         }
     }
 
@@ -336,6 +361,7 @@ impl Group {
         if let Mind::Machine(_, arms) = &self.mind {
             arms.lease.set(lease);
             arms.hands.lease(lease);
+            arms.outside.iter().for_each(|outside| outside.lease(lease));
         }
     }
 
@@ -346,7 +372,10 @@ impl Group {
         }
     }
 
-    fn act(&self, action: stead_failover::machine::Action) {
+    fn act(&mut self, action: stead_failover::machine::Action) {
+        if action.step == Step::Tell {
+            self.moved = Some((action.epoch.number, action.event));
+        }
         let fenced = self.fenced == Some(action.epoch.number);
         let reason = format!("{} of group {}", action.event.as_str(), self.plan.name);
         self.with_hands(|hands| hands.perform(HandsJob { action, fenced, reason }));
@@ -365,6 +394,9 @@ impl Group {
         if matches!(entry, Entry::Down | Entry::Standby | Entry::RestoreRequired | Entry::HandedOver) {
             self.all_is_down();
         }
+        if let Entry::Resumed(event) = entry {
+            self.moved = self.machine().map(|machine| (machine.record().epoch.number, *event));
+        }
         if let Entry::Step { step: Step::Fence, turn: Turn::Do, outcome, .. } = entry
             && outcome.is_good()
         {
@@ -378,7 +410,7 @@ impl Group {
         self.add(words::plain(text, wall_clock()), kept);
     }
 
-    fn add(&mut self, line: TimelineEntry, kept: &Sender<Job>) {
+    pub(super) fn add(&mut self, line: TimelineEntry, kept: &Sender<Job>) {
         info!("group {}: {}", self.plan.name, line.text);
         let _ = kept.send(Job::Line { dir: self.dir.clone(), entry: Box::new(line.clone()) });
         let mut lines = lock(&self.lines);
@@ -467,9 +499,23 @@ impl Group {
         match words::doing(machine.state(), Hold::None) {
             "approval" => Some(format!("a person has to approve the takeover: stead approve {}", self.plan.name)),
             "restore-required" => Some(format!("it has to be restored first: stead restore {}", self.plan.name)),
-            _ => machine.refusal().map(|why| format!("no takeover: {why}")),
+            _ => machine.refusal().map(|why| format!("no takeover: {why}")).or_else(|| self.untold_remark()),
         }
     }
+
+    fn untold_remark(&self) -> Option<String> {
+        let Mind::Machine(_, Arms { outside: Some(outside), .. }) = &self.mind else { return None };
+        Some(outside.pending()).filter(|all| !all.is_empty()).map(|all| format!("not told yet: {}", all.join("; ")))
+    }
+}
+
+/// Those of a plan that has some; without them the group goes on all the same.
+fn outside(plan: &GroupPlan, dir: &GroupDir, teller: &Teller, epoch: u64) -> Option<Outside> {
+    if plan.dns.is_empty() && plan.hooks.is_empty() {
+        return None;
+    }
+    let started = Outside::start(plan, dir, teller, epoch);
+    started.inspect_err(|failure| tracing::error!("group {}: {failure}", plan.name)).ok()
 }
 
 /// The end of hands waits for what they do, and the watcher waits for nobody.

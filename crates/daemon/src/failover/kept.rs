@@ -1,5 +1,5 @@
 //! What a node keeps of a group: `groups/NAME/record.json` or `ballot.json`, its timeline, and in `parts.json` what its
-//! units and programs were when it moved last. Records, ballots and lines are written by a thread of its own, so that a
+//! units and programs were when it moved last, and in `told.json` what others were told of where it is. Records, ballots and lines are written by a thread of its own, so that a
 //! slow disk never holds heartbeats up.
 
 use std::collections::VecDeque;
@@ -34,6 +34,7 @@ const RECORD: &str = "record.json";
 const BALLOT: &str = "ballot.json";
 const TIMELINE: &str = "timeline.jsonl";
 const PARTS: &str = "parts.json";
+const TOLD: &str = "told.json";
 
 /// The directory of a group.
 #[derive(Clone, Debug)]
@@ -95,6 +96,16 @@ impl GroupDir {
     /// Keeps them.
     pub(crate) fn keep_parts(&self, parts: &impl Serialize) -> Result<(), Failure> {
         files::write(&self.0.join(PARTS), &serde_json::to_vec(parts).unwrap_or_default(), 0o600)
+    }
+
+    /// What was told elsewhere of where the group is.
+    pub(crate) fn told<T: DeserializeOwned>(&self) -> Result<Option<T>, Failure> {
+        self.read(TOLD)
+    }
+
+    /// Keeps it.
+    pub(crate) fn keep_told(&self, told: &impl Serialize) -> Result<(), Failure> {
+        files::write(&self.0.join(TOLD), &serde_json::to_vec(told).unwrap_or_default(), 0o600)
     }
 
     /// Writes a first record.

@@ -6,6 +6,7 @@
 //!         actions ▾  │                   ▾
 //!                hands (one thread      kept (one thread,
 //!                 for each group)        the disk)
+//!                outside (another one: what others are told)
 //!                 │  ▴
 //!   drain, mount, ▾  │ outcomes
 //!   hand over    the loop ─▸ data path
@@ -18,6 +19,7 @@ mod group;
 pub(crate) mod hands;
 pub(crate) mod kept;
 pub(crate) mod lease;
+pub(crate) mod outside;
 pub(crate) mod secrets;
 mod sys;
 mod watch;

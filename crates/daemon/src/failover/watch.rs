@@ -53,6 +53,8 @@ pub(crate) enum Order {
     ResourcesFailed(GroupName),
     /// An action of the hands has ended.
     Ended(GroupName, JobEnd),
+    /// Something to tell of a group.
+    Line(GroupName, Box<TimelineEntry>),
     /// That record and all before are durable.
     Saved(GroupName, u64),
     /// A person asks for something.
@@ -152,6 +154,10 @@ impl Watcher {
             }
             Order::ResourcesFailed(name) => self.with(&name, |group| group.resources_failed(now)),
             Order::Ended(name, end) => self.with(&name, |group| group.ended(end, now)),
+            Order::Line(name, line) => {
+                let kept = self.kept.clone();
+                self.with(&name, |group| group.add(*line, &kept));
+            }
             Order::Saved(name, number) => self.with(&name, |group| group.saved(number, now)),
             Order::Request { group, want, expires, answer } => self.request(&group, want, expires, answer, now),
             Order::WhatIf { group, monitor, told } => {

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::amount::Span;
+use super::outside::{DnsPlan, HookPlan};
 use super::resource::ResourcePlan;
 use crate::{GroupName, NodeName, SetName};
 
@@ -73,6 +74,12 @@ pub struct GroupPlan {
     /// What else has to look well before the source counts as serving.
     #[serde(default, rename = "check", skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckPlan>,
+    /// Records of the DNS that hold where it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<DnsPlan>,
+    /// Who is told when it has moved.
+    #[serde(default, rename = "hook", skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookPlan>,
     /// Programs that are run before and after.
     #[serde(default, skip_serializing_if = "ScriptsPlan::is_empty")]
     pub scripts: ScriptsPlan,

@@ -130,6 +130,9 @@ impl BadGroup {
             BadGroup::Resource { resource, .. } => in_resource(resource, None),
             BadGroup::Service { number, .. } => vec![field("service"), Step::Nth(number - 1)],
             BadGroup::Check { number, .. } => vec![field("check"), Step::Nth(number - 1)],
+            BadGroup::Outside { list, number, field: name, .. } => {
+                vec![field(list), Step::Nth(number - 1), field(name)]
+            }
             BadGroup::Script { script, .. } => vec![field("scripts"), field(script)],
             BadGroup::FenceNode(node) | BadGroup::Fence { node, .. } => vec![field("fence"), field(node.as_str())],
         }]

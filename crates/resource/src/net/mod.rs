@@ -8,9 +8,11 @@ mod mac;
 pub mod nd;
 pub mod netlink;
 pub mod packet;
+mod stream;
 pub mod table;
 mod wait;
 
 pub use cidr::Cidr;
 pub use mac::Mac;
+pub use stream::Stream;
 pub use wait::{readable, until};

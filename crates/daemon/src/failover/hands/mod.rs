@@ -152,11 +152,16 @@ impl Hands {
 
     /// Until when this node may serve, from now on. Does not block.
     pub(crate) fn lease(&self, lease: Lease) {
-        self.lease.set(match lease {
-            Lease::None => 0,
-            Lease::Until(at) => clock::boot_ns(at),
-            Lease::Unlimited => u64::MAX,
-        });
+        self.lease.set(ends_at(lease));
+    }
+}
+
+/// When a lease is over, for a [`Deadline`].
+pub(super) fn ends_at(lease: Lease) -> u64 {
+    match lease {
+        Lease::None => 0,
+        Lease::Until(at) => clock::boot_ns(at),
+        Lease::Unlimited => u64::MAX,
     }
 }
 

@@ -102,6 +102,8 @@ impl Node {
             } else {
                 options.checks
             },
+            dns: old.map(|old| old.dns.clone()).unwrap_or_default(),
+            hooks: old.map(|old| old.hooks.clone()).unwrap_or_default(),
             scripts: old.map_or(options.scripts.clone(), |old| options.scripts.with_details_of(&old.scripts)),
             fence: old.map(|old| old.fence.clone()).unwrap_or_default(),
         })

@@ -16,6 +16,7 @@ mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ use crate::failover::config;
 use crate::failover::hands::{DataSteps, Hands, Job as HandsJob};
 use crate::failover::kept::GroupDir;
 use crate::failover::lease::LeaseFile;
+use crate::failover::outside::Teller;
 use crate::failover::secrets::Secrets;
 use crate::failover::watchdog::{self, Orders};
 use crate::failover::{Failover, Order, Part, Setup, Told};
@@ -141,7 +143,8 @@ impl Node {
                 })?;
                 Orders::of(&self.on_this_node(group), config.times.stop_budget).write(dir.path())?;
                 let (hands, lease) = (self.hands(group, &dir)?, LeaseFile::open(dir.path())?);
-                Part::Node { config: Box::new(config), record, hands, lease }
+                let teller = self.teller(&group.name);
+                Part::Node { config: Box::new(config), record, hands, lease, teller }
             }
         };
         self.groups.told.remove(&group.name);
@@ -213,6 +216,12 @@ impl Node {
         };
         let both = |path: &PathPlan| (place(&group.source, &path.path), place(&self.name, &path.path));
         set.paths.iter().map(both).filter(|(from, to)| from != to).collect()
+    }
+
+    fn teller(&self, group: &GroupName) -> Teller {
+        let (orders, group) = (self.groups.failover.orders(), group.clone());
+        let say = move |line| orders.give(Order::Line(group.clone(), Box::new(line)));
+        Teller { me: self.name.clone(), say: Arc::new(say) }
     }
 
     /// Where the sets of a group are on this node.

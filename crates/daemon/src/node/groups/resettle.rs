@@ -178,6 +178,11 @@ impl Node {
             .ok_or_else(|| Failure::new(what, "what was saved of the group is missing", "Look at the daemon's log"))?;
         let mut group = GroupPlan { source: new.clone(), paths: Vec::new(), ..group.clone() };
         group.fence.remove(old);
+        for dns in &mut group.dns {
+            // Until the plan says what the new node's own is.
+            let value = dns.values.remove(old);
+            dns.values.extend(value.map(|value| (new.clone(), value)));
+        }
         let others = [Some(new), group.witness.as_ref()].into_iter().flatten().cloned().collect::<Vec<_>>();
         let halves = others.into_iter().map(|node| self.groups.secrets.ours(&node).map(|ours| (node, ours)));
         let halves = halves.collect::<Result<_, _>>()?;

@@ -74,6 +74,8 @@ pub enum BadGroup {
     TooManyResources(usize),
     #[error("check {number}: {why}")]
     Check { number: usize, why: &'static str },
+    #[error("{list} {number}: {field} {why}")]
+    Outside { list: &'static str, number: usize, field: &'static str, why: String },
     #[error("scripts: {script}: {why}")]
     Script { script: &'static str, why: &'static str },
     #[error("fence names {0}, which is neither source nor target")]
@@ -129,6 +131,7 @@ impl GroupPlan {
         self.check_services()?;
         self.check_resources()?;
         self.check_checks()?;
+        self.check_outside()?;
         self.check_scripts()?;
         self.fence.iter().try_for_each(|(node, fence)| self.check_fence(node, fence))
     }
@@ -284,6 +287,7 @@ impl GroupPlan {
         if let Some(address) = self.addresses.iter().filter_map(AddressPlan::ip).find(|ip| other.moves(*ip)) {
             return Err(BadGroup::AddressElsewhere(address, other.name.clone()));
         }
+        self.check_outside_beside(other)?;
         let is_apart = self.other(&other.source).is_none() && self.other(&other.target).is_none();
         match self.units().find(|unit| other.units().any(|theirs| theirs == *unit)) {
             Some(unit) if !is_apart => Err(BadGroup::UnitElsewhere(unit, other.name.clone())),
