@@ -64,10 +64,15 @@ pub fn check(path: &Path) -> Result<Checked, Refusal> {
     if path == Path::new("/") {
         return Err(Refusal::Root);
     }
+    let is_dead = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotConnected;
     let is_dir = match std::fs::metadata(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotConnected => return Err(Refusal::Dead { path }),
+        Err(error) if is_dead(&error) => return Err(Refusal::Dead { path }),
         meta => meta.map_err(system)?.is_dir(),
     };
+    // The kernel tells attributes that it keeps also where nobody serves them any more; this it has to ask for.
+    if rustix::fs::statvfs(&path).is_err_and(|error| is_dead(&error.into())) {
+        return Err(Refusal::Dead { path });
+    }
     if !is_dir {
         return Err(Refusal::NotDirectory { path });
     }

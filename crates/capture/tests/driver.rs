@@ -246,6 +246,8 @@ fn a_dead_process_leaves_the_directory_closed_and_the_next_start_opens_it() {
     std::fs::write(rig.ours().join("a"), "kept").unwrap();
     let first = rig.capture().incarnation();
     let pid = rustix::process::Pid::from_raw(rig.capture().status().pid as i32).unwrap();
+    // The kernel keeps what it is told of the root.
+    assert!(std::fs::metadata(rig.ours()).unwrap().is_dir());
     rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).unwrap();
     eventually("nothing is served", || std::fs::read(rig.ours().join("a")).is_err());
     assert!(std::fs::write(rig.ours().join("unseen"), "").is_err(), "rather closed than unprotected");

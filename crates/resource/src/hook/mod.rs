@@ -1,7 +1,6 @@
 //! Hooks: others are told by a request of HTTP or HTTPS, once for each call.
 
 mod answer;
-#[cfg(feature = "https")]
 mod https;
 mod url;
 
@@ -88,15 +87,9 @@ impl Hook {
         }
     }
 
-    #[cfg(feature = "https")]
     fn talk_https(&self, stream: Stream, request: &[u8], term: Term) -> Result<Vec<u8>, Failure> {
         let encrypted = https::Stream::new(&self.url, self.ca_file.as_deref(), stream).map_err(Failure::Unusable)?;
         talk(encrypted, request).map_err(|e| self.failed(&e, term))
-    }
-
-    #[cfg(not(feature = "https"))]
-    fn talk_https(&self, _: Stream, _: &[u8], _: Term) -> Result<Vec<u8>, Failure> {
-        Err(Failure::Unusable("this program was built without HTTPS: build it with the feature https".into()))
     }
 }
 
