@@ -39,8 +39,8 @@ use stead_resource::{Deadline, Stop};
 use crate::clock;
 use kit::{Kit, Places};
 use queue::Queue;
-use resources::{Listeners, Resources};
-pub(crate) use resources::{check_of, instance_name};
+use resources::Resources;
+pub(crate) use resources::{Listeners, check_of, instance_name};
 use worker::Worker;
 
 /// So much longer than the plan's own time-out the limit of an action has to be: a program that is told to end has two
@@ -88,10 +88,10 @@ pub(crate) trait DataSteps: Send {
 }
 
 /// Tells people something between the ends of jobs.
-type Tell = Arc<dyn Fn(String) + Send + Sync>;
+pub(crate) type Tell = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Tells that resources which were up cannot be kept up.
-type Failed = Arc<dyn Fn() + Send + Sync>;
+pub(crate) type Failed = Arc<dyn Fn() + Send + Sync>;
 
 impl Hands {
     /// Those of a group on node `me`. `dir` is the group's own, and there; `roots` are those of its sets on this node.
@@ -105,13 +105,12 @@ impl Hands {
         dir: PathBuf,
         roots: Vec<PathBuf>,
         data: Box<dyn DataSteps>,
-        tell: impl Fn(String) + Send + Sync + 'static,
-        failed: impl Fn() + Send + Sync + 'static,
+        listeners: Listeners,
         ended: impl Fn(JobEnd) + Send + 'static,
     ) -> Result<Hands, Failure> {
         let places = Places { dir, roots, agents: ocf::root() };
         let kit = Kit::new(group, &me, places, service::manager)?;
-        Hands::of(kit, data, Listeners { tell: Arc::new(tell), failed: Arc::new(failed) }, ended)
+        Hands::of(kit, data, listeners, ended)
     }
 
     fn of(

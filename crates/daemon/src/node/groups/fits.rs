@@ -25,6 +25,9 @@ pub(in super::super) struct Question {
     resources: Vec<ResourcePlan>,
 }
 
+/// Addresses, each with its reason, and resources.
+type Misfits = (Vec<(String, String)>, Vec<Misfit>);
+
 /// Why a group cannot be made.
 pub(in super::super) enum Unfit {
     /// An address has no place on a node.
@@ -74,7 +77,7 @@ impl Question {
         misfit.map_or(Ok(()), |misfit| Err(Unfit::Resource { group, node, misfit }))
     }
 
-    fn ask(&self, node: &NodeName, dialer: &Dialer) -> Result<(Vec<(String, String)>, Vec<Misfit>), String> {
+    fn ask(&self, node: &NodeName, dialer: &Dialer) -> Result<Misfits, String> {
         let question = Ask::Fits { addresses: self.addresses.clone(), resources: self.resources.clone() };
         match ask(dialer, node, &question, TIMEOUT) {
             Ok(Tell::Unfit { addresses, resources }) => Ok((addresses, resources)),

@@ -30,7 +30,7 @@ use tracing::{info, warn};
 use super::Node;
 use crate::event::{Event, GroupEvent};
 use crate::failover::config;
-use crate::failover::hands::{DataSteps, Hands, Job as HandsJob};
+use crate::failover::hands::{DataSteps, Hands, Job as HandsJob, Listeners};
 use crate::failover::kept::GroupDir;
 use crate::failover::lease::LeaseFile;
 use crate::failover::outside::Teller;
@@ -188,14 +188,17 @@ impl Node {
         let data = LoopSteps { group: name.clone(), events };
         let (tells, fails) = (orders.clone(), orders.clone());
         let (told, failed, ended) = (name.clone(), name.clone(), name);
+        let listeners = Listeners {
+            tell: Arc::new(move |text| tells.give(Order::Say(told.clone(), text))),
+            failed: Arc::new(move || fails.give(Order::ResourcesFailed(failed.clone()))),
+        };
         Hands::new(
             self.on_this_node(group),
             self.name.clone(),
             dir.path().to_path_buf(),
             self.roots_of(group),
             Box::new(data),
-            move |text| tells.give(Order::Say(told.clone(), text)),
-            move || fails.give(Order::ResourcesFailed(failed.clone())),
+            listeners,
             Box::new(move |end| orders.give(Order::Ended(ended.clone(), end))),
         )
     }

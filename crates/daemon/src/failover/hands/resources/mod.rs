@@ -45,12 +45,12 @@ pub(super) enum Order {
     End,
 }
 
-/// Whom the keeper tells.
+/// Whom the hands tell something between the ends of jobs.
 #[derive(Clone)]
-pub(super) struct Listeners {
-    pub(super) tell: Tell,
-    /// They were up, and cannot be kept up.
-    pub(super) failed: super::Failed,
+pub(crate) struct Listeners {
+    pub(crate) tell: Tell,
+    /// The resources were up, and cannot be kept up.
+    pub(crate) failed: super::Failed,
 }
 
 /// The way to the keeper. When it goes, nothing is looked at or restarted any more, and what is up stays up.
