@@ -16,6 +16,9 @@ _stead() {
             ",$1")
                 cmd="stead"
                 ;;
+            stead,alert)
+                cmd="stead__subcmd__alert"
+                ;;
             stead,alerts)
                 cmd="stead__subcmd__alerts"
                 ;;
@@ -127,6 +130,9 @@ _stead() {
             stead,watchdog)
                 cmd="stead__subcmd__watchdog"
                 ;;
+            stead__subcmd__alert,test)
+                cmd="stead__subcmd__alert__subcmd__test"
+                ;;
             stead__subcmd__fork,drop)
                 cmd="stead__subcmd__fork__subcmd__drop"
                 ;;
@@ -203,8 +209,44 @@ _stead() {
 
     case "${cmd}" in
         stead)
-            opts="-h -V --state --help --version daemon invite join nodes node protect unprotect wait status estimate mirror verify pause resume limit monitor unmonitor failover approve switchover restore failback takeover group explain fork alerts kit plan state support shutdown barrier completions man capture watchdog"
+            opts="-h -V --state --help --version daemon invite join nodes node protect unprotect wait status estimate mirror verify pause resume limit monitor unmonitor failover approve switchover restore failback takeover group explain fork alert alerts kit plan state support shutdown barrier completions man capture watchdog"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__alert)
+            opts="-h --state --help test"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__alert__subcmd__test)
+            opts="-h --json --state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
