@@ -34,6 +34,7 @@ pub mod service;
 mod stop;
 mod sys;
 mod term;
+mod tls;
 
 pub use net::{Cidr, Mac};
 pub use outcome::{Done, Failure, Outcome, Output, Resource, State};

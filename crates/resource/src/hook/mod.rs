@@ -4,7 +4,6 @@ mod answer;
 mod https;
 mod url;
 
-use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
@@ -15,13 +14,12 @@ use std::time::Duration;
 
 pub use url::Url;
 
+use crate::files::secret;
 use crate::net::Stream;
 use crate::{Failure, Outcome, Stop, Term};
 
 /// How often it is looked whether a wait for a name is to end.
 const LOOK: Duration = Duration::from_millis(20);
-/// Longest secret.
-const SECRET_BYTES_MAX: u64 = 16 << 10;
 
 /// A request, as it is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,23 +86,8 @@ impl Hook {
     }
 
     fn talk_https(&self, stream: Stream, request: &[u8], term: Term) -> Result<Vec<u8>, Failure> {
-        let encrypted = https::Stream::new(&self.url, self.ca_file.as_deref(), stream).map_err(Failure::Unusable)?;
+        let encrypted = https::Stream::new(&self.url, self.ca_file.as_deref(), stream)?;
         talk(encrypted, request).map_err(|e| self.failed(&e, term))
-    }
-}
-
-/// Read anew each time: secrets change. What it is must not be told.
-fn secret(file: &PathBuf) -> Result<String, Failure> {
-    let unread = |why: String| Failure::Unusable(format!("secret file {} cannot be read: {why}", file.display()));
-    let len = fs::metadata(file).map_err(|e| unread(e.to_string()))?.len();
-    if len > SECRET_BYTES_MAX {
-        return Err(unread(format!("it has {len} bytes, which is more than a secret")));
-    }
-    let text = fs::read_to_string(file).map_err(|e| unread(e.to_string()))?;
-    match text.trim() {
-        "" => Err(unread("it is empty".into())),
-        line if line.contains(['\r', '\n', '\0']) => Err(unread("it is not one line".into())),
-        line => Ok(line.to_owned()),
     }
 }
 

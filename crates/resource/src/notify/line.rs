@@ -3,24 +3,14 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 
-use crate::Failure;
+use crate::{Failure, tls};
 
-/// Where Linux distributions keep the certificates that a machine trusts.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 4;
 
@@ -52,9 +42,7 @@ impl Line {
     /// Encrypts all that follows, once the server has shown that it is that host.
     pub(super) fn encrypted(self, host: &str, ca: Option<&Path>) -> Result<Line, Failure> {
         let Stream::Plain(stream) = self.stream else { return Ok(self) };
-        let name = ServerName::try_from(host.to_owned()).map_err(Failure::at(format_args!("expect {host}")))?;
-        let client = ClientConnection::new(Arc::new(config(ca)?), name).map_err(Failure::at("begin TLS"))?;
-        let stream = Stream::Tls(Box::new(StreamOwned::new(client, stream)));
+        let stream = Stream::Tls(Box::new(StreamOwned::new(tls::client(host, ca)?, stream)));
         let mut line = Line { stream, moment: self.moment };
         line.flush().map_err(Failure::at(format_args!("trust {host}")))?;
         Ok(line)
@@ -131,21 +119,4 @@ fn addresses(host: &str, port: u16, moment: Instant) -> Result<Vec<SocketAddr>, 
     let found =
         found.recv_timeout(left(moment)).map_err(|_| Failure::Failed(format!("nobody knows {host} in time")))?;
     found.map_err(|e| Failure::Failed(format!("nobody knows {host}: {e}")))
-}
-
-fn config(ca: Option<&Path>) -> Result<ClientConfig, Failure> {
-    let missing = || Failure::Unusable("this machine trusts no certificates; name a ca-file in the plan".into());
-    let usual = || BUNDLES.iter().map(Path::new).find(|path| path.exists());
-    let path = ca.or_else(usual).ok_or_else(missing)?;
-    let unreadable = |e: rustls::pki_types::pem::Error| Failure::Unusable(format!("{}: {e}", path.display()));
-    let mut roots = RootCertStore::empty();
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect();
-    let (good, _) = roots.add_parsable_certificates(certificates.map_err(unreadable)?);
-    if good == 0 {
-        return Err(Failure::Unusable(format!("{} holds no certificate", path.display())));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(Failure::at("begin TLS"))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

@@ -11,8 +11,6 @@ mod snmp;
 #[cfg(feature = "snmp")]
 mod varbinds;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,10 +18,7 @@ use stead_model::NodeName;
 use stead_model::delivery::Message;
 use stead_model::plan::{Receiver, SecretFile};
 
-use crate::{Failure, Outcome};
-
-/// Longest secret.
-const SECRET_BYTES_MAX: u64 = 4 << 10;
+use crate::{Failure, Outcome, files};
 
 /// Who tells: one for each process.
 #[derive(Debug)]
@@ -55,7 +50,7 @@ impl Teller {
         Outcome::of(|| match receiver {
             Receiver::Snmp(plan) => self.tell_by_snmp(plan, message, moment),
             Receiver::Mail(plan) => mail::send(plan, message, &self.node, moment),
-            Receiver::Webhook(plan) => http::post(plan, &message.to_json(&self.node).to_string(), moment),
+            Receiver::Webhook(plan) => http::post(plan, message.to_json(&self.node).to_string(), moment),
         })
     }
 
@@ -97,11 +92,7 @@ pub fn look_at(file: &SecretFile<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// What a file holds, without the end of its line.
 fn secret(path: Option<&Path>) -> Result<String, Failure> {
     let path = path.ok_or_else(|| Failure::Unusable("the plan does not name the file of a secret".into()))?;
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(SECRET_BYTES_MAX).read_to_string(&mut text));
-    read.map_err(Failure::at(format_args!("read {}", path.display())))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    files::secret(path)
 }
