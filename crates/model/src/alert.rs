@@ -39,6 +39,8 @@ pub enum Wrong {
     Approval,
     /// The target of a group stands in for its source.
     StandsIn,
+    /// The resources of a group cannot be kept up where it is.
+    Failing,
     /// A heartbeat path is silent while others live.
     PathDown,
     /// Much comes as heartbeats and is none: forged, replayed, or of nodes that are not known.
@@ -72,7 +74,7 @@ impl Severity {
 
 impl Wrong {
     /// All that is raised by itself.
-    pub const ALL: [Wrong; 15] = [
+    pub const ALL: [Wrong; 16] = [
         Wrong::Halted,
         Wrong::Brake,
         Wrong::NoRoom,
@@ -86,6 +88,7 @@ impl Wrong {
         Wrong::SourceFailed,
         Wrong::Approval,
         Wrong::StandsIn,
+        Wrong::Failing,
         Wrong::PathDown,
         Wrong::Flood,
     ];
@@ -117,6 +120,7 @@ impl Wrong {
             Wrong::SourceFailed => "source-failed",
             Wrong::Approval => "approval",
             Wrong::StandsIn => "stands-in",
+            Wrong::Failing => "failing",
             Wrong::PathDown => "path-down",
             Wrong::Flood => "flood",
             Wrong::Test => "test",
@@ -126,7 +130,8 @@ impl Wrong {
 
 impl Wrong {
     fn is_of_group(self) -> bool {
-        matches!(self, Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::PathDown | Wrong::Flood)
+        use Wrong::*;
+        matches!(self, SourceFailed | Approval | StandsIn | Failing | PathDown | Flood)
     }
 }
 
@@ -289,8 +294,11 @@ fn wrongs_of_group(group: &MonitorStatus) -> Vec<(Wrong, String)> {
         "failed-over" => all.push((Wrong::StandsIn, format!("{target} stands in for {source}{why}"))),
         _ => {}
     }
+    if group.is_failing() {
+        all.push((Wrong::Failing, format!("its resources cannot be kept up where it is{why}")));
+    }
     if group.doing == "approval" {
-        let text = format!("{source} is silent: a person has to say whether {target} stands in{why}");
+        let text = format!("{source} does not serve: a person has to say whether {target} stands in{why}");
         all.push((Wrong::Approval, text));
     }
     let down: Vec<_> = group.paths.iter().filter_map(|path| path.strip_suffix(" down")).collect();
@@ -356,8 +364,11 @@ fn may_last(wrong: Wrong, connection: &ConnectionStatus, patience: Patience) -> 
             matches!(state, State::Disconnected | State::Behind | State::Mirroring)
                 || state == State::Replicating && lag
         }
-        Wrong::Different | Wrong::Bypassed | Wrong::NoImage => false,
-        Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::PathDown | Wrong::Flood | Wrong::Test => false,
+        Wrong::Different | Wrong::Bypassed | Wrong::NoImage | Wrong::Test => false,
+        // Of groups: told for as long as it is seen.
+        Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::Failing | Wrong::PathDown | Wrong::Flood => {
+            false
+        }
     }
 }
 

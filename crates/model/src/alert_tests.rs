@@ -128,6 +128,11 @@ fn a_group_is_told_of_while_it_lasts() {
         });
         ("notes".parse().unwrap(), serde_json::from_value(json).unwrap())
     };
+    // Here, or on the other node.
+    let failing = |(set, mut group): (SetName, MonitorStatus), here: bool| {
+        (group.failing, group.other) = (here, (!here).then(|| "failing".into()));
+        (set, group)
+    };
     let good = group("online", "standby", "a=b");
     let cases = [
         (group("failed", "standby", "a=b"), vec![Wrong::SourceFailed]),
@@ -135,6 +140,8 @@ fn a_group_is_told_of_while_it_lasts() {
         (group("failed-over", "active", "a=b"), vec![Wrong::StandsIn]),
         (group("online", "standby", "a=b down"), vec![Wrong::PathDown]),
         (group("late", "standby", "a=b"), vec![]),
+        (failing(group("online", "standby", "a=b"), false), vec![Wrong::Failing]),
+        (failing(group("failed-over", "active", "a=b"), true), vec![Wrong::StandsIn, Wrong::Failing]),
     ];
     for (bad, wrong) in cases {
         let mut raised = Raised::default();

@@ -192,6 +192,9 @@ pub struct MonitorStatus {
     /// What the other node says that it is: `active`, `standby`, `restore-required`, …
     #[serde(default)]
     pub other: Option<String>,
+    /// This node has it, and cannot keep its resources up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failing: bool,
     /// What a person holds it in: `offline` or `maintenance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
@@ -201,6 +204,13 @@ pub struct MonitorStatus {
     /// Why nothing is done, or what a person has to do.
     #[serde(default)]
     pub remark: Option<String>,
+}
+
+impl MonitorStatus {
+    /// Does whoever has it say that its resources cannot be kept up there?
+    pub fn is_failing(&self) -> bool {
+        self.failing || self.other.as_deref() == Some("failing")
+    }
 }
 
 /// One thing in which replica and source differ.

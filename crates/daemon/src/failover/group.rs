@@ -481,6 +481,7 @@ impl Group {
             paths: (0..paths).map(path).collect(),
             active: active.cloned(),
             doing: words::doing(machine.state(), machine.record().hold).into(),
+            failing: machine.is_failing(),
             hold: words::hold(machine.record().hold).map(Into::into),
             other: machine.peer_role().map(|role| words::role(role).into()),
             epoch: machine.record().epoch.number,
@@ -495,6 +496,9 @@ impl Group {
             Hold::Maintenance => {
                 return Some(format!("in maintenance until: stead group maintenance {} off", self.plan.name));
             }
+        }
+        if machine.is_failing() {
+            return Some(format!("its resources cannot be kept up here: stead explain {}", self.plan.name));
         }
         match words::doing(machine.state(), Hold::None) {
             "approval" => Some(format!("a person has to approve the takeover: stead approve {}", self.plan.name)),

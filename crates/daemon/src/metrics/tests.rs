@@ -17,6 +17,7 @@ fn monitor() -> MonitorStatus {
         active: None,
         doing: "standby".into(),
         other: None,
+        failing: false,
         hold: None,
         epoch: 3,
         remark: None,

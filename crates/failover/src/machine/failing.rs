@@ -27,6 +27,11 @@ pub(super) struct Failing {
 }
 
 impl Machine {
+    /// Has this node the group, and cannot keep its resources up?
+    pub fn is_failing(&self) -> bool {
+        self.failing.is_some()
+    }
+
     /// They were up and are down, or could not be brought up again.
     pub(super) fn resources_failed(&mut self, now: Instant) {
         if matches!(self.state, State::Active | State::Raising) {
