@@ -167,6 +167,8 @@ fn a_group_moves_something() {
     assert!(plan.with_group(group.clone()).is_ok(), "an address alone can move");
     group.addresses.clear();
     group.services.clear();
+    assert!(plan.with_group(group.clone()).is_ok(), "resources alone can move");
+    group.resources.clear();
     let refused = plan.with_group(group).unwrap_err().to_string();
-    assert!(refused.contains("there are no sets, addresses or services"), "{refused}");
+    assert!(refused.contains("there are no sets, addresses, services or resources"), "{refused}");
 }
