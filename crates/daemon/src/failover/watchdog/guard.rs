@@ -6,9 +6,9 @@ use std::sync::Weak;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use stead_resource::address::{restore, take_off};
-use stead_resource::{Done, Failure, Resource, Stop};
+use stead_resource::{Call, Done, Failure, Resource, Stop};
 
 use super::group::Group;
 use super::log::Log;
@@ -19,6 +19,8 @@ use super::{Managers, STACK_BYTES, boot_now, hurry};
 const LEAST: Duration = Duration::from_millis(200);
 /// What it has from the second round on.
 const LATER: Duration = Duration::from_secs(10);
+/// How soon it is noticed that the daemon has a lease again.
+const LOOK: Duration = Duration::from_millis(5);
 /// After a round that did not bring everything down.
 const AGAIN: Duration = Duration::from_secs(1);
 /// So often it is looked once more, each time after twice as long, whether something came up that was begun before.
@@ -103,6 +105,8 @@ impl Fall<'_> {
         for ((name, _), stopped) in services.iter().zip(self.stop_all(&services, limit, &mut round)) {
             match stopped {
                 Ok(None) => {}
+                // The daemon has it in hand again.
+                Err(Failure::Cancelled | Failure::Unknown(_)) if self.is_obsolete() => {}
                 Ok(Some(how)) => round.add(name, how, Ok(Done::Changed)),
                 Err(why) => round.add(name, "stopped", Err(why)),
             }
@@ -113,37 +117,55 @@ impl Fall<'_> {
     /// All at once; meanwhile what was saved is put back.
     fn stop_all(&self, services: &[(String, Stoppable)], limit: Duration, round: &mut Round) -> Vec<Stopped> {
         let lost = |_| Err(Failure::Unknown("the watchdog ran into a fault of its own".into()));
+        let call = Call::new().ok();
+        let calls_off = call.as_ref().map_or_else(Stop::never, Call::stop);
         thread::scope(|scope| {
+            let (ended, ends) = bounded::<()>(0);
+            let calls = thread::Builder::new().name("watchdog-call".into()).stack_size(STACK_BYTES);
+            let _ = calls.spawn_scoped(scope, move || self.call_off(call.as_ref(), &ends));
+            let calls_off = &calls_off;
             let stop = |service| {
                 let thread = thread::Builder::new().name("watchdog-stop".into()).stack_size(STACK_BYTES);
-                thread.spawn_scoped(scope, move || self.stop_in_haste(service, limit))
+                thread.spawn_scoped(scope, move || self.stop_in_haste(service, limit, calls_off))
             };
             let stopping: Vec<_> = services.iter().map(|(_, service)| (service, stop(service))).collect();
             self.put_back(round);
             let end = |(service, stopping): (_, std::io::Result<thread::ScopedJoinHandle<'_, _>>)| match stopping {
                 Ok(thread) => thread.join().unwrap_or_else(lost),
-                Err(_) => self.stop_service(service, limit),
+                Err(_) => self.stop_service(service, limit, calls_off),
             };
-            stopping.into_iter().map(end).collect()
+            let stopped = stopping.into_iter().map(end).collect();
+            drop(ended);
+            stopped
         })
     }
 
-    fn stop_in_haste(&self, service: &Stoppable, limit: Duration) -> Stopped {
+    /// Whatever is being stopped is called off once the daemon has a lease again: what it starts then has the same name.
+    fn call_off(&self, call: Option<&Call>, ends: &Receiver<()>) {
+        while ends.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            if self.is_obsolete() {
+                return call.into_iter().for_each(Call::off);
+            }
+        }
+    }
+
+    fn stop_in_haste(&self, service: &Stoppable, limit: Duration, calls_off: &Stop) -> Stopped {
         if self.guard.hurries {
             let _ = hurry();
         }
-        self.stop_service(service, limit)
+        self.stop_service(service, limit, calls_off)
     }
 
     /// Stops it; says how, where there was something to stop.
-    fn stop_service(&self, service: &Stoppable, limit: Duration) -> Stopped {
+    fn stop_service(&self, service: &Stoppable, limit: Duration, calls_off: &Stop) -> Stopped {
         if self.is_obsolete() {
             return Ok(None);
         }
         let stopped = match service {
-            Stoppable::Commands(commands) => commands.stop(limit).value?,
-            Stoppable::Agent(instance) => instance.stop(limit).value?,
-            Stoppable::Unit(unit) => match unit.stop(limit * 2 / 3).value {
+            Stoppable::Commands(commands) => commands.stop_until(limit, calls_off).value?,
+            Stoppable::Agent(instance) => instance.stop_until(limit, calls_off).value?,
+            Stoppable::Unit(unit) => match unit.stop_until(limit * 2 / 3, calls_off).value {
+                Err(why) if calls_off.is_called() => return Err(why),
                 Err(_) if unit.is_absent(LEAST, &Stop::never()) => Done::Already,
                 Err(_) => return unit.kill(limit / 3).value.map(|()| Some("ended by force")),
                 Ok(done) => done,

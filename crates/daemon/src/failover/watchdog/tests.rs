@@ -138,6 +138,24 @@ fn what_comes_up_late_goes_too_and_a_new_lease_ends_that() {
 }
 
 #[test]
+fn a_stop_that_was_begun_before_a_new_lease_ends_nothing_that_was_started_under_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let [up, slow, looking] = ["up", "slow", "looking"].map(|name| dir.path().join(name));
+    fs::write(&up, "").unwrap();
+    fs::write(&slow, "").unwrap();
+    // A status command that takes its time, as one does that connects to an address which is gone.
+    let slowly = "touch looking; while [ -e slow ]; do sleep 0.01; done; [ -e up ] || exit 3";
+    let bench = Bench::new(&service(dir.path()).replace("[ -e up ] || exit 3", slowly));
+    bench.until(SOON);
+    wait_for("it is looked at", || looking.exists());
+    bench.until(Duration::from_secs(60));
+    thread::sleep(SOON);
+    fs::remove_file(&slow).unwrap();
+    thread::sleep(BUDGET);
+    assert!(up.exists() && bench.lines().is_empty(), "{:?}", bench.lines());
+}
+
+#[test]
 fn without_a_lease_or_with_one_without_end_nothing_is_done() {
     let dir = tempfile::tempdir().unwrap();
     let up = dir.path().join("up");
