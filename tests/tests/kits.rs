@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use stead_tests::command::{run, text, until};
 use stead_tests::town::{ADDRESS, GROUP, Town};
@@ -50,6 +50,19 @@ fn answers(town: &Town, service: &impl Service, expected: &str) -> Result<()> {
     until(&format!("{expected} is answered"), SOON, answered).with_context(|| town.standing())
 }
 
+/// Its process is another one than `before`: while it starts, the file is there and may be empty.
+fn is_another(town: &Town, service: &impl Service, before: Pid) -> Result<()> {
+    let another = || Ok(service.pid().is_ok_and(|pid| pid != before));
+    until("it is started again", SOON, another).with_context(|| town.standing())
+}
+
+/// The process that runs now.
+fn running(town: &Town, service: &impl Service) -> Result<Pid> {
+    let runs = || Ok(service.pid().is_ok());
+    until("it runs", SOON, runs).with_context(|| town.standing())?;
+    service.pid()
+}
+
 /// Has lyon watch paris, with the kit in the group.
 fn kept(town: &Town, service: &impl Service) -> Result<()> {
     let (host, address) = (format!("{ADDRESS}/24"), "--address");
@@ -72,18 +85,17 @@ fn is_kept(town: &mut Town, service: &impl Service, name: &str) -> Result<()> {
     kept(town, service)?;
     answers(town, service, "one")?;
 
-    let first = service.pid()?;
+    let first = running(town, service)?;
     service.signal(Signal::KILL)?;
     town.tells("paris", &format!("resource {name}: is restarted"))?;
+    is_another(town, service, first)?;
     answers(town, service, "one")?;
-    ensure!(service.pid()? != first, "it is another process");
 
     // It lives and does nothing: only the deep check finds that.
     town.tells("paris", "all resources are up again")?;
-    let second = service.pid()?;
+    let second = running(town, service)?;
     service.signal(Signal::STOP)?;
-    let is_another = || Ok(service.pid().is_ok_and(|pid| pid != second));
-    until("it is started again", SOON, is_another).with_context(|| town.standing())?;
+    is_another(town, service, second)?;
     answers(town, service, "one")?;
 
     town.site.paris.wait(GROUP)?;
