@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::settings::SettingsSpec;
-use super::{ConnectionPlan, GroupPlan, Plan, SetPlan, Span};
+use super::{CheckPlan, ConnectionPlan, GroupPlan, Plan, ResourcePlan, SetPlan, Span};
 
 /// What becomes of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,14 +144,28 @@ fn groups(old: &Plan, new: &Plan, found: &mut Vec<Difference>) {
 
 /// What holds of a group where its plan does not say it.
 fn usual_of(group: &GroupPlan) -> Table {
+    let (check, resource) = (CheckPlan::default(), ResourcePlan::default());
     table([
         ("heartbeat", span(group.heartbeat())),
         ("timeout", span(group.timeout())),
         ("wait", span(group.wait())),
         ("address", Value::Table(table([("replace", false.into()), ("take", false.into())]))),
         ("service", Value::Table(table([("timeout", "1m".into())]))),
-        ("resource", Value::Table(table([("restarts", 3.into()), ("within", "10m".into())]))),
-        ("check", Value::Table(table([("interval", "10s".into()), ("timeout", "5s".into()), ("failures", 3.into())]))),
+        (
+            "resource",
+            Value::Table(table([
+                ("restarts", i64::from(resource.restarts()).into()),
+                ("within", span(resource.within())),
+            ])),
+        ),
+        (
+            "check",
+            Value::Table(table([
+                ("interval", span(check.interval())),
+                ("timeout", span(check.timeout())),
+                ("failures", i64::from(check.failures()).into()),
+            ])),
+        ),
     ])
 }
 

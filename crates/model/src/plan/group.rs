@@ -213,6 +213,23 @@ pub struct ScriptsPlan {
     pub post_failback: Option<ScriptPlan>,
 }
 
+impl CheckPlan {
+    /// Between two checks: 10 s where the plan does not say.
+    pub fn interval(&self) -> Duration {
+        self.interval.map_or(Duration::from_secs(10), |span| span.0)
+    }
+
+    /// How long one may take: 5 s where the plan does not say.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.map_or(Duration::from_secs(5), |span| span.0)
+    }
+
+    /// How many have to fail, one after the other: 3 where the plan does not say.
+    pub fn failures(&self) -> u32 {
+        self.failures.unwrap_or(3)
+    }
+}
+
 impl ScriptsPlan {
     /// The same commands, with the time-outs and policies that `old` has for those that are the same.
     pub fn with_details_of(&self, old: &ScriptsPlan) -> ScriptsPlan {

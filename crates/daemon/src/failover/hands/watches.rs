@@ -97,7 +97,7 @@ impl Watcher {
                 Err(why) if !std::mem::replace(&mut told, true) => {
                     (self.tell)(format!("{} is not watched: {why}", self.cidr));
                 }
-                Err(_) => self.look_at_cards(),
+                Err(_) => _ = self.has_moved(),
             }
             if self.stop.wait(Instant::now() + AGAIN) {
                 return;
@@ -123,10 +123,6 @@ impl Watcher {
             }
         }
         Ok(Next::Over)
-    }
-
-    fn look_at_cards(&mut self) {
-        self.has_moved();
     }
 
     /// Nothing moves past the lease.

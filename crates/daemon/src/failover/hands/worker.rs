@@ -13,7 +13,7 @@ use stead_resource::{Deadline, Done, Failure, Output, Resource, State, Stop};
 use super::cards::Cards;
 use super::kit::Kit;
 use super::queue::Queue;
-use super::resources::{Change, Resources};
+use super::resources::Resources;
 use super::watches::Watches;
 use super::{DataSteps, Job, JobEnd, Tell, references};
 use crate::failover::crash::{self, Side};
@@ -96,8 +96,8 @@ impl<M: Manager> Worker<M> {
         let goal = if turn == Turn::Do { Goal::Up } else { Goal::Down };
         let (reached, output) = resources.want(goal, stop);
         let outcome = match reached {
-            Ok(Change { changed: true }) => Outcome::Done,
-            Ok(_) => Outcome::Already,
+            Ok(Done::Changed) => Outcome::Done,
+            Ok(Done::Already) => Outcome::Already,
             Err(_) if turn == Turn::Do && self.lease.has_come() => lease_is_over(),
             Err(why) if stop.is_called() => Outcome::Unknown(why),
             Err(why) => Outcome::Failed(why),

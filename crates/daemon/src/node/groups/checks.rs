@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use stead_failover::machine::Want;
+use stead_model::GroupName;
 use stead_model::plan::{CheckPlan, GroupPlan, Takeover};
-use stead_model::{GroupName, plan};
 use tracing::warn;
 
 use super::Node;
@@ -13,9 +13,6 @@ use crate::failover::hands::check_of;
 use crate::failover::{Order, Reply};
 use crate::job::{self, JobDone};
 
-const INTERVAL: Duration = Duration::from_secs(10);
-const TIMEOUT: Duration = Duration::from_secs(5);
-const FAILURES: u32 = 3;
 /// How long a request that came of a check may take to be begun.
 const EXPIRES: Duration = Duration::from_secs(10);
 
@@ -35,7 +32,7 @@ impl Checks {
     pub(super) fn failing(&self, group: &GroupPlan) -> Option<&str> {
         let failing = |(at, check): (usize, &CheckPlan)| {
             let checked = self.0.get(&(group.name.clone(), at))?;
-            checked.why.as_deref().filter(|_| checked.failed >= check.failures.unwrap_or(FAILURES))
+            checked.why.as_deref().filter(|_| checked.failed >= check.failures())
         };
         group.checks.iter().enumerate().find_map(failing)
     }
@@ -71,9 +68,8 @@ impl Node {
         if checked.running || now < checked.next {
             return;
         }
-        let span = |span: Option<plan::Span>, usual| span.map_or(usual, |span| span.0);
-        (checked.running, checked.next) = (true, now + span(check.interval, INTERVAL));
-        let (group, check, timeout) = (group.clone(), check_of(check), span(check.timeout, TIMEOUT));
+        (checked.running, checked.next) = (true, now + check.interval());
+        let (group, timeout, check) = (group.clone(), check.timeout(), check_of(check));
         job::spawn(&self.events, move || {
             let failed = check.run(timeout).value.err();
             Some(JobDone::Checked { group, at, failed: failed.map(|why| why.to_string()) })
@@ -87,8 +83,8 @@ impl Node {
         checked.failed = if failed.is_some() { checked.failed.saturating_add(1) } else { 0 };
         checked.why = failed;
         let Some(plan) = self.plan.group(group).cloned() else { return };
-        let limit = plan.checks.get(at).and_then(|check| check.failures).unwrap_or(FAILURES);
-        let just = self.groups.checks.0.get(&(group.clone(), at)).is_some_and(|checked| checked.failed == limit);
+        let limit = plan.checks.get(at).map(CheckPlan::failures);
+        let just = self.groups.checks.0.get(&(group.clone(), at)).is_some_and(|checked| Some(checked.failed) == limit);
         if let Some(why) = self.groups.checks.failing(&plan).filter(|_| just) {
             warn!("group {group}: the service fails its check: {why}");
             if plan.takeover != Takeover::Approve {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use stead_failover::resources::{self as mind, Goal, Input, Output as Wish, ResourcesConfig};
 use stead_resource::service::Manager;
-use stead_resource::{Call, Deadline, Output};
+use stead_resource::{Call, Deadline, Done, Output};
 
 use super::act::{Act, End, What};
-use super::{Change, Kind, Listeners, Order, Reached};
+use super::{Kind, Listeners, Order, Reached};
 
 /// So many are started and stopped at once.
 const AT_ONCE: usize = 64;
@@ -102,7 +102,7 @@ impl<M: Manager + 'static> Keeper<M> {
                 self.mind.handle(Input::Want(goal), Instant::now());
                 // What is so already is not told once more.
                 if self.mind.has_reached(goal) {
-                    self.reached(Ok(Change::default()), Output::default());
+                    self.reached(Ok(Done::Already), Output::default());
                 }
             }
             Order::Maintain(maintained) => {
@@ -159,9 +159,9 @@ impl<M: Manager + 'static> Keeper<M> {
     }
 
     fn is_so(&mut self, goal: Goal) {
-        let changed = self.changed;
+        let done = if self.changed { Done::Changed } else { Done::Already };
         match &self.waiting {
-            Some(_) => self.reached(Ok(Change { changed }), Output::default()),
+            Some(_) => self.reached(Ok(done), Output::default()),
             None if goal == Goal::Up => (self.listeners.tell)("all resources are up again".into()),
             None => {}
         }

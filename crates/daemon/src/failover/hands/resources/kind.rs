@@ -19,8 +19,6 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 const QUICK_INTERVAL: Duration = Duration::from_secs(10);
 const DEEP_INTERVAL: Duration = Duration::from_secs(60);
-const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
-const CHECK_FAILURES: u32 = 3;
 /// Depths of an agent's monitor.
 const QUICK: u32 = 0;
 const DEEP: u32 = 20;
@@ -181,11 +179,7 @@ fn look_config(plan: LookPlan, interval: Duration, depth: u32, told: Option<&Met
 }
 
 fn check_config(plan: &CheckPlan) -> LookConfig {
-    LookConfig {
-        interval: plan.interval.map_or(QUICK_INTERVAL, |span| span.0),
-        timeout: plan.timeout.map_or(CHECK_TIMEOUT, |span| span.0),
-        failures: plan.failures.unwrap_or(CHECK_FAILURES),
-    }
+    LookConfig { interval: plan.interval(), timeout: plan.timeout(), failures: plan.failures() }
 }
 
 /// The check of the plan, as the hand that runs it has it.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use stead_failover::resources::Goal;
 use stead_resource::service::Manager;
-use stead_resource::{Deadline, Output, Stop};
+use stead_resource::{Deadline, Done, Output, Stop};
 
 use super::Tell;
 pub(super) use kind::Kind;
@@ -27,14 +27,7 @@ pub(crate) use kind::{check_of, instance_name};
 const LOOK: Duration = Duration::from_millis(20);
 
 /// All of them are what they shall be, or why that cannot be.
-pub(super) type Reached = Result<Change, String>;
-
-/// What it took.
-#[derive(Debug, Default)]
-pub(super) struct Change {
-    /// Something was started or stopped.
-    pub(super) changed: bool,
-}
+pub(super) type Reached = Result<Done, String>;
 
 /// What the keeper is told.
 pub(super) enum Order {
