@@ -156,7 +156,9 @@ fn an_agent_that_lies_is_not_believed() {
 fn each_way_to_fail_has_its_word() {
     let dir = TempDir::new().unwrap();
     let start = |fault| faulty(&dir, &[("fail_start", fault)]).start(SHORT);
-    assert!(matches!(start("1").value, Err(Failure::Failed(why)) if why.contains("answers start with a failure (1)")));
+    assert!(
+        matches!(start("1").value, Err(Failure::Failed(why)) if why.ends_with("answers start with a failure (1): as told"))
+    );
     assert!(matches!(start("5").value, Err(Failure::Unusable(_))));
     assert!(matches!(start("6").value, Err(Failure::Unusable(_))));
     let hung = start("hang");

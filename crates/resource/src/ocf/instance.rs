@@ -67,7 +67,7 @@ impl Instance {
     pub fn look(&self, depth: u32, limit: Duration, stop: &Stop) -> Outcome<Seen> {
         Outcome::with_output(|output| {
             let ran = self.act("monitor", Some(depth), REPEATED_MS, Term::new(limit, stop), output);
-            self.seen(&ran.end)
+            self.seen(&ran)
         })
     }
 
@@ -81,7 +81,7 @@ impl Instance {
             match ran.end {
                 // The action is not mandatory.
                 End::Exited(0 | 3) => Ok(()),
-                end => Err(self.failure("validate-all", &end)),
+                _ => Err(self.failure("validate-all", &ran)),
             }
         })
     }
@@ -112,29 +112,40 @@ impl Instance {
         command
     }
 
-    fn seen(&self, end: &End) -> Seen {
-        let End::Exited(code) = end else { return Seen::Unknown(format!("{} {end}", self.agent.name)) };
+    fn seen(&self, ran: &Ran) -> Seen {
+        let End::Exited(code) = &ran.end else { return Seen::Unknown(format!("{} {}", self.agent.name, ran.end)) };
         match Code::of(*code) {
             Code::Success | Code::Promoted => Seen::Running { degraded: false },
             Code::Degraded | Code::DegradedPromoted => Seen::Running { degraded: true },
             Code::NotRunning => Seen::Stopped,
-            code => Seen::Failed { why: format!("{} says {code}", self.agent.name), scope: code.scope() },
+            code => {
+                let why = format!("{} says {code}{}", self.agent.name, reason(&ran.output));
+                Seen::Failed { why, scope: code.scope() }
+            }
         }
     }
 
-    fn failure(&self, action: &str, end: &End) -> Failure {
+    fn failure(&self, action: &str, ran: &Ran) -> Failure {
         let name = &self.agent.name;
-        match end {
+        match &ran.end {
             End::TimedOut { limit, .. } => Failure::TimedOut(*limit),
             End::Exited(code) => {
                 let code = Code::of(*code);
-                let why = format!("{name} answers {action} with {code}");
+                let why = format!("{name} answers {action} with {code}{}", reason(&ran.output));
                 if code.scope() == Scope::Now { Failure::Failed(why) } else { Failure::Unusable(why) }
             }
             end @ End::NotStarted(_) => Failure::Unusable(format!("{name} {end}")),
             end => Failure::Unknown(format!("{name}, asked for {action}, {end}")),
         }
     }
+}
+
+/// What the agent says of it by itself, the last time it does: `: reason`; it may say nothing.
+fn reason(output: &Output) -> String {
+    const PREFIX: &str = "ocf-exit-reason:";
+    let text = output.text();
+    let said = text.lines().filter_map(|line| line.strip_prefix(PREFIX)).map(str::trim);
+    said.filter(|said| !said.is_empty()).next_back().map(|said| format!(": {said}")).unwrap_or_default()
 }
 
 impl Switch for Instance {
@@ -145,7 +156,7 @@ impl Switch for Instance {
             // nothing could ever be stopped there.
             return State::Stopped;
         }
-        match self.seen(&ran.end) {
+        match self.seen(&ran) {
             Seen::Running { .. } => State::Started,
             Seen::Stopped => State::Stopped,
             Seen::Failed { why, .. } | Seen::Unknown(why) => State::Unknown(why),
@@ -155,7 +166,7 @@ impl Switch for Instance {
     fn tell(&self, to: To, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
         let action = if to == To::Start { "start" } else { "stop" };
         let ran = self.act(action, None, "0", term, output);
-        if ran.end.is_success() { Ok(()) } else { Err(self.failure(action, &ran.end)) }
+        if ran.end.is_success() { Ok(()) } else { Err(self.failure(action, &ran)) }
     }
 
     /// By the standard an agent's start and stop end when it is so.
