@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use bind::{Bind, KEY, LIMIT};
 use common::{Host, wait_for};
-use stead_resource::dns::{Kind, Record};
+use stead_resource::check::Check;
+use stead_resource::dns::{Kind, Question, Record};
 use stead_resource::{Call, Done, Failure, Stop};
 
 const PRIMARY: &str = "127.0.0.11";
@@ -48,6 +49,25 @@ fn records_of_each_kind_are_changed_once_and_reach_the_secondary() {
         let seen = host.inside(|| record.look_until(LIMIT, &Stop::never()).value).unwrap();
         assert_eq!((seen.values, seen.ttl_s, seen.clock_ahead_s.abs() < 2), (vec![new.to_string()], Some(30), true));
     }
+}
+
+#[test]
+fn a_name_server_has_to_answer_what_is_expected() {
+    let host = Host::new("dns");
+    let primary = Bind::primary(&host, PRIMARY, SECONDARY);
+    let asked = |name: &str, kind: &str, expect: Option<&str>| {
+        let server = format!("{PRIMARY}:53").parse().unwrap();
+        let question = Question { server, name: name.into(), kind: kind.into(), expect: expect.map(Into::into) };
+        host.inside(|| Check::Dns(question.clone()).run(LIMIT).value)
+    };
+    wait_for("the primary", || primary.dig("www.example.test", "A") == "10.0.0.1");
+    assert_eq!(asked("www.example.test", "A", Some("10.0.0.1")), Ok(()));
+    assert_eq!(asked("www.example.test", "A", None), Ok(()));
+    assert_eq!(asked("example.test", "SOA", None), Ok(()));
+    let why = |name, kind, expect| asked(name, kind, expect).unwrap_err().to_string();
+    assert!(why("www.example.test", "A", Some("10.9.9.9")).contains("answers www.example.test A with [\"10.0.0.1\"]"));
+    assert!(why("nobody.example.test", "A", None).contains("Non-Existent Domain"));
+    assert!(why("www.example.test", "TXT", None).contains("with []"));
 }
 
 #[test]

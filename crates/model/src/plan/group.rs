@@ -175,12 +175,21 @@ pub struct CheckPlan {
     /// `http://ADDRESS:PORT/PATH` answers with a code from 200 to 399.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
-    /// With `http`: what the page has to hold.
+    /// With `http`: what the page has to hold; with `dns`: what a record of the answer has to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<String>,
     /// A mail server there greets, names what it can and says goodbye (SMTP).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smtp: Option<std::net::SocketAddr>,
+    /// A server of mailboxes there greets, names what it can and says goodbye (IMAP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imap: Option<std::net::SocketAddr>,
+    /// A name server there answers `question` from what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<std::net::SocketAddr>,
+    /// With `dns`: a name and a kind of record, as `www.example.org A`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
     /// Program with its absolute path, and arguments; ends with 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
@@ -214,6 +223,14 @@ pub struct ScriptsPlan {
 }
 
 impl CheckPlan {
+    /// The name and the kind of record that a name server is asked for; none: there is no question, or it is none.
+    pub fn question(&self) -> Option<(&str, &str)> {
+        const KINDS: [&str; 9] = ["A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"];
+        let (name, kind) = self.question.as_deref()?.split_once(' ')?;
+        let is_name = !name.is_empty() && name.len() <= 254 && name.bytes().all(|byte| byte.is_ascii_graphic());
+        (is_name && KINDS.contains(&kind)).then_some((name, kind))
+    }
+
     /// Between two checks: 10 s where the plan does not say.
     pub fn interval(&self) -> Duration {
         self.interval.map_or(Duration::from_secs(10), |span| span.0)

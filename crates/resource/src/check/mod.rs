@@ -1,19 +1,15 @@
 //! Looks from outside whether a service answers: beside its node's heartbeat, which says only that the node lives.
 
-use std::io::{self, ErrorKind, Read, Write};
+mod dialogue;
+mod http;
+
+use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::command::Command;
-use crate::{Failure, Outcome};
-
-/// What of an answer is read, where its first line says all.
-const HEAD_BYTES_MAX: usize = 64;
-/// What of a page is read, where it has to hold something.
-const PAGE_BYTES_MAX: usize = 256 << 10;
-/// Longest answer of a mail server (RFC 5321, 4.5.3.1.5), and how many lines one may have.
-const REPLY_BYTES_MAX: usize = 512;
-const REPLY_LINES_MAX: usize = 64;
+use crate::dns::Question;
+use crate::{Failure, Outcome, Stop, Term};
 
 /// What a service has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +25,10 @@ pub enum Check {
     },
     /// A mail server greets, answers `EHLO` and `QUIT` (RFC 5321).
     Smtp(SocketAddr),
+    /// A server of mailboxes greets, answers `CAPABILITY` and `LOGOUT` (RFC 9051).
+    Imap(SocketAddr),
+    /// A name server answers, with what is expected.
+    Dns(Question),
     /// The program ends with 0.
     Command(Command),
 }
@@ -41,8 +41,10 @@ impl Check {
     pub fn run(&self, limit: Duration) -> Outcome<Result<(), Failure>> {
         Outcome::with_output(|output| match self {
             Check::Tcp(address) => connect(*address, limit).map(drop),
-            Check::Http { url, expect } => http(url, expect.as_deref(), Instant::now() + limit),
-            Check::Smtp(address) => smtp(*address, Instant::now() + limit),
+            Check::Http { url, expect } => http::look(url, expect.as_deref(), Instant::now() + limit),
+            Check::Smtp(address) => dialogue::smtp(*address, Instant::now() + limit),
+            Check::Imap(address) => dialogue::imap(*address, Instant::now() + limit),
+            Check::Dns(question) => question.ask(Term::new(limit, &Stop::never())),
             Check::Command(command) => {
                 let ran = command.run(limit);
                 output.append(ran.output);
@@ -56,54 +58,6 @@ impl Check {
 fn connect(address: SocketAddr, limit: Duration) -> Result<TcpStream, Failure> {
     TcpStream::connect_timeout(&address, limit.max(Duration::from_millis(1)))
         .map_err(|e| Failure::Failed(format!("{address} takes no connection: {e}")))
-}
-
-fn http(url: &str, expect: Option<&str>, moment: Instant) -> Result<(), Failure> {
-    let unusable = || Failure::Unusable(format!("{url} is not like http://ADDRESS:PORT/PATH"));
-    let (host, path) = parts(url).ok_or_else(unusable)?;
-    let mut stream = connect(host.parse().map_err(|_| unusable())?, left(moment))?;
-    let question = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    let asked = stream.set_write_timeout(Some(left(moment))).and_then(|()| stream.write_all(question.as_bytes()));
-    let most = if expect.is_some() { PAGE_BYTES_MAX } else { HEAD_BYTES_MAX };
-    let text = asked.and_then(|()| read(&mut stream, most, |bytes| expect.is_none() && bytes.contains(&b'\n'), moment));
-    let text = text.map_err(|e| Failure::Failed(format!("{url} does not answer: {e}")))?;
-    let line = text.lines().next().unwrap_or_default();
-    match line.split(' ').nth(1).and_then(|code| code.parse::<u16>().ok()) {
-        Some(200..=399) if expect.is_none_or(|expect| body(&text).contains(expect)) => Ok(()),
-        Some(200..=399) => {
-            Err(Failure::Failed(format!("{url} answers, and not with {:?}", expect.unwrap_or_default())))
-        }
-        _ => Err(Failure::Failed(format!("{url} answers {line:?}"))),
-    }
-}
-
-fn body(text: &str) -> &str {
-    text.split_once("\r\n\r\n").map_or("", |(_, body)| body)
-}
-
-/// The whole dialogue is bounded by that moment.
-fn smtp(address: SocketAddr, moment: Instant) -> Result<(), Failure> {
-    let mut stream = connect(address, left(moment))?;
-    for (command, code) in [("", "220"), ("EHLO localhost\r\n", "250"), ("QUIT\r\n", "221")] {
-        let sent = stream.set_write_timeout(Some(left(moment))).and_then(|()| stream.write_all(command.as_bytes()));
-        let reply = sent.and_then(|()| reply(&mut stream, moment));
-        let reply = reply.map_err(|e| Failure::Failed(format!("{address} does not answer as a mail server: {e}")))?;
-        if !reply.starts_with(code) {
-            let asked = if command.is_empty() { "a connection" } else { command.trim_end() };
-            return Err(Failure::Failed(format!("{address} answers {asked} with {:?}", reply.trim_end())));
-        }
-    }
-    Ok(())
-}
-
-/// All lines of a reply; the last one has a space behind its code.
-fn reply(stream: &mut TcpStream, moment: Instant) -> io::Result<String> {
-    let is_whole = |bytes: &[u8]| {
-        let last = bytes.strip_suffix(b"\n").map(|bytes| bytes.rsplit(|byte| *byte == b'\n').next().unwrap_or(bytes));
-        last.is_some_and(|line| line.get(3).is_none_or(|byte| *byte != b'-'))
-    };
-    let text = read(stream, REPLY_BYTES_MAX * REPLY_LINES_MAX, is_whole, moment)?;
-    if text.ends_with('\n') { Ok(text) } else { Err(ErrorKind::UnexpectedEof.into()) }
 }
 
 /// Reads until it is enough, or nothing more comes; however slowly it comes.
@@ -127,14 +81,9 @@ fn left(moment: Instant) -> Duration {
     moment.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
-fn parts(url: &str) -> Option<(&str, &str)> {
-    let rest = url.strip_prefix("http://")?;
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    Some((host, if path.is_empty() { "/" } else { path }))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::TcpListener;
     use std::thread;
 
@@ -196,6 +145,17 @@ mod tests {
         assert!(refused(&["421 too busy\r\n"]).contains("answers a connection with \"421 too busy\""));
         assert!(refused(&["220 hello\r\n", "502 no\r\n"]).contains("answers EHLO localhost with \"502 no\""));
         assert!(refused(&["220 hello\r\n", "250-more"]).contains("does not answer as a mail server"));
+    }
+
+    #[test]
+    fn a_server_of_mailboxes_has_to_speak() {
+        let asked = |answers| Check::Imap(mail(answers)).run(LIMIT).value;
+        let well = &["* OK hello\r\n", "* CAPABILITY IMAP4rev1\r\na OK\r\n", "* BYE so long\r\nb OK\r\n"];
+        assert_eq!(asked(well), Ok(()));
+        let refused = |answers| asked(answers).unwrap_err().to_string();
+        assert!(refused(&["* BYE too busy\r\n"]).contains("answers a connection with \"* BYE too busy\""));
+        assert!(refused(&["* OK hello\r\n", "* x\r\na NO not now\r\n"]).contains("CAPABILITY with \"a NO not now\""));
+        assert!(refused(&["* OK hello\r\n", "* CAPABILITY"]).contains("does not answer as a server of mailboxes"));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod key;
 #[cfg(feature = "dns")]
 mod problem;
+mod question;
 #[cfg(feature = "dns")]
 mod resolve;
 #[cfg(feature = "dns")]
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use key::{Algorithm, Key};
+pub use question::Question;
 
 use crate::{Done, Failure, Outcome, Stop, Term};
 
@@ -91,20 +93,21 @@ impl Record {
 #[cfg(not(feature = "dns"))]
 impl Record {
     fn set(&self, _: &str, _: &[String], _: Term) -> Result<Done, Failure> {
-        Err(Record::absent())
+        Err(absent())
     }
 
     fn look(&self, _: Term) -> Result<Seen, Failure> {
-        Err(Record::absent())
+        Err(absent())
     }
 
     fn try_out(&self, _: Term) -> Result<Seen, Failure> {
-        Err(Record::absent())
+        Err(absent())
     }
+}
 
-    fn absent() -> Failure {
-        Failure::Unusable("this program was built without DNS: build it with the feature dns".into())
-    }
+#[cfg(not(feature = "dns"))]
+fn absent() -> Failure {
+    Failure::Unusable("this program was built without DNS: build it with the feature dns".into())
 }
 
 impl fmt::Display for Kind {

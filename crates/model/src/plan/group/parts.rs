@@ -136,18 +136,26 @@ impl LookPlan {
 
 impl CheckPlan {
     pub(super) fn check(&self) -> Why {
-        match (self.tcp, &self.http, self.smtp, self.command.as_slice()) {
-            (Some(address), None, None, []) | (None, None, Some(address), []) if address.port() == 0 => {
+        let addresses = [self.tcp, self.smtp, self.imap, self.dns];
+        match (addresses.iter().flatten().count(), &self.http, self.command.as_slice()) {
+            (1, None, []) if addresses.iter().flatten().any(|address| address.port() == 0) => {
                 return Err("its address has port 0");
             }
-            (Some(_), None, None, []) | (None, None, Some(_), []) => {}
-            (None, Some(url), None, []) => check_url(url)?,
-            (None, None, None, command @ [_, ..]) => check_program(command)?,
-            (None, None, None, []) => return Err("it has none of tcp, http, smtp and command"),
-            _ => return Err("it has more than one of tcp, http, smtp and command; make it more checks"),
+            (1, None, []) => {}
+            (0, Some(url), []) => check_url(url)?,
+            (0, None, command @ [_, ..]) => check_program(command)?,
+            (0, None, []) => return Err("it has none of tcp, http, smtp, imap, dns and command"),
+            _ => return Err("it has more than one of tcp, http, smtp, imap, dns and command; make it more checks"),
         }
-        if self.expect.is_some() && self.http.is_none() {
-            return Err("expect is of http alone");
+        match (self.dns, self.question()) {
+            (None, _) if self.question.is_some() => return Err("question is of dns alone"),
+            (Some(_), None) => {
+                return Err("dns needs a question: a name and a kind of record, as \"www.example.org A\"");
+            }
+            _ => {}
+        }
+        if self.expect.is_some() && self.http.is_none() && self.dns.is_none() {
+            return Err("expect is of http and dns alone");
         }
         check_interval(self.interval)?;
         check_failures(self.failures)?;

@@ -9,6 +9,7 @@ use stead_model::GroupName;
 use stead_model::plan::{CheckPlan, LookPlan, ResourcePlan};
 use stead_resource::check::Check;
 use stead_resource::command::Command;
+use stead_resource::dns::Question;
 use stead_resource::ocf::{self, Agent, AgentName, Instance, Metadata, Scope};
 use stead_resource::service::{Commands, Manager, Unit, UnitName};
 use stead_resource::{Done, Failure, Outcome, Output, Resource, State, Stop};
@@ -184,12 +185,15 @@ fn check_config(plan: &CheckPlan) -> LookConfig {
 
 /// The check of the plan, as the hand that runs it has it.
 pub(crate) fn check_of(plan: &CheckPlan) -> Check {
-    match (plan.tcp, &plan.http, plan.smtp) {
-        (Some(address), ..) => Check::Tcp(address),
-        (None, Some(url), _) => Check::Http { url: url.clone(), expect: plan.expect.clone() },
-        (None, None, Some(address)) => Check::Smtp(address),
-        (None, None, None) => Check::Command(Command::new(&plan.command)),
-    }
+    let expect = plan.expect.clone();
+    let question = |server, (name, kind): (&str, &str)| {
+        Check::Dns(Question { server, name: name.into(), kind: kind.into(), expect: expect.clone() })
+    };
+    let asked = plan.dns.zip(plan.question()).map(|(server, asked)| question(server, asked));
+    let http = plan.http.as_ref().map(|url| Check::Http { url: url.clone(), expect: expect.clone() });
+    let lines = plan.smtp.map(Check::Smtp).or(plan.imap.map(Check::Imap));
+    let found = plan.tcp.map(Check::Tcp).or(http).or(lines).or(asked);
+    found.unwrap_or_else(|| Check::Command(Command::new(&plan.command)))
 }
 
 fn of_state(state: State) -> Seen {
