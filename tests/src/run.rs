@@ -1,7 +1,7 @@
 //! One run of a test, a demo or a bench, and the removal of everything that it made.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -84,9 +84,11 @@ pub fn remove_all() {
     }
 }
 
-/// Pids of the processes whose mark begins with `mark` (a run's directory, or a host's).
+/// Pids of the processes whose mark begins with `mark` (a run's directory, or a host's), and of those on its networks: a
+/// program that changes its user, or sets its variables itself, has no mark any more.
 pub fn marked(mark: &Path) -> Vec<i32> {
     let needle = format!("{MARK}={}", mark.display());
+    let networks = networks(mark);
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
@@ -95,11 +97,22 @@ pub fn marked(mark: &Path) -> Vec<i32> {
             let rest = var.strip_prefix(needle.as_bytes());
             rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         });
-        if carries && pid != std::process::id() as i32 {
+        let is_on = || fs::metadata(entry.path().join("ns/net")).is_ok_and(|net| networks.contains(&net.ino()));
+        if (carries || is_on()) && pid != std::process::id() as i32 {
             pids.push(pid);
         }
     }
     pids
+}
+
+/// Inode numbers of the network namespaces of a run, or of one host of it, by their directories.
+fn networks(dir: &Path) -> Vec<u64> {
+    let Ok(beneath) = dir.strip_prefix(place()) else { return Vec::new() };
+    let name = beneath.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("-");
+    let is_its = |netns: &str| netns.strip_prefix(&name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let its = entries.filter(|entry| !name.is_empty() && is_its(&entry.file_name().to_string_lossy()));
+    its.filter_map(|entry| fs::metadata(entry.path()).ok()).map(|netns| netns.ino()).collect()
 }
 
 /// Kills the marked processes with SIGKILL and waits until they are gone. None are seen twice: a process that is about to

@@ -3,9 +3,12 @@
 use stead_model::nearest;
 
 /// All of them: name and text.
-const KITS: [(&str, &str); 4] = [
+const KITS: [(&str, &str); 7] = [
+    ("bind", include_str!("kits/bind.toml")),
+    ("dovecot", include_str!("kits/dovecot.toml")),
     ("mariadb", include_str!("kits/mariadb.toml")),
     ("nginx", include_str!("kits/nginx.toml")),
+    ("postfix", include_str!("kits/postfix.toml")),
     ("postgresql", include_str!("kits/postgresql.toml")),
     ("systemd", include_str!("kits/systemd.toml")),
 ];
