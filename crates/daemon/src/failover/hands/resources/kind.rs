@@ -1,5 +1,6 @@
 //! A resource of the plan, as it is started, stopped and looked at.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(in super::super) struct Kind<M> {
     pub(super) name: String,
     plan: ResourcePlan,
     way: Way<M>,
+    /// What its programs are started by.
+    under: Vec<OsString>,
     looks: Vec<Look>,
     /// Held while it is started or stopped; looks share it.
     pub(super) busy: RwLock<()>,
@@ -53,11 +56,14 @@ enum Look {
 }
 
 impl<M: Manager> Kind<M> {
+    /// `under`: what its programs are started by.
+    ///
     /// # Errors
     /// Where the plan names something that cannot be.
     pub(in super::super) fn new(
         plan: &ResourcePlan,
         group: &GroupName,
+        under: Vec<OsString>,
         agents: &Path,
         manager: impl Fn() -> M,
     ) -> Result<Self, String> {
@@ -68,13 +74,14 @@ impl<M: Manager> Kind<M> {
             }
             (None, Some(unit)) => Way::Unit(Unit { name: unit.parse::<UnitName>()?, manager: manager() }),
             (None, None) => {
-                let [start, stop, status] = [&plan.start, &plan.stop, &plan.status].map(Command::new);
+                let command = |argv| Command { under: under.clone(), ..Command::new(argv) };
+                let [start, stop, status] = [&plan.start, &plan.stop, &plan.status].map(command);
                 Way::Commands(Box::new(Commands { start, stop, status }))
             }
         };
         let looks = [Look::Quick].into_iter().chain(plan.deep.map(|_| Look::Deep));
-        let looks = looks.chain(plan.checks.iter().map(|check| Look::Check(check_of(check)))).collect();
-        Ok(Kind { name: plan.name.clone(), plan: plan.clone(), way, looks, busy: RwLock::default() })
+        let looks = looks.chain(plan.checks.iter().map(|check| Look::Check(check_under(check, &under)))).collect();
+        Ok(Kind { name: plan.name.clone(), plan: plan.clone(), way, under, looks, busy: RwLock::default() })
     }
 
     /// What the mind has to know of it. An agent is asked; where it does not tell, what is usual holds.
@@ -137,7 +144,7 @@ impl<M: Manager> Kind<M> {
     fn instance(&self) -> Result<Instance, Failure> {
         let Way::Agent { agent, root, instance } = &self.way else { return Err(Failure::Cancelled) };
         let agent = Agent::find(agent.clone(), root)?;
-        Instance::new(agent, instance, self.plan.parameters.clone())
+        Ok(Instance::new(agent, instance, self.plan.parameters.clone())?.under(self.under.clone()))
     }
 }
 
@@ -189,6 +196,13 @@ pub(crate) fn check_of(plan: &CheckPlan) -> Check {
         (None, Some(url), _) => Check::Http { url: url.clone(), expect: plan.expect.clone() },
         (None, None, Some(address)) => Check::Smtp(address),
         (None, None, None) => Check::Command(Command::new(&plan.command)),
+    }
+}
+
+fn check_under(plan: &CheckPlan, under: &[OsString]) -> Check {
+    match check_of(plan) {
+        Check::Command(command) => Check::Command(Command { under: under.into(), ..command }),
+        check => check,
     }
 }
 
