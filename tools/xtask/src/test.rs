@@ -15,6 +15,7 @@ const PACKAGES: &[&str] = &[
     "bind9",
     "bind9-dnsutils",
     "btrfs-progs",
+    "curl",
     "dbus-daemon",
     "e2fsprogs",
     "iproute2",
