@@ -8,13 +8,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 use stead_tests::command::{run, text, until};
 use stead_tests::host::Host;
 use stead_tests::node::stead;
 use stead_tests::town::{ADDRESS, GROUP, Town};
 
 const LOAD: &str = env!("CARGO_BIN_EXE_stead-load");
+const PROCEDURE: &str = include_str!("../../docs/operating/web-server.md");
 const SOON: Duration = Duration::from_secs(40);
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -40,31 +40,27 @@ fn mounts_at(pid: &str, path: &Path) -> Result<Vec<String>> {
     Ok(table.lines().filter(at).filter_map(kind).collect())
 }
 
+/// The configuration of the procedure.
+fn documented_configuration() -> String {
+    let begins = "`/srv/web/nginx.conf`:\n\n   ```\n";
+    let (_, rest) = PROCEDURE.split_once(begins).expect("the procedure has a configuration");
+    let (text, _) = rest.split_once("   ```").expect("which ends");
+    text.lines().map(|line| format!("{}\n", line.trim_start_matches("   "))).collect()
+}
+
 /// A web server whose site is that of the host's name: under another one it has no pages.
 struct Web {
     root: PathBuf,
-    pid: PathBuf,
+    hosts: [Host; 2],
 }
 
 impl Web {
     fn new(town: &Town) -> Web {
-        let run = town.site.hosts.run().dir().join("run");
-        fs::create_dir(&run).unwrap();
-        let web = Web { root: town.notes.source.clone(), pid: run.join("nginx.pid") };
+        let hosts = [&town.site.hosts.paris, &town.site.hosts.lyon].map(Host::clone);
+        let web = Web { root: town.notes.source.clone(), hosts };
         fs::create_dir_all(web.root.join("html")).unwrap();
         fs::write(web.root.join("html/index.html"), "page one\n").unwrap();
-        let run = run.display();
-        let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let paths = kinds.map(|kind| format!("{kind}_temp_path {run}/{kind};")).join(" ");
-        // The agent reads it line by line.
-        let text = format!(
-            "pid {run}/nginx.pid;\nerror_log {run}/error.log;\nmaster_process off;\nevents {{}}\nhttp {{\naccess_log off; {paths}\n\
-             server {{\nlisten 80;\nserver_name $hostname;\nroot html;\n}}\n\
-             server {{\nlisten 80 default_server;\nlocation / {{ return 421; }}\n\
-             location /status {{\nstub_status on;\n}}\n\
-             location = /name {{ return 200 \"$hostname\\n\"; }}\n}}\n}}\n"
-        );
-        fs::write(web.root.join("nginx.conf"), text).unwrap();
+        configure(&web.hosts[0], &web.root);
         web
     }
 
@@ -84,15 +80,17 @@ impl Web {
         Ok(format!("{kit}\n[group.resource.identity]\nhost = \"paris\"\n"))
     }
 
-    /// The process that serves now, in decimal digits.
-    fn pid(&self) -> Result<String> {
-        Ok(fs::read_to_string(&self.pid)?.trim().to_owned())
+    /// The process that serves on a host, in decimal digits.
+    fn pid(&self, host: &Host) -> Result<String> {
+        Ok(fs::read_to_string(host.dir().join("web/nginx.pid"))?.trim().to_owned())
     }
 
-    /// It lost the mark by which everything of a host is killed.
-    fn kill(&self) {
-        let pid = self.pid().ok().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
-        let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+    /// Where it runs it has lost the mark by which everything of a host is killed.
+    fn kill(&self, host: &Host) {
+        let Ok(pid) = self.pid(host) else { return };
+        if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "nginx\n") {
+            let _ = run(Command::new("kill").args(["-KILL", &pid]));
+        }
     }
 
     fn is_served(&self, town: &Town, page: &str) {
@@ -105,8 +103,23 @@ impl Web {
 
 impl Drop for Web {
     fn drop(&mut self) {
-        self.kill();
+        self.hosts.iter().for_each(|host| self.kill(host));
     }
+}
+
+/// The hosts of a test share one `/run`: each has a file of its own, in which that is another path.
+fn configure(host: &Host, root: &Path) {
+    let run = host.dir().join("web");
+    fs::create_dir(&run).unwrap();
+    let run = run.display();
+    let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let paths = kinds.map(|kind| format!("{kind}_temp_path {run}/{kind};")).join(" ");
+    let text = documented_configuration()
+        .replace("/run/nginx-web.pid", &format!("{run}/nginx.pid"))
+        .replace("/var/log/nginx/web.log", &format!("{run}/error.log"))
+        .replace("user www-data;", "master_process off;")
+        .replace("http {", &format!("http {{\n    access_log off;\n    {paths}"));
+    fs::write(root.join("nginx.conf"), text).unwrap();
 }
 
 /// What a client gets of the site of that name behind the address.
@@ -134,7 +147,8 @@ fn a_web_server_has_the_name_of_its_source_wherever_it_runs() {
     let replica = town.notes.replica.clone();
 
     // Protecting, and failover.
-    town.site.protect(&town.notes, &[]).unwrap();
+    town.site.protect(&town.notes, &["--exclude", "/nginx.conf"]).unwrap();
+    configure(&lyon, &lyon.beneath(&replica));
     let (address, group) = (format!("{ADDRESS}/24"), ["monitor", GROUP, "--set", GROUP, "--witness", "oslo"]);
     town.site.lyon.cli(group.into_iter().chain(["--address", &address])).unwrap();
     town.is_served_by("paris").unwrap();
@@ -143,13 +157,14 @@ fn a_web_server_has_the_name_of_its_source_wherever_it_runs() {
     web.is_served(&town, "page one");
     let checked = text(&town.site.lyon.output(["plan", "check"]).unwrap().stdout);
     assert!(!checked.contains("resource nginx"), "{checked}");
-    let seen = fs::read_to_string(format!("/proc/{}/root/etc/hosts", web.pid().unwrap())).unwrap();
+    let view = Path::new("/proc").join(web.pid(&paris).unwrap()).join("root");
+    let seen = fs::read_to_string(view.join("etc/hosts")).unwrap();
     assert!(seen.starts_with(&format!("{ADDRESS} paris\n")), "{seen}");
 
     // The source dies.
     town.site.paris.wait(GROUP).unwrap();
     town.paris_dies().unwrap();
-    web.kill();
+    web.kill(&paris);
     town.is_served_by("lyon").unwrap();
     web.is_served(&town, "page one");
     assert_eq!(own_name(&lyon), before);
