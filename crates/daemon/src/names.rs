@@ -48,8 +48,12 @@ pub(crate) fn under(program: &Path, identity: Option<&IdentityPlan>) -> Vec<OsSt
 
 /// Why nothing can be started under them on this machine; tried, and nothing of it is left.
 pub(crate) fn unfit(identity: &IdentityPlan) -> Option<String> {
-    let itself = [program().as_os_str().to_owned(), "--version".into()];
-    let tried = Command { under: under(program(), Some(identity)), ..Command::new(itself) }.run(TRY_TIMEOUT);
+    unfit_by(program(), identity)
+}
+
+fn unfit_by(program: &Path, identity: &IdentityPlan) -> Option<String> {
+    let itself = [program.as_os_str().to_owned(), "--version".into()];
+    let tried = Command { under: under(program, Some(identity)), ..Command::new(itself) }.run(TRY_TIMEOUT);
     match tried.end {
         End::Exited(0) => None,
         End::NotStarted(why) => Some(why.trim_start_matches("stead: ").to_owned()),
@@ -86,6 +90,16 @@ mod tests {
         let id = "--machine-id=0123456789abcdef0123456789abcdef";
         assert_eq!(words, ["/usr/bin/stead", "as", "paris", id, "--hosts=10.0.0.1 paris", "--hosts=::2 p", "--"]);
         assert!(under("/usr/bin/stead".as_ref(), None).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_started_under_a_name_here_says_why() {
+        let unfit = |program: &str| unfit_by(program.as_ref(), &toml::from_str("host = 'paris'").unwrap());
+        assert_eq!(unfit("/bin/true"), None);
+        assert_eq!(unfit("/bin/false").as_deref(), Some("what is started under the name paris ended with code 1"));
+        // It has the same code for the same.
+        let why = unfit("/usr/sbin/chroot").unwrap();
+        assert!(why.contains("chroot: cannot change root directory to 'as'"), "{why}");
     }
 
     #[test]

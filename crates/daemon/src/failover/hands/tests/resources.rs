@@ -1,7 +1,7 @@
 //! Resources that depend on each other, as files and by an agent that fails as it is told.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
@@ -77,21 +77,13 @@ fn a_start_that_fails_is_undone_and_says_why() {
     fs::remove_file(dir.path().join("web.bad")).unwrap();
 }
 
-/// In the place of this program: notes what it starts under which name, by the last argument.
-fn starter(dir: &Path) {
-    let path = dir.join("stead");
-    let text = format!(
-        "#!/bin/sh\nfor last; do :; done\necho \"$1 $2 $last\" >>{}/under\nwhile [ \"$1\" != -- ]; do shift; done\nshift\nexec \"$@\"\n",
-        dir.display()
-    );
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-}
+/// In the place of this program, by a link: a file that was just written may be busy.
+const STARTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/failover/hands/tests/starter");
 
 #[test]
 fn whatever_is_run_for_a_resource_with_an_identity_is_run_under_it() {
     let dir = tempfile::tempdir().unwrap();
-    starter(dir.path());
+    symlink(STARTER, dir.path().join("stead")).unwrap();
     let command = |text: &str| format!("['/bin/sh', '-c', 'cd {}; {text}', '{text}']", dir.path().display());
     let [start, stop] = [command("touch up"), command("rm -f up")];
     let plan = format!(
