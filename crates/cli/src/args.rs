@@ -73,6 +73,12 @@ pub enum Command {
     Failback(commands::failback::Args),
     /// Have nothing taken over by itself for a while, as during maintenance
     Takeover(commands::takeover::Args),
+    /// Start a program under another host name than this node's, which keeps its own
+    ///
+    /// It sees that name in the kernel and in /etc/hostname, and so does whatever it starts; other programs do not. Resources
+    /// of a plan that have an identity are started by it. Where the program cannot be started the exit code is 125, else it
+    /// is the program's.
+    As(commands::named::Args),
     /// Move a group, take it offline and online, hold it in maintenance
     Group(commands::group::Args),
     /// Tell what happened to groups: what was seen, concluded and done, and how long each step took

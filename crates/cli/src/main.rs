@@ -1,4 +1,4 @@
-//! The command line `stead`: one file for each subcommand; all but `daemon`, `capture` and `watchdog` talk to a running daemon.
+//! The command line `stead`: one file for each subcommand; most talk to a running daemon.
 
 mod agree;
 mod args;
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Command::Restore(args) => restore::run(&state, args),
         Command::Failback(args) => failback::run(&state, args),
         Command::Kit(args) => kit::run(args),
+        Command::As(args) => named::run(args),
         Command::Group(args) => group::run(&state, args),
         Command::Takeover(args) => takeover::run(&state, args),
         Command::Explain(args) => explain::run(&state, args),

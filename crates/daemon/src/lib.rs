@@ -26,6 +26,7 @@ mod journal;
 mod life;
 mod log;
 mod metrics;
+pub mod names;
 mod node;
 mod notify;
 pub mod peer;

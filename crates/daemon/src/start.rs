@@ -24,6 +24,7 @@ use crate::forks::Forks;
 use crate::life::Life;
 use crate::log;
 use crate::metrics::Metrics;
+use crate::names;
 use crate::node::{Groups, Node, Pulse};
 use crate::peer::messages::Meant;
 use crate::peer::{Book, Dialer, Identity, Keyring, listen};
@@ -75,7 +76,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     info!("node {name} listens on {addresses:?}, state {}", state.path().display());
 
     let dialer = Dialer::new(keys.clone(), book.clone());
-    let executable = std::env::current_exe().unwrap_or_else(|_| "stead".into());
+    let executable = names::program().to_owned();
     let context = Context { dialer: dialer.clone(), events: Events(events.clone()), executable };
     let tell = events.clone();
     let told = move |told| _ = tell.send(Event::Group(GroupEvent::Told(told)));

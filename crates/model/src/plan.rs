@@ -17,6 +17,7 @@ pub use group::{
     AddressPlan, BadGroup, CheckPlan, FencePlan, GroupPlan, HeartbeatPath, OnFailure, OnLeaseLost, ScriptPlan,
     ScriptsPlan, ServicePlan, Takeover,
 };
+pub use identity::IdentityPlan;
 pub use outside::{DnsKind, DnsPlan, HookPlan};
 pub use place::{line_of_address, line_of_resource};
 pub use receivers::{
@@ -37,6 +38,7 @@ mod amount;
 mod difference;
 mod edit;
 mod group;
+mod identity;
 mod nearest;
 mod nodes;
 mod outside;

@@ -6,6 +6,7 @@
 //! * [`fence`]: a node is turned off, by evidence.
 //! * [`service`]: units of systemd, and plain commands.
 //! * [`ocf`]: recovery kits: the resource agents that Linux clusters use.
+//! * [`identity`]: programs under other names than their node's.
 //! * [`reference`]: is this node cut off?
 //! * [`check`]: does a service answer?
 //! * [`notify`]: alerts by SNMP, mail and HTTP.
@@ -23,6 +24,7 @@ pub mod dns;
 pub mod fence;
 mod files;
 pub mod hook;
+pub mod identity;
 mod net;
 pub mod notify;
 pub mod ocf;

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::process::{getpid, set_child_subreaper, setsid};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use socket2::{SockAddr, SockAddrStorage, Socket};
 
 /// Binds a packet socket to the frames of one protocol on one interface (`packet(7)`).
@@ -21,6 +22,12 @@ pub fn bind_packet(socket: &Socket, index: u32, protocol: u16) -> io::Result<()>
     // SAFETY: the storage holds a sockaddr_ll of that length.
     let address = unsafe { SockAddr::new(storage, mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
     socket.bind(&address)
+}
+
+/// Gives this thread a host name and a view of the mounts of its own.
+pub fn unshare_names() -> io::Result<()> {
+    // SAFETY: the table of descriptors stays shared; what is unshared owns nothing of this process.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWUTS | UnshareFlags::NEWNS) }?)
 }
 
 /// The program will lead a session of its own, in the cgroup behind the door; without one it adopts the orphans among its

@@ -50,6 +50,7 @@ complete -c stead -n "__fish_stead_needs_command" -f -a "switchover" -d 'Have th
 complete -c stead -n "__fish_stead_needs_command" -f -a "restore" -d 'Bring the data of a group back to its source, while the target goes on serving'
 complete -c stead -n "__fish_stead_needs_command" -f -a "failback" -d 'Have the restored source of a group serve again, nothing lost'
 complete -c stead -n "__fish_stead_needs_command" -f -a "takeover" -d 'Have nothing taken over by itself for a while, as during maintenance'
+complete -c stead -n "__fish_stead_needs_command" -f -a "as" -d 'Start a program under another host name than this node\'s, which keeps its own'
 complete -c stead -n "__fish_stead_needs_command" -f -a "group" -d 'Move a group, take it offline and online, hold it in maintenance'
 complete -c stead -n "__fish_stead_needs_command" -f -a "explain" -d 'Tell what happened to groups: what was seen, concluded and done, and how long each step took'
 complete -c stead -n "__fish_stead_needs_command" -f -a "fork" -d 'List, copy out or give up what this node alone had when another one stood in for it'
@@ -222,6 +223,10 @@ complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_su
 complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from suspend" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from resume" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand takeover; and __fish_seen_subcommand_from resume" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand as" -l machine-id -d 'Machine id that it sees: 32 digits 0-9 and a-f' -r
+complete -c stead -n "__fish_stead_using_subcommand as" -l hosts -d 'Line that it sees in /etc/hosts before the node\'s own, as \'10.0.0.100 paris\'; may be said several times' -r
+complete -c stead -n "__fish_stead_using_subcommand as" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand as" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -f -a "move" -d 'Have the node serve that stands by, nothing lost: away from the source, or back to it'

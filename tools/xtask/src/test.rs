@@ -16,6 +16,7 @@ const PACKAGES: &[&str] = &[
     "bind9-dnsutils",
     "bind9-host",
     "btrfs-progs",
+    "curl",
     "dbus-daemon",
     "dovecot-imapd",
     "dovecot-lmtpd",

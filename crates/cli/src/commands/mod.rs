@@ -20,6 +20,7 @@ pub mod limit;
 pub mod man;
 pub mod mirror;
 pub mod monitor;
+pub mod named;
 pub mod node;
 pub mod nodes;
 pub mod pause;

@@ -1,14 +1,15 @@
-//! Are the agents of a group's resources on this machine, and are they given what they want?
+//! Are the agents of a group's resources on this machine, are they given what they want, and can they have the names that
+//! they are to have?
 
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stead_model::GroupName;
 use stead_model::plan::{GroupPlan, ResourcePlan};
 use stead_resource::ocf::{self, Agent, Instance};
 
 use crate::failover::hands::instance_name;
+use crate::names;
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 const VALIDATE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -23,7 +24,8 @@ pub(crate) struct Misfit {
     pub(crate) why: String,
 }
 
-/// Agents that are not installed here, and parameters that they do not take. Nothing is changed.
+/// Agents that are not installed here, parameters that they do not take, and names that nothing can have here. Nothing is
+/// changed.
 pub(crate) fn misfits(resources: &[ResourcePlan]) -> Vec<Misfit> {
     resources.iter().flat_map(|resource| misfits_of(resource, &ocf::root())).collect()
 }
@@ -32,7 +34,7 @@ pub(crate) fn misfits(resources: &[ResourcePlan]) -> Vec<Misfit> {
 pub(super) fn findings(group: &GroupPlan) -> Vec<String> {
     let told = |misfit: Misfit| format!("resource {}: {}", misfit.resource, misfit.why);
     let found = |resource: &ResourcePlan| match misfits_of(resource, &ocf::root()) {
-        none if none.is_empty() => refusal(resource, &group.name).into_iter().collect::<Vec<_>>(),
+        none if none.is_empty() => refusal(resource, group).into_iter().collect::<Vec<_>>(),
         misfits => misfits.into_iter().map(told).collect(),
     };
     group.resources.iter().flat_map(found).collect()
@@ -40,6 +42,9 @@ pub(super) fn findings(group: &GroupPlan) -> Vec<String> {
 
 fn misfits_of(resource: &ResourcePlan, root: &Path) -> Vec<Misfit> {
     let misfit = |parameter, why| Misfit { resource: resource.name.clone(), parameter, why };
+    if let Some(why) = resource.identity.as_ref().and_then(names::unfit) {
+        return vec![misfit(None, why)];
+    }
     let Some(name) = resource.agent.as_ref() else { return Vec::new() };
     let agent = match name.parse().map(|name| Agent::find(name, root)) {
         Ok(Ok(agent)) => agent,
@@ -55,9 +60,10 @@ fn misfits_of(resource: &ResourcePlan, root: &Path) -> Vec<Misfit> {
     }
 }
 
-fn refusal(resource: &ResourcePlan, group: &GroupName) -> Option<String> {
+fn refusal(resource: &ResourcePlan, group: &GroupPlan) -> Option<String> {
     let agent = Agent::find(resource.agent.as_ref()?.parse().ok()?, &ocf::root()).ok()?;
-    let instance = Instance::new(agent, &instance_name(group, resource), resource.parameters.clone()).ok()?;
+    let instance = Instance::new(agent, &instance_name(&group.name, resource), resource.parameters.clone()).ok()?;
+    let instance = instance.under(names::under(names::program(), group.identity(resource).as_ref()));
     let validated = instance.validate(VALIDATE_TIMEOUT);
     let written = validated.output.text();
     let more = written.lines().rev().find(|line| !line.trim().is_empty());

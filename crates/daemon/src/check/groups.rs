@@ -14,6 +14,7 @@ use stead_resource::{Output, Stop, Term};
 use super::parts::{self, Part, Remembered};
 use super::{addresses, agents, outside, registrations, room};
 use crate::failover::kept::GroupDir;
+use crate::names;
 
 const UNIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Files of a replica that are looked at for owners that this machine does not know.
@@ -86,6 +87,7 @@ fn on_this_machine(group: &GroupPlan, own: &NodeName, roots: &[PathBuf]) -> Vec<
     found.extend(group.services.iter().flat_map(service_findings));
     found.extend(agents::findings(group));
     found.extend(group.resources.iter().flat_map(resource_findings));
+    found.extend(mounts_finding(group, roots));
     let scripts = &group.scripts;
     let hooks = [&scripts.pre_failover, &scripts.post_failover, &scripts.pre_failback, &scripts.post_failback];
     found.extend(hooks.into_iter().flatten().filter_map(script_finding));
@@ -109,6 +111,17 @@ fn resource_findings(plan: &ResourcePlan) -> Vec<String> {
     let mut found = program_findings([&plan.start, &plan.stop, &plan.status].into_iter().chain(checks));
     found.extend(plan.unit.iter().flat_map(|unit| unit_findings(unit)));
     found
+}
+
+/// Programs under names of their own have a view of the mounts of their own.
+fn mounts_finding(group: &GroupPlan, roots: &[PathBuf]) -> Option<String> {
+    let named = group.resources.iter().find(|resource| resource.identity.is_some())?;
+    let root = roots.iter().find(|root| names::misses_mounts(root))?;
+    Some(format!(
+        "what is mounted at {} while resource {} runs is not seen by it, which has a name of its own: mount --make-rshared /",
+        root.display(),
+        named.name
+    ))
 }
 
 fn program_findings<'a>(commands: impl IntoIterator<Item = &'a Vec<String>>) -> Vec<String> {

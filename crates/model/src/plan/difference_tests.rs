@@ -85,6 +85,22 @@ fn a_change_is_told_with_its_field_and_both_values() {
 }
 
 #[test]
+fn the_name_of_a_resource_is_told_as_it_stands_in_the_plan() {
+    let plan =
+        |identity: &str| format!("{PLAN}\n[[group.resource]]\nname = \"shop\"\nagent = \"ocf:x:shop\"\n{identity}\n");
+    let named = plan("identity = { host = \"paris\" }");
+    let other = plan("identity = { host = \"rome\", hosts = [] }");
+    assert_eq!(told(&plan(""), &named), ["group office: resource shop identity none → host paris"]);
+    assert_eq!(
+        told(&named, &other),
+        [
+            "group office: resource shop identity.host paris → rome",
+            "group office: resource shop identity.hosts none → []"
+        ]
+    );
+}
+
+#[test]
 fn what_a_connection_leaves_out_comes_from_the_defaults() {
     let limited = PLAN.replace("version = 1", "version = 1\n[defaults]\nbandwidth = \"1MiB/s\"");
     let own = limited.replacen("target = \"lyon\"\n", "target = \"lyon\"\nbandwidth = \"2MiB/s\"\n", 1);

@@ -128,6 +128,9 @@ impl BadGroup {
             BadGroup::Ring(names) => in_resource(&names[0], Some("requires")),
             BadGroup::Requires { resource, .. } => in_resource(resource, Some("requires")),
             BadGroup::Resource { resource, .. } => in_resource(resource, None),
+            BadGroup::Identity { resource, field: name, .. } => {
+                along(in_resource(resource, Some("identity")), [field(name)])
+            }
             BadGroup::Service { number, .. } => vec![field("service"), Step::Nth(number - 1)],
             BadGroup::Check { number, .. } => vec![field("check"), Step::Nth(number - 1)],
             BadGroup::Outside { list, number, field: name, .. } => {

@@ -20,6 +20,14 @@ address = "10.0.0.100/24"
 [[group.service]]
 unit = "notes"
 
+[[group.resource]]
+name = "mail"
+agent = "ocf:heartbeat:mail"
+
+[group.resource.identity]
+host = "rome"
+hosts = ["10.0.0.100 rome"]
+
 [group.scripts.pre-failover]
 command = ["/bin/page"]
 
@@ -66,6 +74,9 @@ fn what_is_wrong_is_told_with_its_line() {
     is_told("heartbeat = \"500ms\"\ntimeout = \"3s\"", "heartbeat = \"2s\"", "heartbeat = \"2s\"");
     is_told("10.1.0.100/24", "10.0.0.100/16", "address = \"10.0.0.100/16\"");
     is_told("unit = \"notes\"", "unit = \"-h\"", "[[group.service]]");
+    is_told("host = \"rome\"", "host = \"ro_me\"", "host = \"ro_me\"");
+    is_told("10.0.0.100 rome", "rome", "hosts = [\"rome\"]");
+    is_told("agent = \"ocf:heartbeat:mail\"", "unit = \"mail\"", "host = \"rome\"");
     is_told("\"/bin/page\"", "\"page\"", "[group.scripts.pre-failover]");
     is_told("[group.fence.paris]", "[group.fence.rome]", "[group.fence.rome]");
 }

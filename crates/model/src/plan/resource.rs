@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::amount::Span;
 use super::group::{CheckPlan, GroupPlan};
+use super::identity::IdentityPlan;
 
 /// The table `[[group.resource]]`: by an agent, a unit, or three commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +39,9 @@ pub struct ResourcePlan {
     /// Its code tells: 0 running, 3 stopped, else not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<String>,
+    /// The names under which its programs are run; none: the node's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityPlan>,
     /// How long its start may take, at most 1 h; none: what the agent says, else 60 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_timeout: Option<Span>,

@@ -45,6 +45,8 @@ fn what_is_refused_by_its_shape_is_refused_by_the_schema() {
         (groups, "take = true", "take = \"yes\""),
         (groups, "10.0.0.100/24", "10.0.0.100"),
         (groups, "failures = 2", "failures = -2"),
+        (groups, "host = \"rome\"", "hostname = \"rome\""),
+        (groups, "host = \"rome\"", "host = \"ro_me\""),
         (groups, "unit = \"notes.service\"", "units = \"notes.service\""),
     ] {
         let changed = text.replacen(from, to, 1);

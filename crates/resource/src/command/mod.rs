@@ -12,6 +12,9 @@ use crate::{Output, Stop};
 
 pub use end::End;
 
+/// Code of what starts a program under something, where it cannot: `chroot(1)` and `env(1)` have the same.
+pub const NOT_STARTED: u8 = 125;
+
 /// A program to be run.
 ///
 /// It gets a session of its own, `/` to work in, standard input from memory, and one pipe for standard output and standard
@@ -22,6 +25,9 @@ pub use end::End;
 pub struct Command {
     /// Program and arguments; the program with its path, or found in `PATH`. No shell reads it.
     pub argv: Vec<OsString>,
+    /// What starts it, with arguments of its own: `stead as paris --`. It ends with [`NOT_STARTED`] where it cannot; empty:
+    /// nothing has to.
+    pub under: Vec<OsString>,
     /// Variables beside those of this process.
     pub env: Vec<(String, OsString)>,
     /// What it reads; never shown.
@@ -64,8 +70,8 @@ impl Command {
     /// Without more variables, input or arguments.
     pub fn new<S: Into<OsString>>(argv: impl IntoIterator<Item = S>) -> Command {
         let argv = argv.into_iter().map(Into::into).collect();
-        let (env, input, grace) = (Vec::new(), Secret::default(), Duration::from_secs(2));
-        Command { argv, env, input, grace, use_cgroup: true, ends_rest: false }
+        let (under, env, input) = (Vec::new(), Vec::new(), Secret::default());
+        Command { argv, under, env, input, grace: Duration::from_secs(2), use_cgroup: true, ends_rest: false }
     }
 
     /// Runs it to its end; at the limit it is told to end (SIGTERM), after the grace it is made to (SIGKILL).

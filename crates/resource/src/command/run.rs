@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::cgroup::Cgroup;
 use super::family::Family;
-use super::{Command, End, Ran};
+use super::{Command, End, NOT_STARTED, Ran};
 use crate::net::readable;
 use crate::{Output, Stop, sys};
 
@@ -43,12 +43,14 @@ struct Running {
 }
 
 fn start(command: &Command) -> io::Result<Running> {
-    let (program, arguments) = command.argv.split_first().ok_or_else(|| io::Error::other("no program is named"))?;
+    let mut words = command.under.iter().chain(&command.argv);
+    let program =
+        words.next().filter(|_| !command.argv.is_empty()).ok_or_else(|| io::Error::other("no program is named"))?;
     let (pipe, writer) = io::pipe()?;
     fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
     let cgroup = command.use_cgroup.then(Cgroup::make).flatten();
     let mut process = process::Command::new(program);
-    process.current_dir("/").args(arguments).envs(command.env.iter().map(|(name, value)| (name, value)));
+    process.current_dir("/").args(words).envs(command.env.iter().map(|(name, value)| (name, value)));
     process.stdin(input(&command.input.0)?).stdout(writer.try_clone()?).stderr(writer);
     sys::lead_a_session(&mut process, cgroup.as_ref().map(Cgroup::door).transpose()?);
     let child = process.spawn()?;
@@ -74,7 +76,7 @@ impl Running {
         let moment = Instant::now() + limit;
         if self.wait_until(moment, stop, output) {
             let left = if command.ends_rest { self.family.end_rest() } else { self.family.release() };
-            return (self.status(), left);
+            return (self.status(command, output), left);
         }
         if Instant::now() < moment {
             return (End::Cancelled { unkillable: self.kill(output) }, 0);
@@ -108,8 +110,13 @@ impl Running {
         unkillable.max(usize::from(!has_ended))
     }
 
-    fn status(&mut self) -> End {
-        self.child.wait().map_or_else(|e| End::NotStarted(e.to_string()), End::of)
+    fn status(&mut self, command: &Command, output: &Output) -> End {
+        match self.child.wait().map_or_else(|e| End::NotStarted(e.to_string()), End::of) {
+            End::Exited(code) if code == i32::from(NOT_STARTED) && !command.under.is_empty() => {
+                End::NotStarted(output.text().trim().to_owned())
+            }
+            end => end,
+        }
     }
 
     /// Reads what it writes until it ends, is called off, or the time has come; has it ended? What it wrote before its end is

@@ -21,6 +21,7 @@ pub struct Instance {
     name: String,
     /// Values are never shown.
     parameters: Vec<(String, Secret)>,
+    under: Vec<OsString>,
 }
 
 /// How an instance is, by its own look.
@@ -59,7 +60,12 @@ impl Instance {
             return unusable(format!("the parameter {name:?} cannot be given to {}", agent.name));
         }
         let parameters = parameters.into_iter().map(|(name, value)| (name, Secret(value.into_bytes()))).collect();
-        Ok(Instance { agent, name: name.to_owned(), parameters })
+        Ok(Instance { agent, name: name.to_owned(), parameters, under: Vec::new() })
+    }
+
+    /// The same, each of its actions started by that ([`Command::under`]).
+    pub fn under(self, under: Vec<OsString>) -> Instance {
+        Instance { under, ..self }
     }
 
     /// Looks how well it runs: 0 is the quickest look, 20 does real work. A depth that the agent does not have is the next
@@ -96,7 +102,7 @@ impl Instance {
     }
 
     fn command(&self, action: &str, depth: Option<u32>, interval: &str, term: Term<'_>) -> Command {
-        let mut command = self.agent.command(action);
+        let mut command = Command { under: self.under.clone(), ..self.agent.command(action) };
         for (name, Secret(value)) in &self.parameters {
             command.env.push((format!("OCF_RESKEY_{name}"), OsString::from_vec(value.clone())));
         }

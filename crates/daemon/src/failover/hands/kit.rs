@@ -14,6 +14,7 @@ use stead_resource::service::{Commands, Manager, Unit, UnitName};
 use super::resources::Kind;
 use super::services::Service;
 use super::watches::PROBE;
+use crate::names;
 
 /// How long a script, or starting and stopping a service, may take where the plan does not say.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,6 +37,8 @@ pub(super) struct Places {
     pub(super) roots: Vec<PathBuf>,
     /// Beneath it are resource agents.
     pub(super) agents: PathBuf,
+    /// This program, which starts others under names of their own.
+    pub(super) program: PathBuf,
 }
 
 impl<M: Manager> Kit<M> {
@@ -46,11 +49,13 @@ impl<M: Manager> Kit<M> {
         places: Places,
         manager: impl Fn() -> M,
     ) -> Result<Kit<M>, Failure> {
-        let Places { dir, roots, agents } = places;
+        let Places { dir, roots, agents, program } = places;
         let refused = |why: String| refused(&plan.name, &why);
         let other = plan.other(me).ok_or_else(|| refused(format!("{me} is none of its two nodes")))?;
         let addresses = plan.addresses.iter().enumerate().map(|(at, address)| self::address(address, saved(&dir, at)));
-        let resources = plan.resources.iter().map(|resource| Kind::new(resource, &plan.name, &agents, &manager));
+        let under = |resource| names::under(&program, plan.identity(resource).as_ref());
+        let resources = plan.resources.iter();
+        let resources = resources.map(|it| Kind::new(it, &plan.name, under(it), &agents, &manager));
         let services = plan.services.iter().map(|service| self::service(service, &manager));
         Ok(Kit {
             addresses: addresses.collect::<Result<_, _>>().map_err(refused)?,

@@ -37,6 +37,7 @@ use stead_resource::service::{self, Manager};
 use stead_resource::{Deadline, Stop};
 
 use crate::clock;
+use crate::names;
 use kit::{Kit, Places};
 use queue::Queue;
 use resources::Resources;
@@ -108,7 +109,7 @@ impl Hands {
         listeners: Listeners,
         ended: impl Fn(JobEnd) + Send + 'static,
     ) -> Result<Hands, Failure> {
-        let places = Places { dir, roots, agents: ocf::root() };
+        let places = Places { dir, roots, agents: ocf::root(), program: names::program().into() };
         let kit = Kit::new(group, &me, places, service::manager)?;
         Hands::of(kit, data, listeners, ended)
     }

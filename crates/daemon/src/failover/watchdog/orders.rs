@@ -1,6 +1,7 @@
 //! What a watchdog has to take down of a group: `groups/NAME/watchdog.json`, which the daemon writes.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -15,6 +16,7 @@ use stead_resource::ocf::{self, Agent, Instance};
 use stead_resource::service::{Commands, Manager, Unit};
 
 use crate::failover::hands::instance_name;
+use crate::names;
 use crate::state::files;
 
 const NAME: &str = "watchdog.json";
@@ -46,6 +48,9 @@ struct Service {
     instance: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     parameters: BTreeMap<String, String>,
+    /// What its programs are started by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    under: Vec<String>,
 }
 
 /// A service as it is stopped.
@@ -56,8 +61,9 @@ pub(super) enum Stoppable {
 }
 
 impl Orders {
-    /// For a group of the plan, with the stop budget of its leases.
-    pub(crate) fn of(plan: &GroupPlan, stop_budget: Duration) -> Orders {
+    /// For a group of the plan, with the stop budget of its leases; `program`: this one, which starts others under names of
+    /// their own.
+    pub(crate) fn of(plan: &GroupPlan, stop_budget: Duration, program: &Path) -> Orders {
         let service = |service: &ServicePlan| Service {
             unit: service.unit.clone(),
             stop: service.stop.clone(),
@@ -71,6 +77,7 @@ impl Orders {
             agent: resource.agent.clone(),
             instance: resource.agent.as_ref().map_or(String::new(), |_| instance_name(&plan.name, resource)),
             parameters: resource.parameters.clone(),
+            under: words(names::under(program, plan.identity(resource).as_ref())),
         };
         let services = plan.services.iter().map(service).chain(plan.resources.iter().rev().map(resource));
         Orders {
@@ -106,21 +113,30 @@ impl Orders {
 }
 
 impl Service {
+    fn under(&self) -> Vec<OsString> {
+        self.under.iter().map(OsString::from).collect()
+    }
+
     /// Commands have no name: they are called by their place in the plan.
     fn stoppable(&self, at: usize, manager: &dyn Fn() -> Box<dyn Manager>) -> Option<(String, Stoppable)> {
         if let Some(agent) = &self.agent {
             let agent = Agent::find(agent.parse().ok()?, &ocf::root()).ok()?;
-            let instance = Instance::new(agent, &self.instance, self.parameters.clone()).ok()?;
+            let instance = Instance::new(agent, &self.instance, self.parameters.clone()).ok()?.under(self.under());
             return Some((self.instance.clone(), Stoppable::Agent(Box::new(instance))));
         }
         let Some(unit) = &self.unit else {
-            let [stop, status] = [&self.stop, &self.status].map(hurried);
+            let [stop, status] =
+                [&self.stop, &self.status].map(|argv| Command { under: self.under(), ..hurried(argv) });
             let commands = Commands { start: stop.clone(), stop, status };
             return Some((format!("service {at}"), Stoppable::Commands(Box::new(commands))));
         };
         let unit = Unit { name: unit.parse().ok()?, manager: manager() };
         Some((unit.name.to_string(), Stoppable::Unit(unit)))
     }
+}
+
+fn words(under: Vec<OsString>) -> Vec<String> {
+    under.into_iter().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 /// There is no time to be polite to a stop command.
@@ -135,14 +151,15 @@ mod tests {
     /// Golden: a watchdog outlives the daemon that started it, and may be of another version than the next.
     #[test]
     fn the_file_is_as_in_the_first_version() {
-        let golden = r#"{"stop-budget-ms":1000,"addresses":["10.0.0.100/24"],"services":[{"unit":"notes"},{"stop":["/opt/stop","now"],"status":["/opt/status"]},{"agent":"ocf:heartbeat:pgsql","instance":"notes-db","parameters":{"pgdata":"/srv"}}]}"#;
+        let golden = r#"{"stop-budget-ms":1000,"addresses":["10.0.0.100/24"],"services":[{"unit":"notes"},{"stop":["/opt/stop","now"],"status":["/opt/status"]},{"agent":"ocf:heartbeat:pgsql","instance":"notes-db","parameters":{"pgdata":"/srv"},"under":["/bin/stead","as","rome","--hosts=10.0.0.100 rome","--"]}]}"#;
         let plan: GroupPlan = toml::from_str(
             "name = 'notes'\nsource = 'paris'\ntarget = 'lyon'\nsets = []\n[[address]]\naddress = '10.0.0.100/24'\n\
              [[service]]\nunit = 'notes'\n[[service]]\nstart = ['/opt/start']\nstop = ['/opt/stop', 'now']\nstatus = ['/opt/status']\n\
-             [[resource]]\nname = 'db'\nagent = 'ocf:heartbeat:pgsql'\nparameters = { pgdata = '/srv' }\n",
+             [[resource]]\nname = 'db'\nagent = 'ocf:heartbeat:pgsql'\nparameters = { pgdata = '/srv' }\n\
+             identity = { host = 'rome' }\n",
         )
         .unwrap();
-        let orders = Orders::of(&plan, Duration::from_secs(1));
+        let orders = Orders::of(&plan, Duration::from_secs(1), "/bin/stead".as_ref());
         assert_eq!(serde_json::to_string(&orders).unwrap(), golden);
         let dir = tempfile::tempdir().unwrap();
         orders.write(dir.path()).unwrap();

@@ -77,7 +77,7 @@ fn add_group(state: &Path, name: &str, plan: &str) -> LeaseFile {
     fs::create_dir_all(&dir).unwrap();
     let names = format!("name = '{name}'\nsource = 'paris'\ntarget = 'lyon'\nsets = []\n");
     let plan: GroupPlan = toml::from_str(&format!("{names}{plan}")).unwrap();
-    Orders::of(&plan, BUDGET).write(&dir).unwrap();
+    Orders::of(&plan, BUDGET, "/bin/stead".as_ref()).write(&dir).unwrap();
     LeaseFile::open(&dir).unwrap()
 }
 

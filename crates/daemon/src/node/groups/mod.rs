@@ -37,6 +37,7 @@ use crate::failover::outside::Teller;
 use crate::failover::secrets::Secrets;
 use crate::failover::watchdog::{self, Orders};
 use crate::failover::{Failover, Order, Part, Setup, Told};
+use crate::names;
 use crate::seam::{CommandId, SetLease};
 
 pub(crate) use resettle::Resettled;
@@ -141,7 +142,7 @@ impl Node {
                     let remedy = format!("Make it again: stead unmonitor {0}, then stead monitor {0}", group.name);
                     Failure::new(format!("group {} is not run", group.name), "what was saved of it is missing", remedy)
                 })?;
-                Orders::of(&self.on_this_node(group), config.times.stop_budget).write(dir.path())?;
+                Orders::of(&self.on_this_node(group), config.times.stop_budget, names::program()).write(dir.path())?;
                 let (hands, lease) = (self.hands(group, &dir)?, LeaseFile::open(dir.path())?);
                 let teller = self.teller(&group.name);
                 Part::Node { config: Box::new(config), record, hands, lease, teller }
@@ -164,8 +165,7 @@ impl Node {
         if !self.groups.is_kept && !self.may_lose_a_lease() {
             return;
         }
-        let executable = std::env::current_exe().unwrap_or_else(|_| "stead".into());
-        watchdog::ensure(&executable, self.state.path()).unwrap_or_else(|failure| warn!("{failure}"));
+        watchdog::ensure(names::program(), self.state.path()).unwrap_or_else(|failure| warn!("{failure}"));
     }
 
     /// The daemon ends in order: nobody is to be started again.

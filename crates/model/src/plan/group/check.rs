@@ -70,6 +70,8 @@ pub enum BadGroup {
     Ring(Vec<String>),
     #[error("resource {resource:?}: {why}")]
     Resource { resource: String, why: String },
+    #[error("resource {resource:?}: identity: {field} {why}")]
+    Identity { resource: String, field: &'static str, why: &'static str },
     #[error("there are {0} resources, and {RESOURCES_MAX} are the most")]
     TooManyResources(usize),
     #[error("check {number}: {why}")]
@@ -238,6 +240,7 @@ impl GroupPlan {
         }
         for resource in &self.resources {
             resource.check().map_err(|why| BadGroup::Resource { resource: resource.name.clone(), why: why.into() })?;
+            resource.check_identity()?;
             resource.requires.iter().try_for_each(|other| self.check_required(resource, other))?;
         }
         let ring = self.ring().map(|names| BadGroup::Ring(names.into_iter().map(str::to_owned).collect()));

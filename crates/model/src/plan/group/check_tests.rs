@@ -101,6 +101,14 @@ fn what_is_wrong_with_a_group_is_named() {
         ("stop-timeout = \"3m\"", "stop-timeout = \"2h\"", "resource \"db\": timeout is not between"),
         ("interval = \"30s\"", "interval = \"2h\"", "resource \"db\": interval is not between"),
         ("failures = 4", "failures = 0", "resource \"pages\": failures is not between"),
+        ("host = \"rome\"", "host = \"ro_me\"", "resource \"jobs\": identity: host is no host name"),
+        ("machine-id = \"0", "machine-id = \"g", "resource \"jobs\": identity: machine-id is not made of"),
+        ("\"10.0.0.0 rome.", "\"rome.", "resource \"jobs\": identity: hosts has a line"),
+        (
+            "requires = [\"db\"]",
+            "identity = { host = \"rome\" }",
+            "resource \"pages\": identity: host cannot be that of",
+        ),
         ("requires = [\"db\"]", "deep = {}", "resource \"pages\": deep is of agents alone"),
     ];
     for (from, to, expected) in cases {

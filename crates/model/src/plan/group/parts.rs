@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
+use super::check::BadGroup;
 use super::{AddressPlan, CheckPlan, FencePlan, HeartbeatPath, ScriptPlan, ServicePlan};
 use crate::plan::{LookPlan, ResourcePlan, Span};
 
@@ -99,6 +100,14 @@ impl ResourcePlan {
             true => Ok(()),
             false => Err("within is not between 1s and 7d"),
         }
+    }
+
+    pub(super) fn check_identity(&self) -> Result<(), BadGroup> {
+        let Some(identity) = &self.identity else { return Ok(()) };
+        let bad = |(field, why)| BadGroup::Identity { resource: self.name.clone(), field, why };
+        let unit =
+            "cannot be that of a unit, which systemd starts; have its ExecStart begin with stead as, in a drop-in";
+        if self.unit.is_some() { Err(bad(("host", unit))) } else { identity.check().map_err(bad) }
     }
 
     fn check_name(&self) -> Why {

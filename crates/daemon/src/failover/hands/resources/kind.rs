@@ -1,5 +1,6 @@
 //! A resource of the plan, as it is started, stopped and looked at.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(in super::super) struct Kind<M> {
     pub(super) name: String,
     plan: ResourcePlan,
     way: Way<M>,
+    /// What its programs are started by.
+    under: Vec<OsString>,
     looks: Vec<Look>,
     /// Held while it is started or stopped; looks share it.
     pub(super) busy: RwLock<()>,
@@ -54,11 +57,14 @@ enum Look {
 }
 
 impl<M: Manager> Kind<M> {
+    /// `under`: what its programs are started by.
+    ///
     /// # Errors
     /// Where the plan names something that cannot be.
     pub(in super::super) fn new(
         plan: &ResourcePlan,
         group: &GroupName,
+        under: Vec<OsString>,
         agents: &Path,
         manager: impl Fn() -> M,
     ) -> Result<Self, String> {
@@ -69,13 +75,14 @@ impl<M: Manager> Kind<M> {
             }
             (None, Some(unit)) => Way::Unit(Unit { name: unit.parse::<UnitName>()?, manager: manager() }),
             (None, None) => {
-                let [start, stop, status] = [&plan.start, &plan.stop, &plan.status].map(Command::new);
+                let command = |argv| Command { under: under.clone(), ..Command::new(argv) };
+                let [start, stop, status] = [&plan.start, &plan.stop, &plan.status].map(command);
                 Way::Commands(Box::new(Commands { start, stop, status }))
             }
         };
         let looks = [Look::Quick].into_iter().chain(plan.deep.map(|_| Look::Deep));
-        let looks = looks.chain(plan.checks.iter().map(|check| Look::Check(check_of(check)))).collect();
-        Ok(Kind { name: plan.name.clone(), plan: plan.clone(), way, looks, busy: RwLock::default() })
+        let looks = looks.chain(plan.checks.iter().map(|check| Look::Check(check_under(check, &under)))).collect();
+        Ok(Kind { name: plan.name.clone(), plan: plan.clone(), way, under, looks, busy: RwLock::default() })
     }
 
     /// What the mind has to know of it. An agent is asked; where it does not tell, what is usual holds.
@@ -138,7 +145,7 @@ impl<M: Manager> Kind<M> {
     fn instance(&self) -> Result<Instance, Failure> {
         let Way::Agent { agent, root, instance } = &self.way else { return Err(Failure::Cancelled) };
         let agent = Agent::find(agent.clone(), root)?;
-        Instance::new(agent, instance, self.plan.parameters.clone())
+        Ok(Instance::new(agent, instance, self.plan.parameters.clone())?.under(self.under.clone()))
     }
 }
 
@@ -194,6 +201,13 @@ pub(crate) fn check_of(plan: &CheckPlan) -> Check {
     let lines = plan.smtp.map(Check::Smtp).or(plan.imap.map(Check::Imap));
     let found = plan.tcp.map(Check::Tcp).or(http).or(lines).or(asked);
     found.unwrap_or_else(|| Check::Command(Command::new(&plan.command)))
+}
+
+fn check_under(plan: &CheckPlan, under: &[OsString]) -> Check {
+    match check_of(plan) {
+        Check::Command(command) => Check::Command(Command { under: under.into(), ..command }),
+        check => check,
+    }
 }
 
 fn of_state(state: State) -> Seen {

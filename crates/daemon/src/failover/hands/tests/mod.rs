@@ -67,7 +67,7 @@ impl Bench {
         let plan = toml::from_str(&format!("{names}{plan}")).unwrap();
         let manager = || -> Box<dyn Manager> { Box::new(systemctl.clone()) };
         let roots = vec!["/srv/notes".into(), "/srv/more".into()];
-        let places = Places { dir: dir.into(), roots, agents: agents.into() };
+        let places = Places { dir: dir.into(), roots, agents: agents.into(), program: dir.join("stead") };
         let kit = Kit::new(plan, &"lyon".parse().unwrap(), places, manager).unwrap();
         let (ended, ends) = channel();
         let told = Arc::new(Mutex::new(Vec::new()));

@@ -1,6 +1,7 @@
 //! Resources that depend on each other, as files and by an agent that fails as it is told.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::{Bench, sh};
 use crate::clock;
 
 const ALL: Step = Step::Resources;
+const AGENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../resource/tests/ocf");
 
 /// A resource that is a file; `requires` as TOML has it. What happens is written down in `log`.
 fn file(dir: &Path, name: &str, requires: &str) -> String {
@@ -75,6 +77,36 @@ fn a_start_that_fails_is_undone_and_says_why() {
     fs::remove_file(dir.path().join("web.bad")).unwrap();
 }
 
+/// In the place of this program, by a link: a file that was just written may be busy.
+const STARTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/failover/hands/tests/starter");
+
+#[test]
+fn whatever_is_run_for_a_resource_with_an_identity_is_run_under_it() {
+    let dir = tempfile::tempdir().unwrap();
+    symlink(STARTER, dir.path().join("stead")).unwrap();
+    let command = |text: &str| format!("['/bin/sh', '-c', 'cd {}; {text}', '{text}']", dir.path().display());
+    let [start, stop] = [command("touch up"), command("rm -f up")];
+    let plan = format!(
+        "[[resource]]\nname = 'web'\nstart = {start}\nstop = {stop}\nstatus = {}\n\
+         [resource.identity]\nhost = 'paris'\n[[resource.check]]\ninterval = '100ms'\ncommand = {}\n{}\
+         [resource.identity]\nhost = 'rome'\n",
+        command("[ -e up ] || exit 3"),
+        command("exit 0"),
+        agent(dir.path(), "")
+    );
+    let bench = Bench::with_agents(dir.path(), &plan, AGENTS.as_ref());
+    assert_eq!(bench.outcome(ALL, Turn::Do), Outcome::Done);
+    let under = || fs::read_to_string(dir.path().join("under")).unwrap();
+    wait_for("all looks were done", || {
+        under().contains("as paris exit 0\n") && under().matches("as rome monitor\n").count() > 4
+    });
+    assert_eq!(bench.outcome(ALL, Turn::Undo), Outcome::Done);
+    for program in ["touch up", "rm -f up", "[ -e up ] || exit 3"] {
+        assert!(under().contains(&format!("as paris {program}\n")), "{program}: {}", under());
+    }
+    assert!(under().contains("as rome start\n") && under().contains("as rome stop\n"), "{}", under());
+}
+
 #[test]
 fn past_the_lease_nothing_is_started_but_all_can_be_stopped() {
     let dir = tempfile::tempdir().unwrap();
@@ -133,7 +165,6 @@ fn agent(dir: &Path, parameters: &str) -> String {
 
 #[test]
 fn agents_are_judged_by_what_they_say_and_by_how_long_they_take() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../resource/tests/ocf");
     for (parameters, expected) in [
         ("fail_start = '1'", "answers start with a failure (1)"),
         ("fail_start = '5'", "answers start with that what it needs is not installed here (5)"),
@@ -141,7 +172,7 @@ fn agents_are_judged_by_what_they_say_and_by_how_long_they_take() {
         ("fail_start = 'lie'", "it was told, but is not started"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let bench = Bench::with_agents(dir.path(), &agent(dir.path(), parameters), root.as_ref());
+        let bench = Bench::with_agents(dir.path(), &agent(dir.path(), parameters), AGENTS.as_ref());
         let Outcome::Failed(why) = bench.outcome(ALL, Turn::Do) else { panic!("{parameters}: it cannot start") };
         assert!(why.contains(expected), "{parameters}: {why}");
         bench.outcome(ALL, Turn::Undo);
@@ -152,7 +183,7 @@ fn agents_are_judged_by_what_they_say_and_by_how_long_they_take() {
         ("deep = '7'", "it does not run"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let bench = Bench::with_agents(dir.path(), &agent(dir.path(), parameters), root.as_ref());
+        let bench = Bench::with_agents(dir.path(), &agent(dir.path(), parameters), AGENTS.as_ref());
         assert_eq!(bench.outcome(ALL, Turn::Do), Outcome::Done);
         wait_for("it is told", || bench.was_told(expected));
         let gives_up = !parameters.contains("190");
