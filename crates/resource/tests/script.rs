@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::{LONG, is_alive, pids};
-use stead_resource::command::{Command, End, Ran};
+use stead_resource::command::{Command, End, Ran, end_kept};
 use stead_resource::script::{Event, Occasion, Script};
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -152,4 +152,24 @@ fn what_a_script_leaves_running_goes_on_and_holds_nothing_up() {
         let killed = std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
         assert!(killed.success());
     }
+}
+
+#[test]
+fn what_was_left_running_under_a_name_is_ended_by_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "setsid sh -c 'trap : TERM; echo $$ > pids; while :; do sleep 1; done' & while [ ! -s pids ]; do sleep 0.01; done";
+    let text = format!("cd {}; {text}", dir.path().display());
+    let name = format!("test-{}", std::process::id());
+    let command = Command { keeps: Some(name.clone()), ..Command::new(["sh", "-c", &text]) };
+    let ran = run(&command, LONG);
+    let pid = pids(dir.path()).remove(0);
+    assert!(ran.end.is_success() && is_alive(&pid));
+    assert_eq!(end_kept("test-another"), 0);
+    if ran.left == 0 {
+        println!("this machine permits no cgroups: what is left running cannot be found by its name");
+        assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        return;
+    }
+    assert!(end_kept(&name) > 0 && !is_alive(&pid));
+    assert_eq!(end_kept(&name), 0, "it is gone");
 }

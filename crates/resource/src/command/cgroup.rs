@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const PREFIX: &str = "stead-run-";
+const KEPT_PREFIX: &str = "stead-kept-";
 /// Rounds of moving out what goes on, against what it starts meanwhile.
 const ROUNDS_MAX: usize = 10;
 const PAUSE: Duration = Duration::from_millis(2);
@@ -57,13 +58,18 @@ impl Cgroup {
         true
     }
 
-    /// Moves what goes on to this process's own group; returns how many that were.
-    pub fn release(&self) -> usize {
+    /// The one that keeps what was left running under that name; none where nothing was.
+    pub fn kept(name: &str) -> Option<Cgroup> {
+        Some(Cgroup(own_dir()?.join(format!("{KEPT_PREFIX}{name}")))).filter(|kept| kept.0.exists())
+    }
+
+    /// Moves what goes on to where that name keeps it, or to this process's own group; returns how many that were.
+    pub fn release(&self, keeps: Option<&str>) -> usize {
         let mut moved = 0;
         for _ in 0..ROUNDS_MAX {
             let pids = self.pids();
-            let Some(own) = self.0.parent().filter(|_| !pids.is_empty()) else { break };
-            moved += pids.iter().filter(|pid| fs::write(own.join("cgroup.procs"), pid).is_ok()).count();
+            let Some(to) = self.0.parent().filter(|_| !pids.is_empty()).map(|own| outlet(own, keeps)) else { break };
+            moved += pids.iter().filter(|pid| fs::write(to.join("cgroup.procs"), pid).is_ok()).count();
         }
         moved
     }
@@ -80,6 +86,11 @@ impl Drop for Cgroup {
     }
 }
 
+fn outlet(own: &Path, keeps: Option<&str>) -> PathBuf {
+    let kept = keeps.map(|name| own.join(format!("{KEPT_PREFIX}{name}")));
+    kept.filter(|dir| fs::create_dir(dir).is_ok() || dir.exists()).unwrap_or_else(|| own.to_owned())
+}
+
 /// Directory of this process's own group.
 fn own_dir() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -93,7 +104,7 @@ fn own_dir() -> Option<PathBuf> {
     Some(Path::new(mount).join(own))
 }
 
-/// Removes the empty groups that a crashed process left.
+/// Removes the empty groups that a crashed process left, and those that kept what has ended meanwhile.
 fn sweep(own: &Path) {
     for entry in fs::read_dir(own).into_iter().flatten().flatten() {
         if is_of_the_dead(&entry.file_name().to_string_lossy()) {
@@ -103,6 +114,9 @@ fn sweep(own: &Path) {
 }
 
 fn is_of_the_dead(name: &str) -> bool {
+    if name.starts_with(KEPT_PREFIX) {
+        return true;
+    }
     let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
     pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
 }

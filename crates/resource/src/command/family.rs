@@ -64,9 +64,10 @@ impl Family {
         unkillable
     }
 
-    /// How many go on when it has ended by itself, as far as a cgroup kept them together. They leave it.
-    pub fn release(&self) -> usize {
-        self.cgroup.as_ref().map_or(0, Cgroup::release)
+    /// How many go on when it has ended by itself, as far as a cgroup kept them together. They leave it, for the one of that
+    /// name.
+    pub fn release(&self, keeps: Option<&str>) -> usize {
+        self.cgroup.as_ref().map_or(0, |cgroup| cgroup.release(keeps))
     }
 
     /// Ends what goes on when it has ended by itself; returns how many that were, as far as a cgroup kept them together.
@@ -109,6 +110,15 @@ impl Family {
     fn alive(&self) -> impl Iterator<Item = Pid> {
         self.seen.iter().filter(|(_, fd)| !has_ended(fd)).map(|(pid, _)| *pid)
     }
+}
+
+/// Ends at once what was left running under that name; returns how many that were, 0 where no cgroup kept them together.
+pub fn end_kept(name: &str) -> usize {
+    let Some(kept) = Cgroup::kept(name) else { return 0 };
+    let count = kept.count();
+    let _ = kept.kill();
+    kept.wait_until_empty(Instant::now() + KILL_WAIT);
+    count
 }
 
 /// All processes that descend from one, ended ones too, by the lists of children that the kernel keeps. Nobody else's

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::{Output, Stop};
 
 pub use end::End;
+pub use family::end_kept;
 
 /// Code of what starts a program under something, where it cannot: `chroot(1)` and `env(1)` have the same.
 pub const NOT_STARTED: u8 = 125;
@@ -40,6 +41,9 @@ pub struct Command {
     /// Whether what it leaves running when it ends by itself is ended too: all of it where a cgroup keeps it together, else
     /// what stayed in its first process group. A program that only looks has nothing to leave.
     pub ends_rest: bool,
+    /// The name under which what it leaves running is kept together, for [`end_kept`]: unique on this machine, and what a
+    /// file may be called; none: nothing keeps it.
+    pub keeps: Option<String>,
 }
 
 /// Bytes that are never shown.
@@ -71,7 +75,16 @@ impl Command {
     pub fn new<S: Into<OsString>>(argv: impl IntoIterator<Item = S>) -> Command {
         let argv = argv.into_iter().map(Into::into).collect();
         let (under, env, input) = (Vec::new(), Vec::new(), Secret::default());
-        Command { argv, under, env, input, grace: Duration::from_secs(2), use_cgroup: true, ends_rest: false }
+        Command {
+            argv,
+            under,
+            env,
+            input,
+            grace: Duration::from_secs(2),
+            use_cgroup: true,
+            ends_rest: false,
+            keeps: None,
+        }
     }
 
     /// Runs it to its end; at the limit it is told to end (SIGTERM), after the grace it is made to (SIGKILL).

@@ -75,7 +75,8 @@ impl Running {
     fn wait(mut self, command: &Command, limit: Duration, stop: &Stop, output: &mut Output) -> (End, usize) {
         let moment = Instant::now() + limit;
         if self.wait_until(moment, stop, output) {
-            let left = if command.ends_rest { self.family.end_rest() } else { self.family.release() };
+            let left =
+                if command.ends_rest { self.family.end_rest() } else { self.family.release(command.keeps.as_deref()) };
             return (self.status(command, output), left);
         }
         if Instant::now() < moment {

@@ -103,6 +103,7 @@ impl Instance {
 
     fn command(&self, action: &str, depth: Option<u32>, interval: &str, term: Term<'_>) -> Command {
         let mut command = Command { under: self.under.clone(), ..self.agent.command(action) };
+        command.keeps = (action == "start").then(|| self.name.clone());
         for (name, Secret(value)) in &self.parameters {
             command.env.push((format!("OCF_RESKEY_{name}"), OsString::from_vec(value.clone())));
         }
