@@ -66,6 +66,9 @@ fn what_is_wrong_is_told_with_its_line() {
     is_told("heartbeat = \"500ms\"\ntimeout = \"3s\"", "heartbeat = \"2s\"", "heartbeat = \"2s\"");
     is_told("10.1.0.100/24", "10.0.0.100/16", "address = \"10.0.0.100/16\"");
     is_told("unit = \"notes\"", "unit = \"-h\"", "[[group.service]]");
+    let two = "sets = []\n[[group.resource]]\nname = 'a'\nsamba = { share = 'x', path = '/a' }\n[[group.resource]]\n\
+               name = 'b'\n[group.resource.samba]\npath = '/b'\nshare = 'X'";
+    is_told("sets = []", two, "share = 'X'");
     is_told("\"/bin/page\"", "\"page\"", "[group.scripts.pre-failover]");
     is_told("[group.fence.paris]", "[group.fence.rome]", "[group.fence.rome]");
 }
