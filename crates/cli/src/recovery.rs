@@ -3,10 +3,12 @@
 use stead_model::nearest;
 
 /// All of them: name and text.
-const KITS: [(&str, &str); 4] = [
+const KITS: [(&str, &str); 6] = [
     ("mariadb", include_str!("kits/mariadb.toml")),
+    ("nfs", include_str!("kits/nfs.toml")),
     ("nginx", include_str!("kits/nginx.toml")),
     ("postgresql", include_str!("kits/postgresql.toml")),
+    ("samba", include_str!("kits/samba.toml")),
     ("systemd", include_str!("kits/systemd.toml")),
 ];
 
