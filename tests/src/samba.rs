@@ -29,6 +29,15 @@ const DIRS: [(&str, &str); 6] = [
     ("ncalrpc dir", "ncalrpc"),
 ];
 
+/// Where users and their passwords are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Users {
+    /// In the set: right where the server runs with the group alone, for it keeps them open.
+    InTheSet,
+    /// On each host by itself.
+    OnEachHost,
+}
+
 /// The servers of both hosts; what runs of them ends with it.
 pub struct Samba {
     run: PathBuf,
@@ -41,38 +50,21 @@ impl Samba {
     ///
     /// # Errors
     /// Where Samba is not installed.
-    pub fn new(town: &Town) -> Result<Samba> {
+    pub fn new(town: &Town, users: Users) -> Result<Samba> {
         let samba = Samba { run: town.site.hosts.run().dir().into(), notes: town.notes.source.clone() };
         let (paris, lyon) = (&town.site.hosts.paris, &town.site.hosts.lyon);
         fs::create_dir_all(samba.shared())?;
         chown(samba.shared(), Some(IDS.0), Some(IDS.1))?;
         symlink("../../../samba", samba.notes.join("here"))?;
         for (host, notes) in [(paris, &town.notes.source), (lyon, &town.notes.replica)] {
-            samba.configure(host, notes)?;
+            let place = if users == Users::InTheSet { notes.clone() } else { dir(host) };
+            configure(host, &place)?;
         }
-        let mut password = paris.command("smbpasswd");
-        password.arg("-c").arg(config(paris)).args(["-L", "-s", "-a", "games"]);
-        let mut child = password.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-        child.stdin.take().context("piped")?.write_all(b"secret\nsecret\n")?;
-        ensure!(child.wait()?.success(), "the user is not made");
+        add_user(paris)?;
+        if users == Users::OnEachHost {
+            add_user(lyon)?;
+        }
         Ok(samba)
-    }
-
-    fn configure(&self, host: &Host, notes: &Path) -> Result<()> {
-        let dir = dir(host);
-        let mut config = format!(
-            "[global]\nserver role = standalone server\ndisable spoolss = yes\nload printers = no\nlog file = {}\n\
-             passdb backend = tdbsam:{}\n",
-            dir.join("log").display(),
-            notes.join("users.tdb").display()
-        );
-        for (field, name) in DIRS {
-            fs::create_dir_all(dir.join(name))?;
-            config += &format!("{field} = {}\n", dir.join(name).display());
-        }
-        fs::set_permissions(dir.join("ncalrpc"), fs::Permissions::from_mode(0o755))?;
-        fs::write(dir.join("check"), "username = games\npassword = secret\n")?;
-        Ok(fs::write(dir.join("smb.conf"), config)?)
     }
 
     /// Has the configurations of both hosts include the shares of their node.
@@ -238,6 +230,33 @@ impl Drop for Staying {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `users`: the directory of the users' file.
+fn configure(host: &Host, users: &Path) -> Result<()> {
+    let dir = dir(host);
+    let mut config = format!(
+        "[global]\nserver role = standalone server\ndisable spoolss = yes\nload printers = no\nlog file = {}\n\
+         passdb backend = tdbsam:{}\n",
+        dir.join("log").display(),
+        users.join("users.tdb").display()
+    );
+    for (field, name) in DIRS {
+        fs::create_dir_all(dir.join(name))?;
+        config += &format!("{field} = {}\n", dir.join(name).display());
+    }
+    fs::set_permissions(dir.join("ncalrpc"), fs::Permissions::from_mode(0o755))?;
+    fs::write(dir.join("check"), "username = games\npassword = secret\n")?;
+    Ok(fs::write(dir.join("smb.conf"), config)?)
+}
+
+fn add_user(host: &Host) -> Result<()> {
+    let mut password = host.command("smbpasswd");
+    password.arg("-c").arg(config(host)).args(["-L", "-s", "-a", "games"]);
+    let mut child = password.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    child.stdin.take().context("piped")?.write_all(b"secret\nsecret\n")?;
+    ensure!(child.wait()?.success(), "the user is not made");
+    Ok(())
 }
 
 fn client(town: &Town, seconds: &str) -> Command {

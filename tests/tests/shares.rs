@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal};
 use stead_tests::command::{text, until};
-use stead_tests::samba::{SHARE, Samba};
+use stead_tests::samba::{SHARE, Samba, Users};
 use stead_tests::town::{ADDRESS, GROUP, Town};
 
 const LOAD: &str = env!("CARGO_BIN_EXE_stead-load");
@@ -21,10 +21,10 @@ struct Office {
 }
 
 impl Office {
-    fn new() -> Result<Office> {
+    fn new(users: Users) -> Result<Office> {
         let town = Town::unprotected(Path::new(LOAD), "notes")?;
         fs::create_dir_all(&town.notes.source)?;
-        let samba = Samba::new(&town)?;
+        let samba = Samba::new(&town, users)?;
         town.site.protect(&town.notes, &[])?;
         let address = format!("{ADDRESS}/24");
         town.site.lyon.cli(["monitor", GROUP, "--set", GROUP, "--address", &address, "--witness", "oslo"])?;
@@ -80,7 +80,7 @@ fn share(samba: &Samba) -> String {
 
 #[test]
 fn the_kit_keeps_samba_up_moves_it_and_brings_it_back() {
-    let mut office = Office::new().unwrap();
+    let mut office = Office::new(Users::InTheSet).unwrap();
     let here = office.samba.here().display().to_string();
     let values = [
         format!("share={SHARE}"),
@@ -150,7 +150,7 @@ fn the_kit_keeps_samba_up_moves_it_and_brings_it_back() {
 
 #[test]
 fn servers_that_run_anyway_share_it_where_the_group_is_and_nowhere_else() {
-    let office = Office::new().unwrap();
+    let office = Office::new(Users::OnEachHost).unwrap();
     let (paris, lyon) = (office.town.site.hosts.paris.clone(), office.town.site.hosts.lyon.clone());
     office.samba.include(&office.town).unwrap();
     [&paris, &lyon].iter().for_each(|host| office.samba.serve(host).unwrap());

@@ -116,7 +116,9 @@ fn resource_findings(plan: &ResourcePlan) -> Vec<String> {
 fn outside_finding(plan: &ResourcePlan, roots: &[PathBuf]) -> Option<String> {
     let path = plan.shared_path().filter(|path| !roots.iter().any(|root| path.starts_with(root)))?;
     let (name, path) = (&plan.name, path.display());
-    Some(format!("resource {name} shares {path}, which is in none of the group's sets: what is written there stays here"))
+    Some(format!(
+        "resource {name} shares {path}, which is in none of the group's sets: what is written there stays here"
+    ))
 }
 
 fn program_findings<'a>(commands: impl IntoIterator<Item = &'a Vec<String>>) -> Vec<String> {

@@ -48,12 +48,7 @@ impl Server<'_> {
     }
 
     /// The path of a share by the configuration; none: it has no such share.
-    pub(super) fn path_of(
-        &self,
-        share: &str,
-        term: Term<'_>,
-        output: &mut Output,
-    ) -> Result<Option<PathBuf>, Failure> {
+    pub(super) fn path_of(&self, share: &str, term: Term<'_>, output: &mut Output) -> Result<Option<PathBuf>, Failure> {
         let section = format!("--section-name={share}");
         let (_, text) = self.testparm(&[&section, "--parameter-name=path"], term, output)?;
         Ok(text.lines().rfind(|line| line.starts_with('/')).map(PathBuf::from))
@@ -94,7 +89,9 @@ impl Server<'_> {
         let argv = ["smbstatus".into(), "--shares".into()].into_iter().chain(self.option());
         let (end, text) = run(Command::new(argv), term, output)?;
         match end {
-            End::Exited(0) => Ok(text.lines().filter_map(|line| holder(line, share)).filter(|pid| lives(*pid)).collect()),
+            End::Exited(0) => {
+                Ok(text.lines().filter_map(|line| holder(line, share)).filter(|pid| lives(*pid)).collect())
+            }
             end => Err(Failure::Unknown(format!("smbstatus {end}: {}", last_line(&text)))),
         }
     }

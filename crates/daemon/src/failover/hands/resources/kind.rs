@@ -144,12 +144,7 @@ impl Look {
     }
 }
 
-fn way<M>(
-    plan: &ResourcePlan,
-    group: &GroupName,
-    agents: &Path,
-    manager: impl Fn() -> M,
-) -> Result<Way<M>, String> {
+fn way<M>(plan: &ResourcePlan, group: &GroupName, agents: &Path, manager: impl Fn() -> M) -> Result<Way<M>, String> {
     let instance = instance_name(group, plan);
     Ok(match plan {
         ResourcePlan { agent: Some(agent), .. } => {
