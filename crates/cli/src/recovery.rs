@@ -3,9 +3,10 @@
 use stead_model::nearest;
 
 /// All of them: name and text.
-const KITS: [(&str, &str); 6] = [
+const KITS: [(&str, &str); 7] = [
     ("mariadb", include_str!("kits/mariadb.toml")),
     ("nfs", include_str!("kits/nfs.toml")),
+    ("nfs-ganesha", include_str!("kits/nfs-ganesha.toml")),
     ("nginx", include_str!("kits/nginx.toml")),
     ("postgresql", include_str!("kits/postgresql.toml")),
     ("samba", include_str!("kits/samba.toml")),

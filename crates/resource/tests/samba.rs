@@ -135,7 +135,7 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 fn checked(samba: &Samba) -> Result<(), String> {
-    samba.check(LIMIT, &Stop::never()).value.map_err(|why| why.to_string())
+    samba.check(Duration::from_secs(3), &Stop::never()).value.map_err(|why| why.to_string())
 }
 
 #[test]

@@ -13,6 +13,8 @@ use crate::{Failure, Outcome, Output, State, Stop, Term};
 
 /// Between two questions to a server that does not answer yet, or has not let go.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long one that is waited for may take to answer until it is asked again.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A directory that a Samba server shares while the group is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +45,8 @@ impl Samba {
     /// # Errors
     /// In the outcome: what speaks against it; [`Failure::Failed`] by evidence.
     pub fn check(&self, limit: Duration, stop: &Stop) -> Outcome<Result<(), Failure>> {
-        Outcome::with_output(|output| match self.seen(Term::new(limit, stop), output) {
+        // One that is slow has not failed: it has most of the time that there is.
+        Outcome::with_output(|output| match self.seen(limit * 3 / 4, Term::new(limit, stop), output) {
             Ok(Seen::Served) => Ok(()),
             Ok(other) => Err(Failure::Failed(other.told())),
             Err(why) => Err(Failure::Unknown(why.to_string())),
@@ -71,9 +74,10 @@ impl Samba {
         }
     }
 
-    fn seen(&self, term: Term<'_>, output: &mut Output) -> Result<Seen, Failure> {
+    /// `wait`: for an answer of the server.
+    fn seen(&self, wait: Duration, term: Term<'_>, output: &mut Output) -> Result<Seen, Failure> {
         match self.configured(term, output)? {
-            Seen::Unserved(_) => match self.server().answer(term, output)? {
+            Seen::Unserved(_) => match self.server().answer(wait, term, output)? {
                 Answer::Given => Ok(Seen::Served),
                 answer => Ok(Seen::Unserved(answer)),
             },
@@ -125,7 +129,7 @@ impl Samba {
         let last = term.moment - term.limit / 8;
         loop {
             self.server().reload(term, output)?;
-            let answer = self.server().answer(term, output)?;
+            let answer = self.server().answer(ANSWER, term, output)?;
             if answer == Answer::Given {
                 return Ok(());
             }
@@ -187,11 +191,11 @@ impl Samba {
 
 impl Switch for Samba {
     fn look(&self, term: Term<'_>, output: &mut Output) -> State {
-        state(self.seen(term, output))
+        state(self.seen(ANSWER, term, output))
     }
 
     fn look_for(&self, to: To, term: Term<'_>, output: &mut Output) -> State {
-        state(if to == To::Stop { self.configured(term, output) } else { self.seen(term, output) })
+        state(if to == To::Stop { self.configured(term, output) } else { self.seen(ANSWER, term, output) })
     }
 
     fn tell(&self, to: To, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {

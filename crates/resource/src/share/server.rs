@@ -2,14 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::command::{Command, End, Secret};
 use crate::{Failure, Output, Term};
 
-/// How long the server may take to answer, in seconds, as smbcontrol takes it.
-const ANSWER_SECONDS: &str = "2";
 /// How deep includes are followed, as Samba bounds them.
 const INCLUDES_MAX: usize = 16;
 
@@ -60,8 +59,10 @@ impl Server<'_> {
         run(Command::new(argv), term, output)
     }
 
-    pub(super) fn answer(&self, term: Term<'_>, output: &mut Output) -> Result<Answer, Failure> {
-        let (end, text) = self.control(&["-t", ANSWER_SECONDS, "smbd", "ping"], term, output)?;
+    /// It is waited for as long as that, in whole seconds.
+    pub(super) fn answer(&self, wait: Duration, term: Term<'_>, output: &mut Output) -> Result<Answer, Failure> {
+        let seconds = wait.as_secs().max(1).to_string();
+        let (end, text) = self.control(&["-t", &seconds, "smbd", "ping"], term, output)?;
         Ok(match end {
             End::Exited(0) => Answer::Given,
             _ if text.contains("Can't find pid") => Answer::Absent,
