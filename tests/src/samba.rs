@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command::{run, text, until};
 use crate::host::Host;
+use crate::run::kill_program;
 use crate::town::{ADDRESS, Town};
 
 /// What clients call the share.
@@ -174,18 +175,7 @@ impl Samba {
 /// The server changes its user, and with it loses the mark by which whatever a test started is ended.
 impl Drop for Samba {
     fn drop(&mut self) {
-        let run = self.run.display().to_string();
-        let is_its = |entry: &fs::DirEntry| {
-            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let words = String::from_utf8_lossy(&words).into_owned();
-            words.contains("smbd") && words.contains(&run)
-        };
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten().filter(is_its) {
-            let number = entry.file_name().to_string_lossy().parse().ok();
-            if let Some(pid) = number.and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
+        kill_program("smbd", &self.run);
     }
 }
 

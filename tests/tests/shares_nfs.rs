@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use stead_tests::command::{text, until};
 use stead_tests::host::Host;
+use stead_tests::run::kill_program;
 use stead_tests::town::{ADDRESS, GROUP, Town};
 
 const LOAD: &str = env!("CARGO_BIN_EXE_stead-load");
@@ -28,18 +29,7 @@ struct Ganesha {
 
 impl Drop for Ganesha {
     fn drop(&mut self) {
-        let run = self.run.display().to_string();
-        let is_its = |entry: &fs::DirEntry| {
-            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let words = String::from_utf8_lossy(&words).into_owned();
-            words.contains("ganesha.nfsd") && words.contains(&run)
-        };
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten().filter(is_its) {
-            let number = entry.file_name().to_string_lossy().parse().ok();
-            if let Some(pid) = number.and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
+        kill_program("ganesha.nfsd", &self.run);
     }
 }
 

@@ -204,7 +204,12 @@ fn what_samba_would_not_share_is_refused_with_the_remedy_and_harms_nobody() {
         why.to_string()
     };
     assert!(refused(&bench.samba()).ends_with(&remedy), "{}", refused(&bench.samba()));
-    assert!(!fs::read_to_string(&file).unwrap().contains("Files"), "taken back");
+    assert!(!file.exists(), "nothing is written that nobody reads");
+    let text = fs::read_to_string(bench.config()).unwrap();
+    let amid = text.replacen("[global]\n", &format!("[global]\ninclude = {}\n", file.display()), 1);
+    fs::write(bench.config(), amid).unwrap();
+    assert!(refused(&bench.samba()).ends_with("put that line at the end"), "{}", refused(&bench.samba()));
+    fs::write(bench.config(), text).unwrap();
     let why = refused(&bench.samba_with("raed only", "no"));
     assert!(why.contains("does not take its options: Unknown parameter encountered: \"raed only\""), "{why}");
     let why = refused(&bench.samba_with("read only", "maybe"));

@@ -4,6 +4,7 @@
 //! to it when the group comes, and taken from it with the connections that use it when the group goes. What is shared is
 //! kept in memory alone: after a boot nothing is, until the group is here again.
 
+mod includes;
 mod nfs;
 mod samba;
 mod sections;

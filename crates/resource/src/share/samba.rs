@@ -1,11 +1,12 @@
 //! A share of Samba: a section of a file that the server's configuration includes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use stead_model::plan::SambaPlan;
 
+use super::includes::{self, Place};
 use super::sections::Sections;
 use super::server::{self, Answer, Server};
 use crate::procedure::{Switch, To};
@@ -68,10 +69,7 @@ impl Samba {
         let facts = self.server().facts(term, output)?;
         let sections = Sections::of(&facts.pid_dir);
         self.is_not_anothers(&sections, term, output)?;
-        match server::includes(&facts.config, sections.path()) {
-            true => Ok(()),
-            false => Err(not_included(&facts.config.display().to_string(), &sections)),
-        }
+        is_included(&facts.config, &sections)
     }
 
     /// `wait`: for an answer of the server.
@@ -113,12 +111,13 @@ impl Samba {
         let facts = self.server().facts(term, output)?;
         let sections = Sections::of(&facts.pid_dir);
         self.is_not_anothers(&sections, term, output)?;
+        is_included(&facts.config, &sections)?;
         std::fs::create_dir_all(&facts.pid_dir).map_err(Failure::at(format!("make {}", facts.pid_dir.display())))?;
         term.stop.check()?;
         sections.put(name, Some(&self.section()), term)?;
         if self.server().path_of(name, term, output)?.as_ref() != Some(&self.plan.path) {
             sections.put(name, None, term)?;
-            return Err(not_included(&facts.config.display().to_string(), &sections));
+            return Err(not_included(&facts.config, &sections));
         }
         self.wait_for_server(term, output)
     }
@@ -243,7 +242,19 @@ fn told(answer: Answer) -> &'static str {
     }
 }
 
-fn not_included(config: &str, sections: &Sections) -> Failure {
-    let file = sections.path().display();
+fn is_included(config: &Path, sections: &Sections) -> Result<(), Failure> {
+    match includes::place(config, sections.path()) {
+        Place::Last => Ok(()),
+        Place::Nowhere => Err(not_included(config, sections)),
+        Place::Amid => {
+            let (config, file) = (config.display(), sections.path().display());
+            let why = "what follows would count for the last share in it: put that line at the end";
+            Err(Failure::Unusable(format!("{config} includes {file} before other parameters, and {why}")))
+        }
+    }
+}
+
+fn not_included(config: &Path, sections: &Sections) -> Failure {
+    let (config, file) = (config.display(), sections.path().display());
     Failure::Unusable(format!("{config} does not include {file}: add at its end the line \"include = {file}\""))
 }

@@ -9,9 +9,6 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::command::{Command, End, Secret};
 use crate::{Failure, Output, Term};
 
-/// How deep includes are followed, as Samba bounds them.
-const INCLUDES_MAX: usize = 16;
-
 /// The server of a configuration; none: that which Samba's programs take by themselves.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Server<'a>(pub(super) Option<&'a Path>);
@@ -118,24 +115,6 @@ pub(super) fn accepts(section: &str, term: Term<'_>, output: &mut Output) -> Res
     }
 }
 
-/// Does the configuration include that file, as far as it can be read without knowing its variables?
-pub(super) fn includes(config: &Path, file: &Path) -> bool {
-    includes_within(config, file, INCLUDES_MAX)
-}
-
-fn includes_within(config: &Path, file: &Path, depth: usize) -> bool {
-    let text = std::fs::read_to_string(config).unwrap_or_default();
-    let included = text.lines().filter_map(|line| {
-        let (key, value) = line.split_once('=')?;
-        key.trim().eq_ignore_ascii_case("include").then(|| PathBuf::from(value.trim().trim_matches('"')))
-    });
-    let found = |path: PathBuf| {
-        let has_variable = path.to_string_lossy().contains('%');
-        path == file || has_variable || depth > 0 && includes_within(&path, file, depth - 1)
-    };
-    included.into_iter().any(found)
-}
-
 /// Ends a process of the server that does not let go. Its number may have come to somebody else meanwhile: the process is
 /// held first, then looked at.
 pub(super) fn end_by_force(pid: Pid) {
@@ -188,8 +167,6 @@ pub(super) fn last_line(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -200,19 +177,5 @@ mod tests {
         for line in ["", "Service      pid     Machine", "files2 7 10.0.0.4", "files", "----"] {
             assert_eq!(pid(line), None, "{line}");
         }
-    }
-
-    #[test]
-    fn includes_are_found_through_others_and_through_rings() {
-        let dir = tempfile::tempdir().unwrap();
-        let [first, second] = ["first.conf", "second.conf"].map(|name| dir.path().join(name));
-        let file = Path::new("/run/samba/stead-shares.conf");
-        fs::write(&first, format!("[global]\n  Include={}\n", second.display())).unwrap();
-        fs::write(&second, format!("include = {}\n# include = {}\n", first.display(), file.display())).unwrap();
-        assert!(!includes(&first, file));
-        fs::write(&second, format!("include = {}\n", file.display())).unwrap();
-        assert!(includes(&first, file));
-        fs::write(&first, "include = /etc/samba/%m.conf\n").unwrap();
-        assert!(includes(&first, file), "who knows what that is");
     }
 }
