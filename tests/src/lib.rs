@@ -21,6 +21,7 @@ pub mod receivers;
 pub mod relay;
 pub mod rng;
 pub mod run;
+pub mod samba;
 pub mod service;
 pub mod site;
 pub mod synchronous;

@@ -129,6 +129,21 @@ pub fn kill_marked(mark: &Path) {
     });
 }
 
+/// Kills what runs that program with paths of the run in its arguments: a server that changed its user has lost the mark.
+pub fn kill_program(program: &str, run: &Path) {
+    let run = run.display().to_string();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).into_owned();
+        if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok())
+            && words.contains(program)
+            && words.contains(&run)
+        {
+            signal(pid, Signal::KILL);
+        }
+    }
+}
+
 /// Sends a signal; a process that is gone is fine.
 pub fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {

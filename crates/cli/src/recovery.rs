@@ -3,13 +3,16 @@
 use stead_model::nearest;
 
 /// All of them: name and text.
-const KITS: [(&str, &str); 7] = [
+const KITS: [(&str, &str); 10] = [
     ("bind", include_str!("kits/bind.toml")),
     ("dovecot", include_str!("kits/dovecot.toml")),
     ("mariadb", include_str!("kits/mariadb.toml")),
+    ("nfs", include_str!("kits/nfs.toml")),
+    ("nfs-ganesha", include_str!("kits/nfs-ganesha.toml")),
     ("nginx", include_str!("kits/nginx.toml")),
     ("postfix", include_str!("kits/postfix.toml")),
     ("postgresql", include_str!("kits/postgresql.toml")),
+    ("samba", include_str!("kits/samba.toml")),
     ("systemd", include_str!("kits/systemd.toml")),
 ];
 

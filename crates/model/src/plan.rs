@@ -30,6 +30,7 @@ pub use settings::{
     Brake, BrakeSpec, Compression, Count, Current, Limit, Off, OnNoRoom, Orphans, Settings, SettingsSpec, SyncFallback,
     Unlimited,
 };
+pub use share::{NfsPlan, SambaPlan};
 pub use substitute::substituted;
 pub use volume::BadVolume;
 
@@ -48,6 +49,7 @@ mod resource;
 mod schedule;
 mod schema;
 mod settings;
+mod share;
 mod substitute;
 mod turn;
 mod volume;

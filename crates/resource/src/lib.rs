@@ -5,6 +5,7 @@
 //! * [`script`]: hooks before and after a service moves.
 //! * [`fence`]: a node is turned off, by evidence.
 //! * [`service`]: units of systemd, and plain commands.
+//! * [`share`]: directories that other machines use: Samba and NFS.
 //! * [`ocf`]: recovery kits: the resource agents that Linux clusters use.
 //! * [`identity`]: programs under other names than their node's.
 //! * [`reference`]: is this node cut off?
@@ -33,6 +34,7 @@ mod procedure;
 pub mod reference;
 pub mod script;
 pub mod service;
+pub mod share;
 mod stop;
 mod sys;
 mod term;

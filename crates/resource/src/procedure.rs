@@ -13,6 +13,11 @@ pub trait Switch {
     /// Looks what it is.
     fn look(&self, term: Term<'_>, output: &mut Output) -> State;
 
+    /// The same, no closer than it takes to tell whether it is that.
+    fn look_for(&self, _: To, term: Term<'_>, output: &mut Output) -> State {
+        self.look(term, output)
+    }
+
     /// Tells it to be so.
     fn tell(&self, to: To, term: Term<'_>, output: &mut Output) -> Result<(), Failure>;
 
@@ -54,7 +59,7 @@ impl To {
 /// Has it so. What is not known is told all the same: to be what it shall be changes nothing.
 fn switch(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Result<Done, Failure> {
     term.stop.check()?;
-    if to.is(&it.look(term, output)) {
+    if to.is(&it.look_for(to, term, output)) {
         return Ok(Done::Already);
     }
     term.stop.check()?;
@@ -75,7 +80,7 @@ fn switch(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Resu
 pub fn look_until(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Option<State> {
     let mut pause = FIRST_PAUSE;
     loop {
-        let state = it.look(term.begin(term.left().max(LAST_LOOK)), output);
+        let state = it.look_for(to, term.begin(term.left().max(LAST_LOOK)), output);
         if to.is(&state) {
             return None;
         }

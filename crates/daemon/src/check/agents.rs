@@ -1,5 +1,5 @@
-//! Are the agents of a group's resources on this machine, are they given what they want, and can they have the names that
-//! they are to have?
+//! Can the resources of a group be started on this machine: are agents there, and given what they want; can they have the
+//! names that they are to have; would a share be shared?
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,11 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stead_model::plan::{GroupPlan, ResourcePlan};
 use stead_resource::ocf::{self, Agent, Instance};
+use stead_resource::share::{Nfs, Samba};
 
 use crate::failover::hands::instance_name;
 use crate::names;
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+/// As short as the question of the other node bears, for several.
+const SHARE_TIMEOUT: Duration = Duration::from_secs(5);
 const VALIDATE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why a resource cannot be started on a machine, ever.
@@ -24,8 +27,8 @@ pub(crate) struct Misfit {
     pub(crate) why: String,
 }
 
-/// Agents that are not installed here, parameters that they do not take, and names that nothing can have here. Nothing is
-/// changed.
+/// Agents that are not installed here, parameters that they do not take, names that nothing can have here, and shares that
+/// the server here would not share. Nothing is changed.
 pub(crate) fn misfits(resources: &[ResourcePlan]) -> Vec<Misfit> {
     resources.iter().flat_map(|resource| misfits_of(resource, &ocf::root())).collect()
 }
@@ -45,7 +48,9 @@ fn misfits_of(resource: &ResourcePlan, root: &Path) -> Vec<Misfit> {
     if let Some(why) = resource.identity.as_ref().and_then(names::unfit) {
         return vec![misfit(None, why)];
     }
-    let Some(name) = resource.agent.as_ref() else { return Vec::new() };
+    let Some(name) = resource.agent.as_ref() else {
+        return share_misfit(resource).map(|why| misfit(None, why)).into_iter().collect();
+    };
     let agent = match name.parse().map(|name| Agent::find(name, root)) {
         Ok(Ok(agent)) => agent,
         Ok(Err(why)) => return vec![misfit(None, why.to_string())],
@@ -58,6 +63,13 @@ fn misfits_of(resource: &ResourcePlan, root: &Path) -> Vec<Misfit> {
             wrong.map(|wrong| misfit(Some(wrong.parameter), wrong.why)).collect()
         }
     }
+}
+
+fn share_misfit(resource: &ResourcePlan) -> Option<String> {
+    if let Some(samba) = &resource.samba {
+        return Samba::new(samba.clone()).misfit(SHARE_TIMEOUT);
+    }
+    Nfs::new(resource.nfs.clone()?, &resource.name).misfit(SHARE_TIMEOUT)
 }
 
 fn refusal(resource: &ResourcePlan, group: &GroupPlan) -> Option<String> {

@@ -88,6 +88,7 @@ fn on_this_machine(group: &GroupPlan, own: &NodeName, roots: &[PathBuf]) -> Vec<
     found.extend(agents::findings(group));
     found.extend(group.resources.iter().flat_map(resource_findings));
     found.extend(mounts_finding(group, roots));
+    found.extend(group.resources.iter().filter_map(|resource| outside_finding(resource, roots)));
     let scripts = &group.scripts;
     let hooks = [&scripts.pre_failover, &scripts.post_failover, &scripts.pre_failback, &scripts.post_failback];
     found.extend(hooks.into_iter().flatten().filter_map(script_finding));
@@ -121,6 +122,15 @@ fn mounts_finding(group: &GroupPlan, roots: &[PathBuf]) -> Option<String> {
         "what is mounted at {} while resource {} runs is not seen by it, which has a name of its own: mount --make-rshared /",
         root.display(),
         named.name
+    ))
+}
+
+/// What is shared and not replicated is another directory on the other node.
+fn outside_finding(plan: &ResourcePlan, roots: &[PathBuf]) -> Option<String> {
+    let path = plan.shared_path().filter(|path| !roots.iter().any(|root| path.starts_with(root)))?;
+    let (name, path) = (&plan.name, path.display());
+    Some(format!(
+        "resource {name} shares {path}, which is in none of the group's sets: what is written there stays here"
     ))
 }
 
@@ -202,6 +212,16 @@ mod tests {
     fn programs_are_found_by_their_path_and_in_path() {
         assert!(is_found("/bin/sh") && is_found("sh"));
         assert!(!is_found("/etc/passwd") && !is_found("no-such-program") && !is_found("/no/such"));
+    }
+
+    #[test]
+    fn what_is_shared_and_not_replicated_is_told() {
+        let plan: ResourcePlan =
+            toml::from_str("name = 'files'\nsamba = { share = 'x', path = '/srv/notes/x' }").unwrap();
+        let found = |roots: &[&str]| outside_finding(&plan, &roots.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(found(&["/srv/mail", "/srv/notes"]), None);
+        assert!(found(&["/srv/note"]).unwrap().contains("resource files shares /srv/notes/x, which is in none"));
+        assert_eq!(outside_finding(&ResourcePlan::default(), &[]), None);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(super) enum Step {
     Field(String),
     /// The last table of a list whose fields have those values.
     Item(Vec<(&'static str, String)>),
+    /// The last table of a list with a table of that name whose field is that, in whatever case.
+    Holding(&'static str, &'static str, String),
     /// The table of a list at that place, from 0.
     Nth(usize),
 }
@@ -29,7 +31,8 @@ pub fn line_of_address(text: &str, group: &GroupName, address: &str) -> Option<u
 pub fn line_of_resource(text: &str, group: &GroupName, resource: &str, parameter: Option<&str>) -> Option<usize> {
     let here = in_group(group, in_resource(resource, None));
     let parameter = parameter.map(|name| along(here.clone(), [field("parameters"), field(name)]));
-    line(text, &parameter.into_iter().chain([here]).collect::<Vec<_>>())
+    let shares = ["samba", "nfs"].map(|kind| along(here.clone(), [field(kind)]));
+    line(text, &parameter.into_iter().chain(shares).chain([here]).collect::<Vec<_>>())
 }
 
 impl PlanError {
@@ -123,6 +126,7 @@ impl BadGroup {
             BadGroup::UnitTwice(unit) | BadGroup::UnitElsewhere(unit, _) => {
                 return vec![named("service", "unit", unit), named("resource", "unit", unit)];
             }
+            BadGroup::ShareTwice(share) | BadGroup::ShareElsewhere(share, _) => return places_of_share(share),
             BadGroup::TooManyResources(_) => vec![field("resource")],
             BadGroup::ResourceTwice(name) => named("resource", "name", name),
             BadGroup::Ring(names) => in_resource(&names[0], Some("requires")),
@@ -145,6 +149,12 @@ impl BadGroup {
 /// Something beneath a group.
 pub(super) fn in_group(group: &GroupName, steps: impl IntoIterator<Item = Step>) -> Place {
     along(vec![field("group"), item([("name", group.as_str())])], steps)
+}
+
+/// As [`BadGroup::places`]: its name, which may be written otherwise, or its path.
+fn places_of_share(share: &str) -> Vec<Place> {
+    let of = |kind, key| vec![field("resource"), Step::Holding(kind, key, share.to_owned()), field(kind), field(key)];
+    vec![of("samba", "share"), of("nfs", "path")]
 }
 
 /// From the group on.
@@ -201,6 +211,9 @@ impl<'a> Here<'a> {
             (Here::Value(DeValue::Array(items)), Step::Item(values)) => {
                 items.iter().rev().find(|item| has(item.get_ref(), values)).map(entered)
             }
+            (Here::Value(DeValue::Array(items)), Step::Holding(kind, key, value)) => {
+                items.iter().rev().find(|item| holds(item.get_ref(), kind, key, value)).map(entered)
+            }
             (Here::Value(DeValue::Array(items)), Step::Nth(at)) => items.get(*at).map(entered),
             _ => None,
         }
@@ -217,6 +230,12 @@ fn has(item: &DeValue<'_>, values: &[(&'static str, String)]) -> bool {
         Some(DeValue::String(written)) => is_meant(written, meant),
         _ => false,
     })
+}
+
+fn holds(item: &DeValue<'_>, kind: &str, key: &str, value: &str) -> bool {
+    let DeValue::Table(table) = item else { return false };
+    let Some(DeValue::Table(inner)) = table.get(kind).map(Spanned::get_ref) else { return false };
+    matches!(inner.get(key).map(Spanned::get_ref), Some(DeValue::String(text)) if text.eq_ignore_ascii_case(value))
 }
 
 /// Addresses are told without the length of their network, and units with their kind.

@@ -77,6 +77,9 @@ fn what_is_wrong_is_told_with_its_line() {
     is_told("host = \"rome\"", "host = \"ro_me\"", "host = \"ro_me\"");
     is_told("10.0.0.100 rome", "rome", "hosts = [\"rome\"]");
     is_told("agent = \"ocf:heartbeat:mail\"", "unit = \"mail\"", "host = \"rome\"");
+    let two = "sets = []\n[[group.resource]]\nname = 'a'\nsamba = { share = 'x', path = '/a' }\n[[group.resource]]\n\
+               name = 'b'\n[group.resource.samba]\npath = '/b'\nshare = 'X'";
+    is_told("sets = []", two, "share = 'X'");
     is_told("\"/bin/page\"", "\"page\"", "[group.scripts.pre-failover]");
     is_told("[group.fence.paris]", "[group.fence.rome]", "[group.fence.rome]");
 }

@@ -2,6 +2,7 @@
 //! restarted where it fails.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -10,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::amount::Span;
 use super::group::{CheckPlan, GroupPlan};
 use super::identity::IdentityPlan;
+use super::share::{NfsPlan, SambaPlan};
 
-/// The table `[[group.resource]]`: by an agent, a unit, or three commands.
+/// The table `[[group.resource]]`: by an agent, a unit, three commands, or a share.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ResourcePlan {
@@ -42,13 +44,19 @@ pub struct ResourcePlan {
     /// The names under which its programs are run; none: the node's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityPlan>,
+    /// A share of Samba.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samba: Option<SambaPlan>,
+    /// An export of NFS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nfs: Option<NfsPlan>,
     /// How long its start may take, at most 1 h; none: what the agent says, else 60 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_timeout: Option<Span>,
     /// How long its stop may take, at most 1 h; none: what the agent says, else 60 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<Span>,
-    /// The quick check: is it up? An agent's monitor, a unit's state, the status command.
+    /// The quick check: is it up? An agent's monitor, a unit's state, the status command, the server of a share.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub quick: LookPlan,
     /// The deep check of an agent: its monitor that does real work. None: it is not done.
@@ -84,6 +92,12 @@ impl ResourcePlan {
     /// So often it is restarted in [`ResourcePlan::within`]: 3 where the plan does not say.
     pub fn restarts(&self) -> u32 {
         self.restarts.unwrap_or(3)
+    }
+
+    /// The directory that it shares; none: it is no share.
+    pub fn shared_path(&self) -> Option<&Path> {
+        let of_samba = self.samba.as_ref().map(|samba| samba.path.as_path());
+        of_samba.or(self.nfs.as_ref().map(|nfs| nfs.path.as_path()))
     }
 
     /// The time in which restarts are counted: 10 min where the plan does not say.

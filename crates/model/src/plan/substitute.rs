@@ -1,7 +1,10 @@
 //! Paths in the words of a plan, where a set lies elsewhere on a node: `/srv/notes/db` is `/standby/notes/db` there.
 
+use std::path::PathBuf;
+
 use super::group::GroupPlan;
 use super::resource::ResourcePlan;
+use super::share::{NfsPlan, SambaPlan};
 
 /// What may stand before a path within a word, and behind it besides `/`.
 const BEFORE: &str = "=:,;\"' ([";
@@ -46,8 +49,17 @@ impl ResourcePlan {
         let parameters = self.parameters.iter().map(|(name, value)| (name.clone(), substituted(value, paths)));
         let mut checks = self.checks.clone();
         checks.iter_mut().for_each(|check| check.command = words(&check.command));
+        let path = |path: &PathBuf| path.to_str().map_or(path.clone(), |text| substituted(text, paths).into());
+        let samba = self.samba.as_ref().map(|samba| SambaPlan {
+            path: path(&samba.path),
+            config: samba.config.as_ref().map(path),
+            ..samba.clone()
+        });
+        let nfs = self.nfs.as_ref().map(|nfs| NfsPlan { path: path(&nfs.path), ..nfs.clone() });
         ResourcePlan {
             parameters: parameters.collect(),
+            samba,
+            nfs,
             start: words(&self.start),
             stop: words(&self.stop),
             status: words(&self.status),
@@ -77,5 +89,19 @@ mod tests {
         ] {
             assert_eq!(substituted(text, &paths), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_share_is_shared_from_where_it_lies() {
+        let plan: ResourcePlan = toml::from_str(
+            "name = 'files'\n[samba]\nshare = 'notes'\npath = '/srv/notes/x'\nconfig = '/srv/notes/smb.conf'\n\
+             [nfs]\npath = '/srv/notes'\nclients = ['*']\n",
+        )
+        .unwrap();
+        let there = plan.with_paths(&[("/srv/notes".into(), "/standby/notes".into())]);
+        let samba = there.samba.unwrap();
+        assert_eq!(samba.path, PathBuf::from("/standby/notes/x"));
+        assert_eq!(samba.config, Some("/standby/notes/smb.conf".into()));
+        assert_eq!(there.nfs.unwrap().path, PathBuf::from("/standby/notes"));
     }
 }

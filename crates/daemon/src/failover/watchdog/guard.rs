@@ -164,6 +164,8 @@ impl Fall<'_> {
         let stopped = match service {
             Stoppable::Commands(commands) => commands.stop_until(limit, calls_off).value?,
             Stoppable::Agent(instance) => instance.stop_until(limit, calls_off).value?,
+            Stoppable::Samba(samba) => samba.stop_until(limit, calls_off).value?,
+            Stoppable::Nfs(nfs) => nfs.stop_until(limit, calls_off).value?,
             Stoppable::Unit(unit) => match unit.stop_until(limit * 2 / 3, calls_off).value {
                 Err(why) if calls_off.is_called() => return Err(why),
                 Err(_) if unit.is_absent(LEAST, &Stop::never()) => Done::Already,

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stead_api::Failure;
-use stead_model::plan::{GroupPlan, ResourcePlan, ServicePlan};
+use stead_model::plan::{GroupPlan, NfsPlan, ResourcePlan, SambaPlan, ServicePlan};
 use stead_resource::Cidr;
 use stead_resource::command::Command;
 use stead_resource::ocf::{self, Agent, Instance};
 use stead_resource::service::{Commands, Manager, Unit};
+use stead_resource::share::{Nfs, Samba};
 
 use crate::failover::hands::instance_name;
 use crate::names;
@@ -32,7 +33,7 @@ pub(crate) struct Orders {
     services: Vec<Service>,
 }
 
-/// A unit, two commands, or an agent's instance.
+/// A unit, two commands, an agent's instance, or a share.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 struct Service {
@@ -51,6 +52,10 @@ struct Service {
     /// What its programs are started by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     under: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    samba: Option<SambaPlan>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nfs: Option<NfsPlan>,
 }
 
 /// A service as it is stopped.
@@ -58,6 +63,8 @@ pub(super) enum Stoppable {
     Unit(Unit<Box<dyn Manager>>),
     Commands(Box<Commands>),
     Agent(Box<Instance>),
+    Samba(Samba),
+    Nfs(Nfs),
 }
 
 impl Orders {
@@ -75,9 +82,11 @@ impl Orders {
             stop: resource.stop.clone(),
             status: resource.status.clone(),
             agent: resource.agent.clone(),
-            instance: resource.agent.as_ref().map_or(String::new(), |_| instance_name(&plan.name, resource)),
+            instance: if has_instance(resource) { instance_name(&plan.name, resource) } else { String::new() },
             parameters: resource.parameters.clone(),
             under: words(names::under(program, plan.identity(resource).as_ref())),
+            samba: resource.samba.clone(),
+            nfs: resource.nfs.clone(),
         };
         let services = plan.services.iter().map(service).chain(plan.resources.iter().rev().map(resource));
         Orders {
@@ -124,6 +133,13 @@ impl Service {
             let instance = Instance::new(agent, &self.instance, self.parameters.clone()).ok()?.under(self.under());
             return Some((self.instance.clone(), Stoppable::Agent(Box::new(instance))));
         }
+        if let Some(samba) = &self.samba {
+            return Some((format!("share {}", samba.share), Stoppable::Samba(Samba::new(samba.clone()))));
+        }
+        if let Some(nfs) = &self.nfs {
+            let name = format!("export {}", nfs.path.display());
+            return Some((name, Stoppable::Nfs(Nfs::new(nfs.clone(), &self.instance))));
+        }
         let Some(unit) = &self.unit else {
             let [stop, status] =
                 [&self.stop, &self.status].map(|argv| Command { under: self.under(), ..hurried(argv) });
@@ -139,6 +155,10 @@ fn words(under: Vec<OsString>) -> Vec<String> {
     under.into_iter().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
+fn has_instance(resource: &ResourcePlan) -> bool {
+    resource.agent.is_some() || resource.nfs.is_some()
+}
+
 /// There is no time to be polite to a stop command.
 fn hurried(argv: &Vec<String>) -> Command {
     Command { grace: Duration::ZERO, ..Command::new(argv) }
@@ -147,6 +167,25 @@ fn hurried(argv: &Vec<String>) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_are_stopped_as_they_are_on_this_node() {
+        let plan: GroupPlan = toml::from_str(
+            "name = 'notes'\nsource = 'paris'\ntarget = 'lyon'\nsets = []\n[[resource]]\nname = 'a'\n\
+             samba = { share = 'files', path = '/srv', config = '/etc/smb.conf' }\n[[resource]]\nname = 'b'\n\
+             nfs = { path = '/srv', clients = ['*'] }\n",
+        )
+        .unwrap();
+        let orders = Orders::of(&plan, Duration::from_secs(1), Path::new("/usr/bin/stead"));
+        let again: Orders = serde_json::from_slice(&serde_json::to_vec(&orders).unwrap()).unwrap();
+        let stoppable = again.services(&|| unreachable!("no unit"));
+        let [(export, Stoppable::Nfs(nfs)), (share, Stoppable::Samba(samba))] = &stoppable[..] else {
+            panic!("in reverse order")
+        };
+        assert_eq!((export.as_str(), share.as_str()), ("export /srv", "share files"));
+        assert_eq!(*nfs, Nfs::new(plan.resources[1].nfs.clone().unwrap(), "notes-b"));
+        assert_eq!(*samba, Samba::new(plan.resources[0].samba.clone().unwrap()));
+    }
 
     /// Golden: a watchdog outlives the daemon that started it, and may be of another version than the next.
     #[test]

@@ -62,6 +62,10 @@ pub enum BadGroup {
     UnitElsewhere(String, GroupName),
     #[error("service {number}: {why}")]
     Service { number: usize, why: &'static str },
+    #[error("share {0} is in it twice")]
+    ShareTwice(String),
+    #[error("share {0} goes with group {1} already")]
+    ShareElsewhere(String, GroupName),
     #[error("resource {0:?} is in it twice")]
     ResourceTwice(String),
     #[error("resource {resource:?} requires {other:?}, which is none of the group's resources{near}")]
@@ -238,6 +242,9 @@ impl GroupPlan {
         if let Some(twice) = first_twice(self.resources.iter().map(|resource| &resource.name)) {
             return Err(BadGroup::ResourceTwice(twice.clone()));
         }
+        if let Some(twice) = first_twice(self.shares()) {
+            return Err(BadGroup::ShareTwice(twice));
+        }
         for resource in &self.resources {
             resource.check().map_err(|why| BadGroup::Resource { resource: resource.name.clone(), why: why.into() })?;
             resource.check_identity()?;
@@ -292,10 +299,23 @@ impl GroupPlan {
         }
         self.check_outside_beside(other)?;
         let is_apart = self.other(&other.source).is_none() && self.other(&other.target).is_none();
-        match self.units().find(|unit| other.units().any(|theirs| theirs == *unit)) {
-            Some(unit) if !is_apart => Err(BadGroup::UnitElsewhere(unit, other.name.clone())),
-            _ => Ok(()),
+        if is_apart {
+            return Ok(());
         }
+        if let Some(share) = self.shares().find(|share| other.shares().any(|theirs| theirs == *share)) {
+            return Err(BadGroup::ShareElsewhere(share, other.name.clone()));
+        }
+        match self.units().find(|unit| other.units().any(|theirs| theirs == *unit)) {
+            Some(unit) => Err(BadGroup::UnitElsewhere(unit, other.name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Names of its shares of Samba, which does not mind their case, and paths of its exports.
+    fn shares(&self) -> impl Iterator<Item = String> {
+        let samba = self.resources.iter().filter_map(|resource| resource.samba.as_ref());
+        let nfs = self.resources.iter().filter_map(|resource| resource.nfs.as_ref());
+        samba.map(|plan| plan.share.to_ascii_lowercase()).chain(nfs.map(|plan| plan.path.display().to_string()))
     }
 
     /// Names of its units with their kind, so that `notes` is `notes.service`.

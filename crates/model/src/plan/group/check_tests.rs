@@ -110,6 +110,24 @@ fn what_is_wrong_with_a_group_is_named() {
             "resource \"pages\": identity: host cannot be that of",
         ),
         ("requires = [\"db\"]", "deep = {}", "resource \"pages\": deep is of agents alone"),
+        ("share = \"Files\"", "share = \"IPC$\"", "resource \"files\": share has a name that Samba uses"),
+        ("path = \"/srv/web/files\"", "path = \"files\"", "resource \"files\": path is not absolute"),
+        ("\"@staff\"", "\"x\\n[y]\"", "resource \"files\": options holds a value with a line break"),
+        ("name = \"files\"", "name = \"files\"\nunit = \"smbd\"", "resource \"files\": it has more than one of agent"),
+        ("name = \"files\"", "name = \"files\"\nparameters = { a = \"b\" }", "resource \"files\": it has parameters"),
+        ("\"rw\"", "\"rw,ro\"", "resource \"home\": options holds one that is not like rw"),
+        ("[\"10.0.0.0/24\", \"fd00::/64\"]", "[]", "resource \"home\": clients are not between 1 and 64"),
+        (
+            "name = \"files\"",
+            "name = \"more\"\nsamba = { share = \"FILES\", path = \"/srv\" }\n[[group.resource]]\nname = \"files\"",
+            "share files is in it twice",
+        ),
+        (
+            "[[group]]\nname = \"web\"\nsource = \"rome\"",
+            "[[group.resource]]\nname = \"f\"\nsamba = { share = \"files\", path = \"/srv\" }\n\
+             [[group]]\nname = \"web\"\nsource = \"lyon\"",
+            "share files goes with group office already",
+        ),
     ];
     for (from, to, expected) in cases {
         let text = GOLDEN.replacen(from, to, 1);

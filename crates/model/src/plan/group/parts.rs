@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::check::BadGroup;
 use super::{AddressPlan, CheckPlan, FencePlan, HeartbeatPath, ScriptPlan, ServicePlan};
-use crate::plan::{LookPlan, ResourcePlan, Span};
+use crate::plan::{LookPlan, NfsPlan, ResourcePlan, SambaPlan, Span};
 
 /// Why it cannot be meant.
 pub(super) type Why = Result<(), &'static str>;
@@ -107,7 +107,12 @@ impl ResourcePlan {
         let bad = |(field, why)| BadGroup::Identity { resource: self.name.clone(), field, why };
         let unit =
             "cannot be that of a unit, which systemd starts; have its ExecStart begin with stead as, in a drop-in";
-        if self.unit.is_some() { Err(bad(("host", unit))) } else { identity.check().map_err(bad) }
+        let share = "cannot be that of a share: its server has a name";
+        match () {
+            () if self.unit.is_some() => Err(bad(("host", unit))),
+            () if self.samba.is_some() || self.nfs.is_some() => Err(bad(("host", share))),
+            () => identity.check().map_err(bad),
+        }
     }
 
     fn check_name(&self) -> Why {
@@ -119,14 +124,21 @@ impl ResourcePlan {
     fn check_kind(&self) -> Why {
         let commands = [&self.start, &self.stop, &self.status];
         let given = commands.iter().filter(|command| !command.is_empty()).count();
-        match (&self.agent, &self.unit, given) {
-            (Some(agent), None, 0) => return check_agent(agent),
-            (None, Some(unit), 0) => check_unit(unit)?,
-            (None, None, 3) => commands.into_iter().try_for_each(|command| check_program(command))?,
-            (None, None, 0) => return Err("it has none of agent, unit, and the commands start, stop and status"),
-            (None, None, _) => return Err("it needs all three of start, stop and status"),
-            _ => return Err("it has more than one of agent, unit, and commands; use one"),
+        let kinds = [self.agent.is_some(), self.unit.is_some(), given > 0, self.samba.is_some(), self.nfs.is_some()];
+        match kinds.into_iter().filter(|is_given| *is_given).count() {
+            0 => return Err("it has none of agent, unit, samba, nfs, and the commands start, stop and status"),
+            1 => {}
+            _ => return Err("it has more than one of agent, unit, samba, nfs, and commands; use one"),
         }
+        match (given, &self.agent) {
+            (0, Some(agent)) => return check_agent(agent),
+            (0, None) => {}
+            (3, _) => commands.into_iter().try_for_each(|command| check_program(command))?,
+            _ => return Err("it needs all three of start, stop and status"),
+        }
+        self.unit.iter().try_for_each(|unit| check_unit(unit))?;
+        self.samba.iter().try_for_each(SambaPlan::check)?;
+        self.nfs.iter().try_for_each(NfsPlan::check)?;
         match () {
             () if !self.parameters.is_empty() => Err("it has parameters and no agent that takes them"),
             () if self.deep.is_some() => Err("deep is of agents alone; write [[group.resource.check]]"),

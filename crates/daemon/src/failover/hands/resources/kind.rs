@@ -13,6 +13,7 @@ use stead_resource::command::Command;
 use stead_resource::dns::Question;
 use stead_resource::ocf::{self, Agent, AgentName, Instance, Metadata, Scope};
 use stead_resource::service::{Commands, Manager, Unit, UnitName};
+use stead_resource::share::{Nfs, Samba};
 use stead_resource::{Done, Failure, Outcome, Output, Resource, State, Stop};
 
 use crate::failover::hands::kit::STEP_TIMEOUT;
@@ -48,6 +49,8 @@ enum Way<M> {
     },
     Unit(Unit<M>),
     Commands(Box<Commands>),
+    Samba(Samba),
+    Nfs(Nfs),
 }
 
 enum Look {
@@ -68,18 +71,7 @@ impl<M: Manager> Kind<M> {
         agents: &Path,
         manager: impl Fn() -> M,
     ) -> Result<Self, String> {
-        let way = match (&plan.agent, &plan.unit) {
-            (Some(agent), _) => {
-                let instance = instance_name(group, plan);
-                Way::Agent { agent: agent.parse()?, root: agents.to_owned(), instance }
-            }
-            (None, Some(unit)) => Way::Unit(Unit { name: unit.parse::<UnitName>()?, manager: manager() }),
-            (None, None) => {
-                let command = |argv| Command { under: under.clone(), ..Command::new(argv) };
-                let [start, stop, status] = [&plan.start, &plan.stop, &plan.status].map(command);
-                Way::Commands(Box::new(Commands { start, stop, status }))
-            }
-        };
+        let way = way(plan, group, &under, agents, manager)?;
         let looks = [Look::Quick].into_iter().chain(plan.deep.map(|_| Look::Deep));
         let looks = looks.chain(plan.checks.iter().map(|check| Look::Check(check_under(check, &under)))).collect();
         Ok(Kind { name: plan.name.clone(), plan: plan.clone(), way, under, looks, busy: RwLock::default() })
@@ -117,6 +109,8 @@ impl<M: Manager> Kind<M> {
         match &self.way {
             Way::Unit(unit) => switch(unit, goal, limit, stop),
             Way::Commands(commands) => switch(commands.as_ref(), goal, limit, stop),
+            Way::Samba(samba) => switch(samba, goal, limit, stop),
+            Way::Nfs(nfs) => switch(nfs, goal, limit, stop),
             Way::Agent { .. } => match self.instance() {
                 Ok(instance) => switch(&instance, goal, limit, stop),
                 // What is not installed here cannot run here.
@@ -135,6 +129,8 @@ impl<M: Manager> Kind<M> {
             }),
             (_, Way::Unit(unit)) => map(unit.status(limit), of_state),
             (_, Way::Commands(commands)) => map(commands.status(limit), of_state),
+            (_, Way::Samba(samba)) => map(samba.check(limit, stop), of_share),
+            (_, Way::Nfs(nfs)) => map(nfs.check(limit, stop), of_share),
             (look, Way::Agent { .. }) => match self.instance() {
                 Ok(instance) => map(instance.look(look.depth(), limit, stop), of_agent),
                 Err(why) => at_once(Seen::Unknown(why.to_string())),
@@ -155,7 +151,32 @@ impl Look {
     }
 }
 
-/// Under that name an agent keeps its state: unique on this machine.
+fn way<M>(
+    plan: &ResourcePlan,
+    group: &GroupName,
+    under: &[OsString],
+    agents: &Path,
+    manager: impl Fn() -> M,
+) -> Result<Way<M>, String> {
+    let instance = instance_name(group, plan);
+    Ok(match plan {
+        ResourcePlan { agent: Some(agent), .. } => {
+            Way::Agent { agent: agent.parse()?, root: agents.to_owned(), instance }
+        }
+        ResourcePlan { unit: Some(unit), .. } => {
+            Way::Unit(Unit { name: unit.parse::<UnitName>()?, manager: manager() })
+        }
+        ResourcePlan { samba: Some(samba), .. } => Way::Samba(Samba::new(samba.clone())),
+        ResourcePlan { nfs: Some(nfs), .. } => Way::Nfs(Nfs::new(nfs.clone(), &instance)),
+        _ => {
+            let command = |argv| Command { under: under.into(), ..Command::new(argv) };
+            let [start, stop, status] = [&plan.start, &plan.stop, &plan.status].map(command);
+            Way::Commands(Box::new(Commands { start, stop, status }))
+        }
+    })
+}
+
+/// Under that name an agent keeps its state, and an export has its number: unique on this machine.
 pub(crate) fn instance_name(group: &GroupName, plan: &ResourcePlan) -> String {
     format!("{group}-{}", plan.name)
 }
@@ -215,6 +236,14 @@ fn of_state(state: State) -> Seen {
         State::Started => Seen::Good,
         State::Stopped => Seen::Bad("it does not run".into(), Reach::Now),
         State::Unknown(why) => Seen::Unknown(why),
+    }
+}
+
+fn of_share(looked: Result<(), Failure>) -> Seen {
+    match looked {
+        Ok(()) => Seen::Good,
+        Err(Failure::Failed(why)) => Seen::Bad(why, Reach::Now),
+        Err(why) => Seen::Unknown(why.to_string()),
     }
 }
 
