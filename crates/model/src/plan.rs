@@ -18,18 +18,19 @@ pub use group::{
     ScriptsPlan, ServicePlan, Takeover,
 };
 pub use outside::{DnsKind, DnsPlan, HookPlan};
-pub use place::{line_of_address, line_of_resource};
+pub use place::{line_of_address, line_of_resource, line_of_role_file};
 pub use receivers::{
     Encryption, MailPlan, Receiver, Receivers, SecretFile, SnmpAuth, SnmpPlan, SnmpPrivacy, SnmpVersion, WebhookPlan,
 };
 pub use resource::{LookPlan, ResourcePlan};
+pub use role_file::{AsActive, RoleFilePlan};
 pub use schedule::{BadSchedule, Moments, RateWindow, Window};
 pub use schema::schema;
 pub use settings::{
     Brake, BrakeSpec, Compression, Count, Current, Limit, Off, OnNoRoom, Orphans, Settings, SettingsSpec, SyncFallback,
     Unlimited,
 };
-pub use substitute::substituted;
+pub use substitute::{substituted, substituted_bytes};
 pub use volume::BadVolume;
 
 mod alerts;
@@ -43,6 +44,7 @@ mod outside;
 mod place;
 mod receivers;
 mod resource;
+mod role_file;
 mod schedule;
 mod schema;
 mod settings;

@@ -32,6 +32,12 @@ pub fn line_of_resource(text: &str, group: &GroupName, resource: &str, parameter
     line(text, &parameter.into_iter().chain([here]).collect::<Vec<_>>())
 }
 
+/// The line, from 1, of a role file of a group in the text of a plan, or of one of its fields; none: it is not there.
+pub fn line_of_role_file(text: &str, group: &GroupName, path: &str, name: &str) -> Option<usize> {
+    let here = in_group(group, in_role_file(path));
+    line(text, &[along(here.clone(), [field(name)]), here])
+}
+
 impl PlanError {
     /// The same, with the line of the text in which it is, where that is known.
     pub fn in_text(self, text: &str) -> PlanError {
@@ -128,6 +134,11 @@ impl BadGroup {
             BadGroup::Ring(names) => in_resource(&names[0], Some("requires")),
             BadGroup::Requires { resource, .. } => in_resource(resource, Some("requires")),
             BadGroup::Resource { resource, .. } => in_resource(resource, None),
+            BadGroup::TooManyRoleFiles(_) => vec![field("role-file")],
+            BadGroup::RoleFile { path, field: name, .. } => {
+                let here = in_role_file(path);
+                return vec![along(here.clone(), [field(name)]), here];
+            }
             BadGroup::Service { number, .. } => vec![field("service"), Step::Nth(number - 1)],
             BadGroup::Check { number, .. } => vec![field("check"), Step::Nth(number - 1)],
             BadGroup::Outside { list, number, field: name, .. } => {
@@ -147,6 +158,10 @@ pub(super) fn in_group(group: &GroupName, steps: impl IntoIterator<Item = Step>)
 /// From the group on.
 fn in_resource(name: &str, key: Option<&str>) -> Place {
     along(vec![field("resource"), item([("name", name)])], key.map(field))
+}
+
+fn in_role_file(path: &str) -> Place {
+    vec![field("role-file"), item([("path", path)])]
 }
 
 pub(super) fn field(name: &str) -> Step {

@@ -97,6 +97,7 @@ impl Node {
             addresses: options.addresses,
             services: options.services,
             resources: old.map(|old| old.resources.clone()).unwrap_or_default(),
+            role_files: old.map(|old| old.role_files.clone()).unwrap_or_default(),
             checks: if options.checks.is_empty() {
                 old.map(|old| old.checks.clone()).unwrap_or_default()
             } else {
