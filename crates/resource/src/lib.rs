@@ -7,6 +7,7 @@
 //! * [`service`]: units of systemd, and plain commands.
 //! * [`ocf`]: recovery kits: the resource agents that Linux clusters use.
 //! * [`reference`]: is this node cut off?
+//! * [`role_file`]: files that are others while a node serves.
 //! * [`check`]: does a service answer?
 //! * [`notify`]: alerts by SNMP, mail and HTTP.
 //! * [`dns`]: records of the DNS, changed at the primary server of their zone.
@@ -29,6 +30,7 @@ pub mod ocf;
 mod outcome;
 mod procedure;
 pub mod reference;
+pub mod role_file;
 pub mod script;
 pub mod service;
 mod stop;
