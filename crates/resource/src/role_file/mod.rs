@@ -81,6 +81,18 @@ enum Wanted {
     Anything,
 }
 
+/// Can that file be a copy of a role file?
+///
+/// # Errors
+/// Why not.
+pub fn is_usable(copy: &Path) -> Result<(), String> {
+    match Image::read(copy, Links::Followed) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(format!("its copy {} is not there", copy.display())),
+        Err(why) => Err(format!("its copy {} cannot be read: {why}", copy.display())),
+    }
+}
+
 impl RoleFile {
     /// Has what is of the role be there. What was changed by hand since the last switch to the same role stays and is told;
     /// what else is neither copy is kept beside the file. Whatever a crash left is finished by the next call.
@@ -117,8 +129,9 @@ impl RoleFile {
     pub fn release(&self) -> Result<Option<PathBuf>, Failure> {
         let Some(before) = self.state("before").map_err(self.unread())? else { return Ok(None) };
         let is_there = self.now()?.is_some_and(|now| now.bytes == before.bytes);
-        let keep = || self.keep(&before).map(Some);
-        if is_there { Ok(None) } else { keep().map_err(self.unread()) }
+        let kept = if is_there { Ok(None) } else { self.keep(&before).map(Some) };
+        let forgotten = kept.and_then(|kept| self.forget().map(|()| kept));
+        forgotten.map_err(self.unread())
     }
 
     fn turn(&self, role: Role, now: Option<Image>, wanted: &Wanted) -> io::Result<Switched> {
@@ -180,9 +193,7 @@ impl RoleFile {
     fn settle(&self, role: Role, wanted: &Wanted) -> io::Result<()> {
         let at = |name: &str| self.dir.join(name);
         if role == Role::Standby && self.standby.is_none() {
-            return ["next", "put-active", "put-standby", "before", "absent"]
-                .into_iter()
-                .try_for_each(|name| removed(&at(name)));
+            return self.forget();
         }
         let Wanted::Is(image) = wanted else { return Ok(()) };
         if self.state(put_for(role))?.is_none_or(|put| !put.is_like(image)) {
@@ -194,6 +205,12 @@ impl RoleFile {
         }
         removed(&at("next"))?;
         removed(&at(put_for(role.other())))
+    }
+
+    /// What was there before goes last: while it is there, it is put back.
+    fn forget(&self) -> io::Result<()> {
+        let names = ["next", "put-active", "put-standby", "before", "absent"];
+        names.into_iter().try_for_each(|name| removed(&self.dir.join(name)))
     }
 
     fn drift(&self, role: Role, now: Option<&Image>) -> Option<String> {
@@ -217,7 +234,9 @@ impl RoleFile {
                 copy.mode
             )),
             // What is made follows the file it is made from when it is switched.
-            (Some(_), Wanted::Is(_)) if put.is_some() && matches!((role, &self.active), (Role::Active, Active::Made { .. })) => {
+            (Some(_), Wanted::Is(_))
+                if put.is_some() && matches!((role, &self.active), (Role::Active, Active::Made { .. })) =>
+            {
                 None
             }
             (Some(_), Wanted::Is(_)) if put.is_some() => {

@@ -106,7 +106,11 @@ fn owner_mode_and_attributes_are_those_of_the_copy() {
         assert_eq!(&value, b"lyon");
     }
     fs::set_permissions(bench.at("notes.ini"), fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(bench.look(Role::Active).contains("with mode 0600 or has other attributes"), "{}", bench.look(Role::Active));
+    assert!(
+        bench.look(Role::Active).contains("with mode 0600 or has other attributes"),
+        "{}",
+        bench.look(Role::Active)
+    );
     assert_eq!(bench.switch(Role::Active).done, Done::Changed);
 }
 
