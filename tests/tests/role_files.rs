@@ -149,6 +149,38 @@ fn the_node_that_takes_over_serves_with_its_own_paths_and_all_is_put_back() {
 }
 
 #[test]
+fn a_daemon_that_dies_at_the_switch_finishes_it() {
+    let mut town = town();
+    town.monitor(&["--witness", "oslo"]).unwrap();
+    with(&town, &role_files(&town)).unwrap();
+    let (paris, lyon) = (town.site.hosts.paris.clone(), town.site.hosts.lyon.clone());
+    becomes(&paris, "etc/relay.conf", "active paris");
+    for side in ["before", "after"] {
+        town.settles_with("paris").unwrap();
+        town.site.lyon.kill();
+        town.site.lyon.launch_with(&[("STEAD_CRASH", &format!("{GROUP}/role files/{side}"))]).unwrap();
+        town.settles_with("paris").unwrap();
+        let client = town.client(100).unwrap();
+        town.paris_dies().unwrap();
+        until("lyon dies at the switch", SOON, || town.site.lyon.has_died()).unwrap();
+        town.site.lyon.kill();
+        town.site.lyon.launch().unwrap();
+        town.answers(&client, "lyon", SOON).unwrap();
+        client.stop();
+        assert_eq!(read(&lyon, "etc/notes.ini"), ini(&town.notes.replica), "{side}");
+        assert_eq!(read(&lyon, "etc/relay.conf"), "active lyon", "{side}");
+
+        town.paris_returns().unwrap();
+        town.settles_with("lyon").unwrap();
+        town.site.lyon.cli(["failback", GROUP, "--yes"]).unwrap();
+        town.settles_with("paris").unwrap();
+        assert_eq!(read(&lyon, "etc/notes.ini"), installed(&town, "lyon"), "{side}");
+        assert_eq!(read(&lyon, "etc/relay.conf"), "standby lyon", "{side}");
+        assert!(!lyon.dir().join("etc/relay.conf.stead-kept-1").exists(), "nobody changed it");
+    }
+}
+
+#[test]
 fn what_is_not_there_is_found_before_the_day() {
     let town = town();
     town.monitor(&["--witness", "oslo"]).unwrap();

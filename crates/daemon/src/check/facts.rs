@@ -108,7 +108,10 @@ fn part_fact(part: &Part) -> Fact {
         _ => (Area::File, part.name.as_str()),
     };
     let key: Vec<_> = part.files.iter().map(|(name, (_, hash))| format!("{name} {hash}")).collect();
-    let shown = part.files.values().map(|(path, hash)| format!("{} ({})", path.display(), short(hash)));
+    let shown = part.files.values().map(|(path, hash)| match path.to_str() {
+        Some(path) if path == what => short(hash).to_owned(),
+        _ => format!("{} {}", path.display(), short(hash)),
+    });
     let shown = shown.collect::<Vec<_>>().join(", ");
     let is = if key.is_empty() { Is::Absent } else { Is::Here { key: key.join("\n"), shown } };
     Fact { area, what: what.into(), is }

@@ -115,7 +115,8 @@ impl Resources {
         let role_files = self.role_files.then_some(Step::RoleFiles);
         let services = (0..self.services).map(Step::Service);
         let resources = self.resources.then_some(Step::Resources);
-        capture.into_iter().chain(addresses).chain(role_files).chain(services).chain(resources).collect()
+        let (before, after) = if is_planted(Planted::FilesTooLate) { (None, role_files) } else { (role_files, None) };
+        capture.into_iter().chain(addresses).chain(before).chain(services).chain(resources).chain(after).collect()
     }
 
     /// Everything that follows the durable epoch of a takeover.
@@ -142,7 +143,8 @@ impl Resources {
         let addresses = (0..self.addresses).rev().map(Step::Address);
         let services = (0..self.services).rev().map(Step::Service);
         let resources = self.resources.then_some(Step::Resources);
-        let last = [self.role_files.then_some(Step::RoleFiles), self.capture.then_some(Step::Capture)];
+        let role_files = self.role_files && !is_planted(Planted::FilesStay);
+        let last = [role_files.then_some(Step::RoleFiles), self.capture.then_some(Step::Capture)];
         let steps = addresses.chain(resources).chain(services).chain(last.into_iter().flatten());
         steps.map(|step| (step, Turn::Undo)).collect()
     }
