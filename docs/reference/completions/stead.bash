@@ -31,6 +31,9 @@ _stead() {
             stead,capture)
                 cmd="stead__subcmd__capture"
                 ;;
+            stead,checklist)
+                cmd="stead__subcmd__checklist"
+                ;;
             stead,completions)
                 cmd="stead__subcmd__completions"
                 ;;
@@ -209,7 +212,7 @@ _stead() {
 
     case "${cmd}" in
         stead)
-            opts="-h -V --state --help --version daemon invite join nodes node protect unprotect wait status estimate mirror verify pause resume limit monitor unmonitor failover approve switchover restore failback takeover group explain fork alert alerts kit plan state support shutdown barrier completions man capture watchdog"
+            opts="-h -V --state --help --version daemon invite join nodes node protect unprotect wait status estimate mirror verify pause resume limit monitor unmonitor failover approve switchover restore failback takeover group explain fork alert alerts kit plan checklist state support shutdown barrier completions man capture watchdog"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -318,6 +321,24 @@ _stead() {
             ;;
         stead__subcmd__capture)
             opts="-h --state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__checklist)
+            opts="-h --json --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

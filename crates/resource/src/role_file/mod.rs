@@ -263,9 +263,12 @@ impl RoleFile {
 
     fn wanted(&self, role: Role) -> Result<Wanted, Failure> {
         match (role, &self.standby, &self.active) {
-            (Role::Standby, Some(copy), _) | (Role::Active, _, Active::Copy(copy)) => self.copy(copy).map(Wanted::Is),
+            (Role::Standby, Some(copy), _) | (Role::Active, _, Active::Copy(copy)) => {
+                self.copy(copy, Links::Followed).map(Wanted::Is)
+            }
             (Role::Active, _, Active::Made { from, paths }) => {
-                let image = self.copy(from)?;
+                // Whoever writes into the set does not choose other files of this machine.
+                let image = self.copy(from, Links::Refused)?;
                 let bytes = substituted_bytes(&image.bytes, paths);
                 Ok(Wanted::Is(image.with(bytes)))
             }
@@ -277,9 +280,9 @@ impl RoleFile {
         }
     }
 
-    fn copy(&self, path: &Path) -> Result<Image, Failure> {
+    fn copy(&self, path: &Path, links: Links) -> Result<Image, Failure> {
         let (copy, of) = (path.display(), self.path.display());
-        match Image::read(path, Links::Followed) {
+        match Image::read(path, links) {
             Ok(Some(image)) => Ok(image),
             Ok(None) => Err(Failure::Unusable(format!("{copy}, from which {of} is to come, is not there"))),
             Err(why) => Err(Failure::Unusable(format!("{copy}, from which {of} is to come, cannot be read: {why}"))),
