@@ -231,4 +231,11 @@ fn what_is_not_there_is_found_before_the_day() {
     assert!(shown.contains("\n[x] machine: time zone ("), "{shown}");
     let refused = town.site.lyon.output(["checklist", "nothing"]).unwrap();
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
+
+    // Nobody switches them any more: they stay, and what was there before is kept.
+    town.site.lyon.cli(["unmonitor", GROUP]).unwrap();
+    let paris = &town.site.hosts.paris;
+    assert_eq!(read(paris, "etc/notes.ini.stead-kept-1"), installed(&town, "paris"));
+    assert_eq!(read(paris, "etc/notes.ini"), ini(&town.notes.source));
+    assert_eq!(read(paris, "etc/relay.conf"), "active paris");
 }
