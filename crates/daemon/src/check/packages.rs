@@ -34,7 +34,8 @@ pub(super) fn facts(programs: &BTreeSet<PathBuf>) -> Vec<Fact> {
 }
 
 fn asked(arguments: impl Iterator<Item = PathBuf>) -> String {
-    let command = Command::new([PathBuf::from(QUERY)].into_iter().chain(arguments));
+    let argv = [PathBuf::from(QUERY)].into_iter().chain(arguments);
+    let command = Command { env: vec![("LC_ALL".into(), "C".into())], ..Command::new(argv) };
     command.run(LIMIT).output.text()
 }
 
