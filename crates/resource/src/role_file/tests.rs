@@ -15,7 +15,10 @@ thread_local! {
 pub(super) fn point() -> io::Result<()> {
     match LEFT.get() {
         Some(0) => Err(io::Error::other("the power is off")),
-        left => Ok(LEFT.set(left.map(|left| left - 1))),
+        left => {
+            LEFT.set(left.map(|left| left - 1));
+            Ok(())
+        }
     }
 }
 
