@@ -93,6 +93,8 @@ impl Node {
             .args(["daemon", "--name", &self.name, "--listen", &self.listen(), "--state"])
             .arg(&self.state)
             .args(options);
+        // The same path on two hosts that share their files: /proc/self/cwd.
+        command.current_dir(self.host.dir());
         command.env(MARK, self.mark()).envs(self.environment.clone()).envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         self.child = Some(command.spawn().with_context(|| format!("cannot start {}", shown(&command)))?);

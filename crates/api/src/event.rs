@@ -6,7 +6,7 @@ use stead_model::plan::Difference;
 use stead_model::status::{Status, Timestamp, VerifyReport};
 use stead_model::{GroupName, NodeName, SetName};
 
-use crate::{Compared, Failure, Fork, ForkEntry, Preview};
+use crate::{ChecklistItem, Compared, Failure, Fork, ForkEntry, Preview};
 
 /// One line of the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +85,8 @@ pub enum Answer {
     },
     /// What is wrong; nothing: the plan holds.
     Checked(Vec<CheckFinding>),
+    /// What is not kept alike by itself, group by group; something different: exit code 3.
+    Checklist(Vec<ChecklistItem>),
     /// The sets are restored (with `no_wait`: they are on their way).
     Restored {
         /// Sets of the group that have to be restored still.

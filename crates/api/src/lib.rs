@@ -4,6 +4,7 @@
 //! of [`Event`], the last of which is [`Event::Done`] or [`Event::Failed`]. A client that goes away ends its request,
 //! except for what was already decided (a `protect` that has begun its mirror goes on).
 
+mod checklist;
 mod event;
 mod failure;
 mod fork;
@@ -11,6 +12,7 @@ mod moves;
 mod request;
 mod wire;
 
+pub use checklist::{Alike, ChecklistItem};
 pub use event::{Answer, CheckFinding, Event, NodeInfo, TestedReceiver, Timeline, TimelineEntry};
 pub use failure::{Failure, FailureKind};
 pub use fork::{Fork, ForkEntry, ForkState};

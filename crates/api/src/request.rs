@@ -138,6 +138,11 @@ pub enum Request {
     PlanShow,
     /// Does the plan still fit the machines? Answer: `Checked`.
     PlanCheck,
+    /// What is not kept alike by itself on the two nodes of groups? Answer: `Checklist`.
+    Checklist {
+        /// Only that group; none: all of which this node is one of the two.
+        group: Option<GroupName>,
+    },
     /// What would making that the plan change? Refused where it could not be made. Answer: `Compared`.
     PlanCompare {
         /// The plan as TOML.

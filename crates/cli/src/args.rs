@@ -93,6 +93,9 @@ pub enum Command {
     Kit(commands::kit::Args),
     /// Show, check or replace the plan
     Plan(commands::plan::Args),
+    /// List what is not kept alike by itself on the two nodes of a group: role files, units, programs, packages, owners and
+    /// files of the machine. Exit code 3 where something differs
+    Checklist(commands::checklist::Args),
     /// Save what this node is and knows, or bring it back
     State(commands::state::Args),
     /// Write what a person who helps needs to know into a tar file, without secrets

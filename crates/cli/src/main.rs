@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         Command::Alert(args) => alert::run(&state, args),
         Command::Alerts(args) => alerts::run(&state, args),
         Command::Plan(args) => plan::run(&state, args),
+        Command::Checklist(args) => checklist::run(&state, args),
         Command::State(args) => commands::state::run(&state, args),
         Command::Support(args) => support::run(&state, args),
         Command::Shutdown => shutdown::run(&state),

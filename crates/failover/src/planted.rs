@@ -25,6 +25,10 @@ pub enum Planted {
     FailsForEver,
     /// What a person took offline is taken over.
     OfflineIsTaken,
+    /// Services are started before the role files are in place.
+    FilesTooLate,
+    /// Who falls leaves the role files of who serves.
+    FilesStay,
     /// A resource is started before what it requires is up.
     StartTooEarly,
     /// A resource is stopped while another one requires it.

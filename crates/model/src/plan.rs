@@ -19,11 +19,12 @@ pub use group::{
 };
 pub use identity::IdentityPlan;
 pub use outside::{DnsKind, DnsPlan, HookPlan};
-pub use place::{line_of_address, line_of_resource};
+pub use place::{line_of_address, line_of_resource, line_of_role_file};
 pub use receivers::{
     Encryption, MailPlan, Receiver, Receivers, SecretFile, SnmpAuth, SnmpPlan, SnmpPrivacy, SnmpVersion, WebhookPlan,
 };
 pub use resource::{LookPlan, ResourcePlan};
+pub use role_file::{AsActive, RoleFilePlan};
 pub use schedule::{BadSchedule, Moments, RateWindow, Window};
 pub use schema::schema;
 pub use settings::{
@@ -31,7 +32,7 @@ pub use settings::{
     Unlimited,
 };
 pub use share::{NfsPlan, SambaPlan};
-pub use substitute::substituted;
+pub use substitute::{substituted, substituted_bytes};
 pub use volume::BadVolume;
 
 mod alerts;
@@ -46,6 +47,7 @@ mod outside;
 mod place;
 mod receivers;
 mod resource;
+mod role_file;
 mod schedule;
 mod schema;
 mod settings;

@@ -9,6 +9,7 @@
 //! * [`ocf`]: recovery kits: the resource agents that Linux clusters use.
 //! * [`identity`]: programs under other names than their node's.
 //! * [`reference`]: is this node cut off?
+//! * [`role_file`]: files that are others while a node serves.
 //! * [`check`]: does a service answer?
 //! * [`notify`]: alerts by SNMP, mail and HTTP.
 //! * [`dns`]: records of the DNS, changed at the primary server of their zone.
@@ -32,6 +33,7 @@ pub mod ocf;
 mod outcome;
 mod procedure;
 pub mod reference;
+pub mod role_file;
 pub mod script;
 pub mod service;
 pub mod share;

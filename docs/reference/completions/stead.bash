@@ -25,14 +25,14 @@ _stead() {
             stead,approve)
                 cmd="stead__subcmd__approve"
                 ;;
-            stead,as)
-                cmd="stead__subcmd__as"
-                ;;
             stead,barrier)
                 cmd="stead__subcmd__barrier"
                 ;;
             stead,capture)
                 cmd="stead__subcmd__capture"
+                ;;
+            stead,checklist)
+                cmd="stead__subcmd__checklist"
                 ;;
             stead,completions)
                 cmd="stead__subcmd__completions"
@@ -212,7 +212,7 @@ _stead() {
 
     case "${cmd}" in
         stead)
-            opts="-h -V --state --help --version daemon invite join nodes node protect unprotect wait status estimate mirror verify pause resume limit monitor unmonitor failover approve switchover restore failback takeover as group explain fork alert alerts kit plan state support shutdown barrier completions man capture watchdog"
+            opts="-h -V --state --help --version daemon invite join nodes node protect unprotect wait status estimate mirror verify pause resume limit monitor unmonitor failover approve switchover restore failback takeover group explain fork alert alerts kit plan checklist state support shutdown barrier completions man capture watchdog"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -301,32 +301,6 @@ _stead() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        stead__subcmd__as)
-            opts="-h --machine-id --hosts --state --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --machine-id)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --hosts)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --state)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         stead__subcmd__barrier)
             opts="-h --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -347,6 +321,24 @@ _stead() {
             ;;
         stead__subcmd__capture)
             opts="-h --state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__checklist)
+            opts="-h --json --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

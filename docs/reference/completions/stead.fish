@@ -58,6 +58,7 @@ complete -c stead -n "__fish_stead_needs_command" -f -a "alert" -d 'Try whether 
 complete -c stead -n "__fish_stead_needs_command" -f -a "alerts" -d 'List what is wrong at this node now'
 complete -c stead -n "__fish_stead_needs_command" -f -a "kit" -d 'List the recovery kits for well-known services, or print one for a plan'
 complete -c stead -n "__fish_stead_needs_command" -f -a "plan" -d 'Show, check or replace the plan'
+complete -c stead -n "__fish_stead_needs_command" -f -a "checklist" -d 'List what is not kept alike by itself on the two nodes of a group: role files, units, programs, packages, owners and files of the machine. Exit code 3 where something differs'
 complete -c stead -n "__fish_stead_needs_command" -f -a "state" -d 'Save what this node is and knows, or bring it back'
 complete -c stead -n "__fish_stead_needs_command" -f -a "support" -d 'Write what a person who helps needs to know into a tar file, without secrets'
 complete -c stead -n "__fish_stead_needs_command" -f -a "shutdown" -d 'End the daemon; captures go on and remember what changes'
@@ -299,6 +300,9 @@ complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcom
 complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from apply" -l yes -d 'Do not ask where the protection of something ends'
 complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from apply" -l json -d 'Say what changes as JSON'
 complete -c stead -n "__fish_stead_using_subcommand plan; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand checklist" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand checklist" -l json -d 'For programs'
+complete -c stead -n "__fish_stead_using_subcommand checklist" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand state; and not __fish_seen_subcommand_from backup restore" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand state; and not __fish_seen_subcommand_from backup restore" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand state; and not __fish_seen_subcommand_from backup restore" -f -a "backup" -d 'Save this node\'s identity, trust, plan and sets into a file, also while the daemon runs; it holds the private key'

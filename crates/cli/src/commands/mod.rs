@@ -5,6 +5,7 @@ pub mod alerts;
 pub mod approve;
 pub mod barrier;
 pub mod capture;
+pub mod checklist;
 pub mod completions;
 pub mod daemon;
 pub mod estimate;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use stead_model::NodeName;
 use stead_model::plan::{GroupPlan, ResourcePlan, ScriptPlan, ServicePlan, Takeover};
+use stead_resource::role_file::{Role, RoleFile};
 use stead_resource::service::{self, Boot, Load, UnitName};
 use stead_resource::{Output, Stop, Term};
 
@@ -52,6 +53,8 @@ pub(crate) struct Local {
     /// Where its sets are here, and where all sets are.
     pub(crate) roots: Vec<PathBuf>,
     pub(crate) all_roots: Vec<PathBuf>,
+    /// Files that are others while it serves.
+    pub(crate) role_files: Vec<RoleFile>,
     /// The state directory, and what is kept of the group in it.
     pub(crate) state: PathBuf,
     pub(crate) dir: GroupDir,
@@ -66,11 +69,16 @@ impl Local {
         let places: Vec<_> = self.roots.iter().chain([&self.state]).cloned().collect();
         found.extend(room::findings(&places));
         found.extend(self.changes(parts));
+        found.extend(self.role_files.iter().flat_map(|file| file.look(self.role())));
         if self.serves {
             found.extend(outside::finding(&self.group, &self.roots, &self.all_roots));
         }
         let (name, own) = (&self.group.name, &self.own);
         found.into_iter().map(|text| format!("group {name} on {own}: {text}")).collect()
+    }
+
+    pub(super) fn role(&self) -> Role {
+        if self.serves { Role::Active } else { Role::Standby }
     }
 
     fn changes(&self, parts: &[Part]) -> Vec<String> {

@@ -2,8 +2,11 @@
 
 pub(crate) mod addresses;
 pub(crate) mod agents;
+pub(crate) mod checklist;
+mod facts;
 pub(crate) mod groups;
 mod outside;
+mod packages;
 pub(crate) mod parts;
 mod registrations;
 mod room;

@@ -137,7 +137,7 @@ fn hashed(files: impl IntoIterator<Item = (String, PathBuf)>) -> BTreeMap<String
     hashed.collect()
 }
 
-fn sha256(path: &Path) -> io::Result<String> {
+pub(super) fn sha256(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?.take(BYTES_MAX);
     let (mut context, mut buffer) = (Context::new(&SHA256), vec![0; 64 << 10]);
     loop {

@@ -93,6 +93,7 @@ fn resources(plan: &GroupPlan, peer: &NodeName) -> Resources {
         references: !plan.references.is_empty(),
         capture: !plan.sets.is_empty(),
         addresses: count(plan.addresses.len()),
+        role_files: !plan.role_files.is_empty(),
         services: count(plan.services.len()),
         resources: !plan.resources.is_empty(),
         pre_failover: script(&plan.scripts.pre_failover),

@@ -52,6 +52,7 @@ impl Node {
             Request::AlertTest { receiver } => self.test_receivers(receiver.as_deref(), responder),
             Request::PlanShow => responder.done(Answer::Plan(self.plan.at_home().to_toml())),
             Request::PlanCheck => self.plan_check(responder),
+            Request::Checklist { group } => self.checklist(group.as_ref(), responder),
             Request::PlanCompare { text } => self.plan_compare(text, responder),
             Request::PlanApply { text, over } => self.plan_apply(text, over, responder),
             Request::Monitor(options) => self.monitor(*options, responder),

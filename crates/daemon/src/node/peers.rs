@@ -44,7 +44,10 @@ impl Node {
                 let name = name.clone();
                 self.compare_for(&group, content, (name, number))
             }
-            (Ask::Fits { addresses, resources }, Some(_)) => return self.tell_unfit(addresses, resources, reply),
+            (Ask::Fits { addresses, resources, copies }, Some(_)) => {
+                return self.tell_unfit(addresses, resources, copies, reply);
+            }
+            (Ask::Facts { group }, Some(_)) => return self.tell_facts(&group, reply),
             (Ask::Explain { group }, Some(_)) => Ok(Tell::Timelines(self.timelines(group.as_ref()))),
             (Ask::ForkPoint { set, known }, Some(name)) => self.fork_point(&set, known, name).map(Tell::ForkPoint),
             (Ask::Have { set }, Some(name)) => Ok(Tell::Have(self.keeps(&set, name).is_ok())),

@@ -14,6 +14,7 @@ use stead_model::{Epoch, GroupName, NodeName, SetName};
 
 use super::Fingerprint;
 use crate::check::agents::Misfit;
+use crate::check::checklist::Fact;
 use crate::check::parts::Part;
 
 /// A question.
@@ -51,13 +52,17 @@ pub(crate) enum Ask {
     Move { group: GroupName, want: stead_api::Want, expires_ms: u64 },
     /// What stands against that group on your machine? (version 3)
     CheckGroup { group: GroupName },
-    /// Which of those addresses could you not take, which of those resources could you never start, and why? Nothing is
-    /// changed (version 3).
+    /// Which of those addresses could you not take, which of those resources could you never start, which of those copies
+    /// of role files could you not use, and why? Nothing is changed (version 3).
     Fits {
         addresses: Vec<AddressPlan>,
         #[serde(default)]
         resources: Vec<ResourcePlan>,
+        #[serde(default)]
+        copies: Vec<PathBuf>,
     },
+    /// What is on your machine of that group that is not kept alike by itself? (version 3)
+    Facts { group: GroupName },
     /// What happened to groups, or to that one, as you saw it? (version 3)
     Explain { group: Option<GroupName> },
     /// Another node is the source of that group in your place, under that epoch (version 3).
@@ -85,6 +90,7 @@ impl Ask {
             | Ask::Move { .. }
             | Ask::CheckGroup { .. }
             | Ask::Fits { .. }
+            | Ask::Facts { .. }
             | Ask::Explain { .. }
             | Ask::Replaced { .. }
             | Ask::List { .. }
@@ -117,11 +123,14 @@ pub(crate) enum Tell {
     Volumes(Vec<(PathBuf, String)>),
     /// None: it is being compared.
     Compared(Option<Vec<Compared>>),
-    /// Addresses, each with the reason, and resources.
+    /// Addresses, resources and copies, each with the reason.
     Unfit {
         addresses: Vec<(String, String)>,
         resources: Vec<Misfit>,
+        #[serde(default)]
+        copies: Vec<(PathBuf, String)>,
     },
+    Facts(Vec<Fact>),
     /// And what the clock shows, and which units and programs of the group are there.
     Findings {
         texts: Vec<String>,

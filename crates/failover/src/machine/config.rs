@@ -40,6 +40,8 @@ pub struct Resources {
     pub capture: bool,
     /// How many addresses.
     pub addresses: u16,
+    /// Are there files that are others while a node serves? They are switched as one.
+    pub role_files: bool,
     /// How many services.
     pub services: u16,
     /// Are there resources that depend on each other? They are brought up and down as one, and keep an order of their own.
@@ -65,7 +67,7 @@ pub struct Limits {
     pub drain: Duration,
     /// Each script.
     pub script: Duration,
-    /// Mounting or unmounting capture, adding or removing an address.
+    /// Mounting or unmounting capture, adding or removing an address, switching role files.
     pub resource: Duration,
     /// Starting or stopping a service.
     pub service: Duration,
@@ -113,7 +115,7 @@ impl Limits {
             Step::Fence => self.fence,
             Step::Drain => self.drain,
             Step::Script(_) => self.script,
-            Step::Capture | Step::Address(_) => self.resource,
+            Step::Capture | Step::RoleFiles | Step::Address(_) => self.resource,
             Step::Service(_) => self.service,
             Step::Resources => self.resources,
             Step::HandOver => self.hand_over,

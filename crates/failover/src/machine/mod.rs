@@ -267,7 +267,8 @@ impl Machine {
     }
 
     /// Goes on by another plan of the same group; `false`: it cannot, since its nodes or the times of its leases are others.
-    /// What is served is brought up once more, with what is new in it; what is no longer in it stays as it is. While it
+    /// What is served is brought up once more, with what is new in it; what is no longer in it stays as it is. The files of
+    /// who stands by are put in place by the new plan. While it
     /// serves, another node may take the place of the other one.
     pub fn reconfigure(&mut self, config: Config, now: Instant) -> bool {
         let nodes = |config: &Config| (config.group, config.me, config.peer, config.home, config.witness);
@@ -283,6 +284,8 @@ impl Machine {
         self.config = Config { run: self.config.run, ..config };
         if matches!(self.state, State::Active | State::Raising) {
             self.raise(now);
+        } else if matches!(self.state, State::Standby | State::RestoreRequired) && self.config.resources.role_files {
+            self.put_files_back(now);
         }
         self.settle(now);
         true

@@ -83,6 +83,13 @@ impl Runner {
         self.tries = 0;
     }
 
+    /// Was the step, which has just failed, tried that often? Then the next one is begun as if it had succeeded.
+    pub fn gives_up(&mut self, tries: u32) -> bool {
+        let is_last = self.tries + 1 >= tries;
+        self.tries = if is_last { 0 } else { self.tries };
+        is_last
+    }
+
     /// The same step again, at that time. Returns how often it was tried.
     pub fn again(&mut self, step: Step, turn: Turn, at: Instant) -> u32 {
         self.todo.push_front((step, turn));

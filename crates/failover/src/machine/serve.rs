@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::requests::Refusal;
-use super::{Machine, Saved, State, Then, Work, WorkKind};
+use super::{Machine, Saved, State, Step, Then, Turn, Work, WorkKind};
 use crate::heartbeat::{Event, Hold, No, Note, Say};
 use crate::planted::{Planted, is_planted};
 use crate::timeline::Entry;
@@ -81,6 +81,13 @@ impl Machine {
             self.work_since = now;
             self.runner.start(self.config.resources.fall(), false);
         }
+    }
+
+    /// It stands by, and has the files for that put in place.
+    pub(super) fn put_files_back(&mut self, now: Instant) {
+        self.cancel();
+        (self.state, self.work_since) = (State::Falling(Then::Standby), now);
+        self.runner.start(vec![(Step::RoleFiles, Turn::Undo)], false);
     }
 
     /// Everything is down, and another node is the writer.

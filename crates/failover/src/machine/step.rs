@@ -38,6 +38,8 @@ pub enum Step {
     Script(Hook),
     /// Mount capture on the replica; undone: unmount it.
     Capture,
+    /// Put the files in place that are there while the node serves; undone: those that are there while it does not.
+    RoleFiles,
     /// Add an address and announce it; undone: remove it.
     Address(u16),
     /// Start a service; undone: stop it.
@@ -101,7 +103,8 @@ impl Outcome {
 impl Step {
     /// Is a repetition after a restart needed, since the machine may have lost it?
     pub(super) fn is_lost_by_a_restart(self) -> bool {
-        matches!(self, Step::Capture | Step::Address(_) | Step::Service(_) | Step::Resources)
+        let is_up = matches!(self, Step::Capture | Step::Address(_) | Step::Service(_) | Step::Resources);
+        is_up || self == Step::RoleFiles
     }
 }
 
@@ -109,9 +112,11 @@ impl Resources {
     fn up(&self) -> Vec<Step> {
         let capture = self.capture.then_some(Step::Capture);
         let addresses = (0..self.addresses).map(Step::Address);
+        let role_files = self.role_files.then_some(Step::RoleFiles);
         let services = (0..self.services).map(Step::Service);
         let resources = self.resources.then_some(Step::Resources);
-        capture.into_iter().chain(addresses).chain(services).chain(resources).collect()
+        let (before, after) = if is_planted(Planted::FilesTooLate) { (None, role_files) } else { (role_files, None) };
+        capture.into_iter().chain(addresses).chain(before).chain(services).chain(resources).chain(after).collect()
     }
 
     /// Everything that follows the durable epoch of a takeover.
@@ -138,7 +143,9 @@ impl Resources {
         let addresses = (0..self.addresses).rev().map(Step::Address);
         let services = (0..self.services).rev().map(Step::Service);
         let resources = self.resources.then_some(Step::Resources);
-        let steps = addresses.chain(resources).chain(services).chain(self.capture.then_some(Step::Capture));
+        let role_files = self.role_files && !is_planted(Planted::FilesStay);
+        let last = [role_files.then_some(Step::RoleFiles), self.capture.then_some(Step::Capture)];
+        let steps = addresses.chain(resources).chain(services).chain(last.into_iter().flatten());
         steps.map(|step| (step, Turn::Undo)).collect()
     }
 
@@ -152,6 +159,7 @@ impl Resources {
             steps.push((Step::HandOver, Turn::Do));
         }
         steps.extend((0..self.addresses).rev().map(|at| (Step::Address(at), Turn::Undo)));
+        steps.extend(self.role_files.then_some((Step::RoleFiles, Turn::Undo)));
         steps.extend(self.capture.then_some((Step::Capture, Turn::Undo)));
         steps
     }
@@ -178,6 +186,7 @@ impl fmt::Display for Step {
             Step::Script(Hook::PreFailback) => f.write_str("script pre-failback"),
             Step::Script(Hook::PostFailback) => f.write_str("script post-failback"),
             Step::Capture => f.write_str("capture"),
+            Step::RoleFiles => f.write_str("role files"),
             Step::Address(at) => write!(f, "address {at}"),
             Step::Service(at) => write!(f, "service {at}"),
             Step::Resources => f.write_str("resources"),

@@ -251,6 +251,22 @@ fn who_does_not_serve_begins_anew_with_another_node() {
     assert!(!serves.machine.reconfigure(away, serves.now), "the source is one of the two");
 }
 
+#[test]
+fn who_stands_by_has_its_files_put_in_place_by_another_plan() {
+    let mut bench = Bench::new(1);
+    bench.drain();
+    for _ in 0..20 {
+        bench.happen(&Happens::Done(2), 1);
+        bench.pass(100);
+    }
+    assert_eq!(bench.machine.state, State::Standby);
+    let resources = Resources { role_files: true, ..config(1).resources };
+    assert!(bench.machine.reconfigure(Config { resources, ..config(1) }, bench.now));
+    let done: Vec<_> = std::iter::from_fn(|| bench.machine.poll_output()).collect();
+    let is_it = |output: &Output| matches!(output, Output::Do(Action { id, step: Step::RoleFiles, turn: Turn::Undo, .. }) if *id > 0);
+    assert!(done.iter().any(is_it), "{done:?}");
+}
+
 proptest! {
     #[test]
     fn whatever_comes_it_goes_on_and_every_request_is_answered(

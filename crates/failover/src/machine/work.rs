@@ -73,6 +73,7 @@ impl Machine {
             State::HandingOver { number } => self.failed_to_hand_over(current, number, now),
             State::Raising => self.failed_to_raise(current, now),
             State::Active => self.fails(now),
+            State::Falling(_) if current.step == Step::RoleFiles => self.try_or_go_on(current, now),
             // There is no way around it.
             _ => _ = self.again(current, now),
         }
@@ -83,7 +84,18 @@ impl Machine {
         self.runner.again(current.step, current.turn, now + self.config.limits.again)
     }
 
+    /// Files that cannot be put back are told: a node that for want of a copy could neither hand over nor stand by nor be
+    /// restored would be worse.
+    fn try_or_go_on(&mut self, current: Current, now: Instant) {
+        if !self.runner.gives_up(self.config.limits.tries) {
+            self.again(current, now);
+        }
+    }
+
     fn failed_to_hand_over(&mut self, current: Current, number: u64, now: Instant) {
+        if current.step == Step::RoleFiles {
+            return self.try_or_go_on(current, now);
+        }
         if self.passes_over(current.step) || self.again(current, now) < self.config.limits.tries {
             return;
         }

@@ -42,6 +42,10 @@ impl World {
         if let Some(other) = self.nodes[at].action.replace(action) {
             self.fail(format!("{} begins {:?} beside {:?}", NAMES[at], action.step, other.step));
         }
+        if action.step == Step::RoleFiles {
+            let node = &mut self.nodes[at];
+            node.put_back = if action.turn == Turn::Undo { node.put_back + 1 } else { 0 };
+        }
         let (outcome, takes) =
             self.setup.outcome(&action, self.now < self.faults_until && !self.setup.calm, &mut self.rng);
         let boot = self.nodes[at].boot;
@@ -91,9 +95,30 @@ impl World {
         outcome
     }
 
+    fn switch_files(&mut self, at: usize, turn: Turn, over: bool) -> bool {
+        if turn == Turn::Do && over {
+            return false;
+        }
+        let node = &mut self.nodes[at];
+        node.role_files = turn == Turn::Do;
+        true
+    }
+
+    fn has_its_files(&mut self, at: usize) {
+        if self.setup.role_files && !self.nodes[at].role_files {
+            self.fail(format!("{} starts a service with the files of who stands by", NAMES[at]));
+        }
+    }
+
     /// Nothing is brought up past the lease.
     pub fn take_effect(&mut self, at: usize, action: &Action) -> bool {
         let over = self.nodes[at].is_lease_over(self.now);
+        if action.step == Step::RoleFiles {
+            return self.switch_files(at, action.turn, over);
+        }
+        if matches!(action.step, Step::Service(_)) && action.turn == Turn::Do && !over {
+            self.has_its_files(at);
+        }
         let up = &mut self.nodes[at].up;
         let is_up = matches!(action.step, Step::Capture | Step::Address(_) | Step::Service(_) | Step::Resources);
         up.retain(|step| *step != action.step);

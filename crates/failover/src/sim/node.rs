@@ -78,6 +78,10 @@ pub(super) struct Node {
     /// Its daemon says that it goes down in order.
     pub leaving: bool,
     pub up: Vec<Step>,
+    /// Are the files there that are there while it serves?
+    pub role_files: bool,
+    /// How often it was told to put them back since.
+    pub put_back: u32,
     pub lease: Lease,
     /// Number of the timer or watchdog event that counts.
     pub timer: u64,

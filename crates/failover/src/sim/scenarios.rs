@@ -2,7 +2,7 @@
 //! says of it. `STEAD_BLESS=1` writes the latter anew.
 //!
 //! ```text
-//! setup witness=no policy=approve|unsafe fence=yes fast=yes resources=yes
+//! setup witness=no policy=approve|unsafe fence=yes fast=yes resources=yes role-files=yes
 //! at 5 power paris          power, kill, start, sleep, stop, freeze, resume, isolate, rejoin, leave NODE
 //! at 5 cut paris lyon       cut, mend, one-way A B; path A B NUMBER
 //! at 5 want lyon failover
@@ -86,6 +86,7 @@ fn setup(lines: &[Vec<&str>]) -> Setup {
             "fence=yes" => setup.fence = true,
             "fast=yes" => setup.fast = true,
             "resources=yes" => setup.resources = true,
+            "role-files=yes" => setup.role_files = true,
             "policy=approve" => setup.policy = Policy::Approve,
             "policy=unsafe" => setup.policy = Policy::UnsafeTwoNode,
             _ => panic!("{word} is no setup"),
@@ -173,6 +174,7 @@ fn step(name: &str) -> Step {
         "fence" => Step::Fence,
         "service" => Step::Service(0),
         "resources" => Step::Resources,
+        "role-files" => Step::RoleFiles,
         "hand-over" => Step::HandOver,
         "pre-failover" => Step::Script(Hook::PreFailover),
         "pre-failback" => Step::Script(Hook::PreFailback),

@@ -26,6 +26,8 @@ pub(super) struct Setup {
     pub scripts: bool,
     /// Has it resources that depend on each other? Of a few seeds, so that the others go as they always went.
     pub resources: bool,
+    /// Has it files that are others while a node serves? Likewise.
+    pub role_files: bool,
     pub slow_disk: bool,
     pub timeout: Duration,
     /// Heartbeats at 20 ms, a time-out of 60 ms, and an address alone.
@@ -61,6 +63,7 @@ impl Setup {
             fence: rng.one_in(4),
             scripts: rng.one_in(2),
             resources: seed % 4 == 3,
+            role_files: seed % 4 == 1,
             slow_disk: rng.one_in(5),
             fast: false,
             timeout: Duration::from_millis([3_000, 3_000, 1_500, 5_000][rng.below(4) as usize]),
@@ -84,6 +87,7 @@ impl Setup {
             fence: false,
             scripts: true,
             resources: false,
+            role_files: false,
             slow_disk: false,
             fast: false,
             timeout: Duration::from_secs(3),
@@ -117,6 +121,7 @@ impl Setup {
             addresses: 1,
             services: 1,
             resources: self.resources,
+            role_files: self.role_files,
             pre_failover: script,
             post_failover: script,
             pre_failback: script,

@@ -26,6 +26,8 @@ fn every_planted_bug_is_caught() {
         ServeAtBoot,
         FailsForEver,
         OfflineIsTaken,
+        FilesTooLate,
+        FilesStay,
     ];
     all.into_iter().for_each(is_caught);
 }

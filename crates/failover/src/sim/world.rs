@@ -445,6 +445,9 @@ impl World {
         if *entry == Entry::AsksPerson && self.setup.person_answers {
             self.after(1_000 * MS, Event::Person { node: at, want: Want::Approve });
         }
+        if *entry == Entry::Standby && self.nodes[at].role_files && self.nodes[at].put_back < 3 {
+            self.fail(format!("{} stands by with the files of who serves", NAMES[at]));
+        }
         if *entry == Entry::HandedOver {
             self.checker.report.planned += 1;
         }
@@ -536,6 +539,8 @@ fn new_node(setup: &Setup, at: usize, origin: Instant, rng: &mut Rng) -> Node {
         action: None,
         leaving: false,
         up: Vec::new(),
+        role_files: false,
+        put_back: 0,
         lease: Lease::None,
         timer: 0,
         watch: 0,

@@ -303,7 +303,7 @@ fn named(list: Option<&Value>) -> Vec<(String, Table)> {
 fn name_of(table: &Table) -> String {
     let word_of = |key: &str| table.get(key).map(|value| word(value).trim_matches(['[', ']']).replace(", ", " "));
     let by_one =
-        ["name", "address", "unit", "start", "tcp", "http", "command", "from", "path"].into_iter().find_map(word_of);
+        ["name", "address", "unit", "start", "tcp", "http", "command", "path", "from"].into_iter().find_map(word_of);
     by_one.unwrap_or_else(|| {
         format!("{}={}", word_of("source").unwrap_or_default(), word_of("target").unwrap_or_default())
     })

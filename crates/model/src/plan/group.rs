@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::amount::Span;
 use super::outside::{DnsPlan, HookPlan};
 use super::resource::ResourcePlan;
+use super::role_file::RoleFilePlan;
 use crate::{GroupName, NodeName, SetName};
 
 pub use check::BadGroup;
 
 mod check;
 mod parts;
+mod role_files;
 
 /// Longest that those who granted a lease wait where the plan does not say: a takeover is confirmed within that.
 const WAIT_USUAL_MAX: Duration = Duration::from_secs(15);
@@ -71,6 +73,9 @@ pub struct GroupPlan {
     /// What serves in an order of its own, is looked at and restarted: started after the services, stopped before them.
     #[serde(default, rename = "resource", skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<ResourcePlan>,
+    /// Files that are of each node alone and switched when it begins and ends to serve.
+    #[serde(default, rename = "role-file", skip_serializing_if = "Vec::is_empty")]
+    pub role_files: Vec<RoleFilePlan>,
     /// What else has to look well before the source counts as serving.
     #[serde(default, rename = "check", skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckPlan>,

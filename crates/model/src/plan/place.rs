@@ -35,6 +35,12 @@ pub fn line_of_resource(text: &str, group: &GroupName, resource: &str, parameter
     line(text, &parameter.into_iter().chain(shares).chain([here]).collect::<Vec<_>>())
 }
 
+/// The line, from 1, of a role file of a group in the text of a plan, or of one of its fields; none: it is not there.
+pub fn line_of_role_file(text: &str, group: &GroupName, path: &str, name: &str) -> Option<usize> {
+    let here = in_group(group, in_role_file(path));
+    line(text, &[along(here.clone(), [field(name)]), here])
+}
+
 impl PlanError {
     /// The same, with the line of the text in which it is, where that is known.
     pub fn in_text(self, text: &str) -> PlanError {
@@ -135,6 +141,11 @@ impl BadGroup {
             BadGroup::Identity { resource, field: name, .. } => {
                 along(in_resource(resource, Some("identity")), [field(name)])
             }
+            BadGroup::TooManyRoleFiles(_) => vec![field("role-file")],
+            BadGroup::RoleFile { path, field: name, .. } => {
+                let here = in_role_file(path);
+                return vec![along(here.clone(), [field(name)]), here];
+            }
             BadGroup::Service { number, .. } => vec![field("service"), Step::Nth(number - 1)],
             BadGroup::Check { number, .. } => vec![field("check"), Step::Nth(number - 1)],
             BadGroup::Outside { list, number, field: name, .. } => {
@@ -160,6 +171,10 @@ fn places_of_share(share: &str) -> Vec<Place> {
 /// From the group on.
 fn in_resource(name: &str, key: Option<&str>) -> Place {
     along(vec![field("resource"), item([("name", name)])], key.map(field))
+}
+
+fn in_role_file(path: &str) -> Place {
+    vec![field("role-file"), item([("path", path)])]
 }
 
 pub(super) fn field(name: &str) -> Step {

@@ -7,8 +7,8 @@ use super::resource::ResourcePlan;
 use super::share::{NfsPlan, SambaPlan};
 
 /// What may stand before a path within a word, and behind it besides `/`.
-const BEFORE: &str = "=:,;\"' ([";
-const BEHIND: &str = ":,;\"' )]";
+const BEFORE: &str = "=:,;\"' ([\t\r\n<>{";
+const BEHIND: &str = ":,;\"' )]\t\r\n<>}";
 
 /// The same text with the paths of one node in the place of those of the other, each as a whole: `/srv/notes` is not found
 /// in `/srv/notes2`. Of paths within each other the longest counts.
@@ -25,6 +25,15 @@ pub fn substituted(text: &str, paths: &[(String, String)]) -> String {
     }
 }
 
+/// The same of the content of a file, in whatever encoding it is that has the characters of paths as ASCII has them.
+pub fn substituted_bytes(bytes: &[u8], paths: &[(String, String)]) -> Vec<u8> {
+    // A character for each byte, so that what is no UTF-8 stays as it is.
+    let widened = |bytes: &[u8]| bytes.iter().map(|byte| char::from(*byte)).collect::<String>();
+    let of_paths = |(from, to): &(String, String)| (widened(from.as_bytes()), widened(to.as_bytes()));
+    let paths: Vec<_> = paths.iter().map(of_paths).collect();
+    substituted(&widened(bytes), &paths).chars().map(|c| c as u8).collect()
+}
+
 fn position(done: &str, rest: &str, path: &str) -> Option<usize> {
     let begins = |at: usize| match rest[..at].chars().next_back().or(done.chars().next_back()) {
         None => true,
@@ -35,11 +44,12 @@ fn position(done: &str, rest: &str, path: &str) -> Option<usize> {
 }
 
 impl GroupPlan {
-    /// The same, with the paths of this node in the parameters and commands of its resources; `paths`: those of its source,
-    /// each with where it is here.
+    /// The same, with the paths of this node in the parameters and commands of its resources, and of the files from which
+    /// its role files are made; `paths`: those of its source, each with where it is here.
     pub fn with_paths(&self, paths: &[(String, String)]) -> GroupPlan {
         let resources = self.resources.iter().map(|resource| resource.with_paths(paths)).collect();
-        GroupPlan { resources, ..self.clone() }
+        let role_files = self.role_files.iter().map(|file| file.with_paths(paths)).collect();
+        GroupPlan { resources, role_files, ..self.clone() }
     }
 }
 
@@ -72,6 +82,16 @@ impl ResourcePlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_in_any_encoding_keep_what_is_no_path() {
+        let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        let paths = [pair("/srv/notes", "/standby/nötes"), pair("/standby/nötes", "/standby/nötes")];
+        let ini = b"[Notes]\r\nDirectory=/srv/notes/data\r\nOwner=J\xfcrg\r\nLog=/srv/notes\n";
+        let made = b"[Notes]\r\nDirectory=/standby/n\xc3\xb6tes/data\r\nOwner=J\xfcrg\r\nLog=/standby/n\xc3\xb6tes\n";
+        assert_eq!(substituted_bytes(ini, &paths), made);
+        assert_eq!(substituted_bytes(made, &paths), made, "twice is once");
+    }
 
     #[test]
     fn paths_are_replaced_as_a_whole() {

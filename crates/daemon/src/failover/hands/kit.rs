@@ -9,9 +9,11 @@ use stead_model::{GroupName, NodeName};
 use stead_resource::Cidr;
 use stead_resource::address::{Address, Holder, Mode};
 use stead_resource::command::Command;
+use stead_resource::role_file::RoleFile;
 use stead_resource::service::{Commands, Manager, Unit, UnitName};
 
 use super::resources::Kind;
+use super::role_files::role_files;
 use super::services::Service;
 use super::watches::PROBE;
 use crate::names;
@@ -23,6 +25,7 @@ pub(super) struct Kit<M> {
     pub(super) plan: GroupPlan,
     pub(super) roots: Vec<PathBuf>,
     pub(super) addresses: Vec<Address>,
+    pub(super) role_files: Vec<RoleFile>,
     pub(super) services: Vec<Service<M>>,
     pub(super) resources: Vec<Kind<M>>,
     /// What turns the other node off.
@@ -30,15 +33,17 @@ pub(super) struct Kit<M> {
 }
 
 /// Where things are on this node.
-pub(super) struct Places {
+pub(crate) struct Places {
     /// The group's own directory.
-    pub(super) dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Those of its sets.
-    pub(super) roots: Vec<PathBuf>,
+    pub(crate) roots: Vec<PathBuf>,
+    /// Their paths on either node, each with where it is here.
+    pub(crate) paths: Vec<(String, String)>,
     /// Beneath it are resource agents.
-    pub(super) agents: PathBuf,
+    pub(crate) agents: PathBuf,
     /// This program, which starts others under names of their own.
-    pub(super) program: PathBuf,
+    pub(crate) program: PathBuf,
 }
 
 impl<M: Manager> Kit<M> {
@@ -49,7 +54,7 @@ impl<M: Manager> Kit<M> {
         places: Places,
         manager: impl Fn() -> M,
     ) -> Result<Kit<M>, Failure> {
-        let Places { dir, roots, agents, program } = places;
+        let Places { dir, roots, paths, agents, program } = places;
         let refused = |why: String| refused(&plan.name, &why);
         let other = plan.other(me).ok_or_else(|| refused(format!("{me} is none of its two nodes")))?;
         let addresses = plan.addresses.iter().enumerate().map(|(at, address)| self::address(address, saved(&dir, at)));
@@ -61,6 +66,7 @@ impl<M: Manager> Kit<M> {
             addresses: addresses.collect::<Result<_, _>>().map_err(refused)?,
             services: services.collect::<Result<_, _>>().map_err(refused)?,
             resources: resources.collect::<Result<_, _>>().map_err(refused)?,
+            role_files: role_files(&plan, &paths, &dir),
             fence: plan.fence.get(other).cloned(),
             plan,
             roots,

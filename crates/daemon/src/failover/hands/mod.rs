@@ -4,6 +4,7 @@
 //! ```text
 //!   perform ─▸ queue ─▸ worker ─┬─ references, fence, scripts, services    programs and questions, ended at a Stop
 //!   cancel ──────────────┘      ├─ addresses ── a thread that watches each while it is up
+//!                               ├─ role files ── switched whole, at one instant each
 //!                               ├─ resources ── a thread that keeps them up, and one for each start, stop and look
 //!   lease ── Deadline ──────────┴─ Drain, Capture, HandOver: the data path
 //! ```
@@ -16,6 +17,7 @@ mod kit;
 mod queue;
 mod references;
 mod resources;
+mod role_files;
 mod scripts;
 mod services;
 #[cfg(test)]
@@ -23,7 +25,6 @@ pub(crate) mod tests;
 mod watches;
 mod worker;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -32,16 +33,16 @@ use stead_api::Failure;
 use stead_failover::machine::{Action, Lease, Outcome};
 use stead_model::NodeName;
 use stead_model::plan::GroupPlan;
-use stead_resource::ocf;
 use stead_resource::service::{self, Manager};
 use stead_resource::{Deadline, Stop};
 
 use crate::clock;
-use crate::names;
-use kit::{Kit, Places};
+use kit::Kit;
+pub(crate) use kit::Places;
 use queue::Queue;
 use resources::Resources;
 pub(crate) use resources::{Listeners, check_of, instance_name};
+pub(crate) use role_files::role_files;
 use worker::Worker;
 
 /// So much longer than the plan's own time-out the limit of an action has to be: a program that is told to end has two
@@ -95,7 +96,7 @@ pub(crate) type Tell = Arc<dyn Fn(String) + Send + Sync>;
 pub(crate) type Failed = Arc<dyn Fn() + Send + Sync>;
 
 impl Hands {
-    /// Those of a group on node `me`. `dir` is the group's own, and there; `roots` are those of its sets on this node.
+    /// Those of a group on node `me`.
     /// Nothing is done before it is asked for, and nothing is brought up before [`Hands::lease`].
     ///
     /// # Errors
@@ -103,13 +104,11 @@ impl Hands {
     pub(crate) fn new(
         group: GroupPlan,
         me: NodeName,
-        dir: PathBuf,
-        roots: Vec<PathBuf>,
+        places: Places,
         data: Box<dyn DataSteps>,
         listeners: Listeners,
         ended: impl Fn(JobEnd) + Send + 'static,
     ) -> Result<Hands, Failure> {
-        let places = Places { dir, roots, agents: ocf::root(), program: names::program().into() };
         let kit = Kit::new(group, &me, places, service::manager)?;
         Hands::of(kit, data, listeners, ended)
     }

@@ -82,6 +82,7 @@ impl<M: Manager> Worker<M> {
             Step::Script(hook) => self.script(job, hook, stop),
             Step::Address(at) if turn == Turn::Do => self.take(at.into(), job.fenced, limit, stop).into(),
             Step::Address(at) => self.give_up(at.into(), limit).into(),
+            Step::RoleFiles => self.switch_files(turn).into(),
             Step::Service(at) => self.switch(at.into(), turn, limit, stop),
             Step::Resources => self.keep(turn, stop),
             Step::Drain | Step::Capture | Step::HandOver => self.data.perform(job, stop).into(),

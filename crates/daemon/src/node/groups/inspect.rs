@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 
-use stead_api::Failure;
+use stead_api::{Answer, Failure};
 use stead_model::plan::GroupPlan;
 use stead_model::{Epoch, GroupName};
 use tracing::warn;
 
 use super::Node;
-use crate::check::Local;
+use crate::api_server::Responder;
 use crate::check::parts::{Remembered, parts};
+use crate::check::{Local, checklist};
 use crate::clock::wall_clock;
+use crate::failover::hands::role_files;
 use crate::failover::kept::GroupDir;
 use crate::job;
 use crate::peer::messages::Tell;
@@ -23,13 +25,16 @@ impl Node {
     }
 
     fn local(&self, group: GroupPlan) -> Local {
+        let dir = GroupDir::of(&self.state, &group.name);
+        let paths = self.paths_of(&group);
         let group = self.on_this_node(&group);
         Local {
+            role_files: role_files(&group, &paths, dir.path()),
             own: self.name.clone(),
             roots: self.roots_of(&group),
             all_roots: self.all_roots(),
             state: self.state.path().to_path_buf(),
-            dir: GroupDir::of(&self.state, &group.name),
+            dir,
             serves: self.monitor_of(&group.name).is_some_and(|monitor| monitor.doing == "active"),
             group,
         }
@@ -45,16 +50,50 @@ impl Node {
 
     /// The other node of a group asks what stands against it here.
     pub(in super::super) fn check_group(&self, name: &GroupName, reply: SyncSender<Result<Tell, Failure>>) {
-        let found = self.local_groups().into_iter().find(|local| local.group.name == *name);
-        let Some(local) = found else {
-            let why = format!("{} takes no part in it", self.name);
-            let _ = reply.try_send(Err(Failure::new(format!("group {name} was not checked"), why, "")));
-            return;
-        };
+        let Some(local) = self.local_or_refused(name, &reply) else { return };
         job::spawn(&self.events, move || {
             let parts = parts(&local.group);
             let texts = local.findings(&parts);
             let _ = reply.try_send(Ok(Tell::Findings { texts, now: wall_clock(), parts }));
+            None
+        });
+    }
+
+    /// The other node of a group asks what there is here that is not kept alike by itself.
+    pub(in super::super) fn tell_facts(&self, name: &GroupName, reply: SyncSender<Result<Tell, Failure>>) {
+        let Some(local) = self.local_or_refused(name, &reply) else { return };
+        job::spawn(&self.events, move || {
+            let _ = reply.try_send(Ok(Tell::Facts(local.facts())));
+            None
+        });
+    }
+
+    fn local_or_refused(&self, name: &GroupName, reply: &SyncSender<Result<Tell, Failure>>) -> Option<Local> {
+        let found = self.local_groups().into_iter().find(|local| local.group.name == *name);
+        if found.is_none() {
+            let why = format!("{} takes no part in it", self.name);
+            let _ = reply.try_send(Err(Failure::new(format!("group {name} was not checked"), why, "")));
+        }
+        found
+    }
+
+    /// What is not kept alike by itself, of all groups of this node or of that one.
+    pub(in super::super) fn checklist(&self, name: Option<&GroupName>, responder: Responder) {
+        let of: Vec<_> =
+            self.local_groups().into_iter().filter(|l| name.is_none_or(|name| l.group.name == *name)).collect();
+        if let (Some(name), []) = (name, of.as_slice()) {
+            let why = format!("{} is neither source nor target of a group of that name", self.name);
+            return responder.failed(Failure::new(
+                "there is no checklist",
+                why,
+                format!("Run it on a node of group {name}"),
+            ));
+        }
+        let dialer = self.dialer.clone();
+        let plan = self.plan.clone();
+        job::spawn(&self.events, move || {
+            let items = of.iter().flat_map(|local| checklist::of_group(local, &plan, &dialer)).collect();
+            responder.done(Answer::Checklist(items));
             None
         });
     }

@@ -97,6 +97,7 @@ impl Node {
             addresses: options.addresses,
             services: options.services,
             resources: old.map(|old| old.resources.clone()).unwrap_or_default(),
+            role_files: old.map(|old| old.role_files.clone()).unwrap_or_default(),
             checks: if options.checks.is_empty() {
                 old.map(|old| old.checks.clone()).unwrap_or_default()
             } else {
@@ -268,6 +269,7 @@ impl Node {
         let is_new = self.plan.group(&group.name).is_none();
         let dir = GroupDir::of(&self.state, &group.name);
         dir.make()?;
+        self.plan.group(&group.name).into_iter().for_each(|old| self.release_role_files(old, Some(group)));
         if group.other(&self.name).is_some() && dir.record::<Record>()?.is_none() {
             let first = Record::new(node_id(&group.source));
             let begins = Epoch { number: ask.epoch, ..first.epoch };
@@ -356,9 +358,8 @@ impl Node {
 
     /// Ends a group here; what is up stays up.
     pub(in super::super) fn end_group(&mut self, group: &GroupName) -> Result<(), Failure> {
-        if self.plan.group(group).is_none() {
-            return Ok(());
-        }
+        let Some(known) = self.plan.group(group) else { return Ok(()) };
+        self.release_role_files(known, None);
         let plan = self.plan.without_group(group);
         self.adopt(plan.map_err(|e| Failure::new(format!("group {group} is still watched"), e.to_string(), ""))?)?;
         self.groups.failover.give(Order::End(group.clone()));

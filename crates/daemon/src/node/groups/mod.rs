@@ -22,15 +22,15 @@ use std::time::{Duration, Instant};
 
 use stead_api::Failure;
 use stead_failover::machine::{Fitness, Outcome};
-use stead_model::plan::{GroupPlan, Mode, PathPlan, SetPlan};
+use stead_model::plan::{GroupPlan, Mode, SetPlan};
 use stead_model::{Epoch, GroupName, NodeName, SetName};
-use stead_resource::Stop;
+use stead_resource::{Stop, ocf};
 use tracing::{info, warn};
 
 use super::Node;
 use crate::event::{Event, GroupEvent};
 use crate::failover::config;
-use crate::failover::hands::{DataSteps, Hands, Job as HandsJob, Listeners};
+use crate::failover::hands::{DataSteps, Hands, Job as HandsJob, Listeners, Places, role_files};
 use crate::failover::kept::GroupDir;
 use crate::failover::lease::LeaseFile;
 use crate::failover::outside::Teller;
@@ -195,30 +195,58 @@ impl Node {
         Hands::new(
             self.on_this_node(group),
             self.name.clone(),
-            dir.path().to_path_buf(),
-            self.roots_of(group),
+            self.places_of(group, dir),
             Box::new(data),
             listeners,
             Box::new(move |end| orders.give(Order::Ended(ended.clone(), end))),
         )
     }
 
-    /// The group as it is on this node: with the paths that its sets have here.
-    pub(super) fn on_this_node(&self, group: &GroupPlan) -> GroupPlan {
-        let paths = group.sets.iter().filter_map(|set| self.plan.set(set)).flat_map(|set| self.paths_from(set, group));
-        group.with_paths(&paths.collect::<Vec<_>>())
+    fn places_of(&self, group: &GroupPlan, dir: &GroupDir) -> Places {
+        let (roots, paths) = (self.roots_of(group), self.paths_of(group));
+        Places { dir: dir.path().to_path_buf(), roots, paths, agents: ocf::root(), program: names::program().into() }
     }
 
-    /// Paths of a set on the group's source, each with where it is here.
-    fn paths_from(&self, set: &SetPlan, group: &GroupPlan) -> Vec<(String, String)> {
+    /// What was in the place of role files that are no longer switched is kept beside them.
+    fn release_role_files(&self, group: &GroupPlan, wanted: Option<&GroupPlan>) {
+        let dir = GroupDir::of(&self.state, &group.name);
+        let stays = |path: &Path| wanted.is_some_and(|wanted| wanted.role_files.iter().any(|file| file.path == path));
+        for file in role_files(group, &[], dir.path()).into_iter().filter(|file| !stays(&file.path)) {
+            match file.release() {
+                Ok(None) => {}
+                Ok(Some(kept)) => info!("{} stays; what was there is kept in {}", file.path.display(), kept.display()),
+                Err(why) => warn!("what was in the place of {} is lost: {why}", file.path.display()),
+            }
+        }
+    }
+
+    /// The group as it is on this node: with the paths that its sets have here.
+    pub(super) fn on_this_node(&self, group: &GroupPlan) -> GroupPlan {
+        let paths: Vec<_> = self.sets_of(group).flat_map(|set| self.paths_on(&group.source, set, group)).collect();
+        group.with_paths(&paths.into_iter().filter(|(from, to)| from != to).collect::<Vec<_>>())
+    }
+
+    /// Paths of the group's sets on either node, each with where it is here: what was written on the other one, and what was
+    /// written here.
+    pub(super) fn paths_of(&self, group: &GroupPlan) -> Vec<(String, String)> {
+        let on = |node| self.sets_of(group).flat_map(move |set| self.paths_on(node, set, group));
+        let paths: Vec<_> = on(&group.source).chain(on(&group.target)).collect();
+        if paths.iter().all(|(from, to)| from == to) { Vec::new() } else { paths }
+    }
+
+    fn sets_of<'a>(&'a self, group: &'a GroupPlan) -> impl Iterator<Item = &'a SetPlan> {
+        group.sets.iter().filter_map(|set| self.plan.set(set))
+    }
+
+    /// Paths of a set on one of the group's nodes, each with where it is here.
+    fn paths_on(&self, on: &NodeName, set: &SetPlan, group: &GroupPlan) -> Vec<(String, String)> {
         let Some(other) = group.other(&set.source) else { return Vec::new() };
         let replica = self.plan.connections_of(&set.name).find(|c| c.target == *other);
         let place = |node: &NodeName, path: &Path| {
             let there = replica.filter(|_| *node != set.source).and_then(|c| c.replica_of(path));
             there.unwrap_or(path).display().to_string()
         };
-        let both = |path: &PathPlan| (place(&group.source, &path.path), place(&self.name, &path.path));
-        set.paths.iter().map(both).filter(|(from, to)| from != to).collect()
+        set.paths.iter().map(|path| (place(on, &path.path), place(&self.name, &path.path))).collect()
     }
 
     fn teller(&self, group: &GroupName) -> Teller {

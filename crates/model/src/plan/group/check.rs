@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::parts::{Why, is_of_one_host};
+use super::role_files::ROLE_FILES_MAX;
 use super::{AddressPlan, FencePlan, GroupPlan, HeartbeatPath, ScriptPlan};
 use crate::plan::{Plan, PlanError, ResourcePlan, Span};
 use crate::{GroupName, NodeName, SetName};
@@ -78,6 +79,10 @@ pub enum BadGroup {
     Identity { resource: String, field: &'static str, why: &'static str },
     #[error("there are {0} resources, and {RESOURCES_MAX} are the most")]
     TooManyResources(usize),
+    #[error("there are {0} role files, and {ROLE_FILES_MAX} are the most")]
+    TooManyRoleFiles(usize),
+    #[error("role-file {path:?}: {field} {why}")]
+    RoleFile { path: String, field: &'static str, why: String },
     #[error("check {number}: {why}")]
     Check { number: usize, why: &'static str },
     #[error("{list} {number}: {field} {why}")]
@@ -105,7 +110,8 @@ impl Plan {
     fn check_group(&self, group: &GroupPlan, others: &[GroupPlan]) -> Result<(), BadGroup> {
         group.check()?;
         others.iter().try_for_each(|other| group.check_beside(other))?;
-        group.sets.iter().try_for_each(|set| self.check_group_set(group, set))
+        group.sets.iter().try_for_each(|set| self.check_group_set(group, set))?;
+        self.check_places_of_role_files(group)
     }
 
     /// Either direction is right: a set is turned round while the target stands in. The witness does not know the sets.
@@ -136,6 +142,7 @@ impl GroupPlan {
         self.check_references()?;
         self.check_services()?;
         self.check_resources()?;
+        self.check_role_files()?;
         self.check_checks()?;
         self.check_outside()?;
         self.check_scripts()?;
@@ -298,6 +305,7 @@ impl GroupPlan {
             return Err(BadGroup::AddressElsewhere(address, other.name.clone()));
         }
         self.check_outside_beside(other)?;
+        self.check_role_files_beside(other)?;
         let is_apart = self.other(&other.source).is_none() && self.other(&other.target).is_none();
         if is_apart {
             return Ok(());
@@ -339,7 +347,7 @@ fn not_too_many(field: &'static str, count: usize) -> Result<(), BadGroup> {
     if count > MANY { Err(BadGroup::TooMany { field, count }) } else { Ok(()) }
 }
 
-fn first_twice<T: Ord + Clone>(mut items: impl Iterator<Item = T>) -> Option<T> {
+pub(super) fn first_twice<T: Ord + Clone>(mut items: impl Iterator<Item = T>) -> Option<T> {
     let mut seen = BTreeSet::new();
     items.find(|item| !seen.insert(item.clone()))
 }

@@ -80,6 +80,18 @@ fn what_is_wrong_with_a_group_is_named() {
             "agent = [\"x\"]\nparameter-file = \"x\"",
             "parameter-file needs its absolute path",
         ),
+        ("\"/etc/notes.ini\"", "\"etc/notes.ini\"", "role-file \"etc/notes.ini\": path is not the absolute path"),
+        ("\"/etc/notes.ini\"", "\"/etc/../notes.ini\"", "path is not the absolute path"),
+        ("\"/etc/notes.ini\"", "\"/etc/\"", "path is not the absolute path"),
+        ("\"/etc/notes.ini\"", "\"/srv/notes/notes.ini\"", "path is in set notes and would be replicated over"),
+        ("\"/etc/notes.ini.standby\"", "\"/srv/mail/x\"", "as-standby is in set mail: it would not be the node's own"),
+        ("\"/etc/notes.ini.standby\"", "\"/etc/notes.ini\"", "as-standby is a copy in a place of its own"),
+        ("\"/etc/mail.conf.active\"", "\"x\"", "as-active is not the absolute path"),
+        ("\"/etc/mail.conf.active\"", "\"/etc/x\"\nfrom = \"/srv/mail/x\"", "from beside as-active"),
+        ("\"/srv/mail/notes.ini\"", "\"/srv/web/x\"", "from is in none of the group's sets as they are on paris"),
+        ("\"/srv/mail/notes.ini\"", "\"/srv/mail\"", "from is in none of the group's sets"),
+        ("\"/etc/mail.conf\"", "\"/etc/notes.ini\"", "role-file \"/etc/notes.ini\": path is in it twice"),
+        ("from = \"/srv/mail/notes.ini\"", "form = \"/srv/mail/notes.ini\"", "form"),
         ("name = \"pages\"", "name = \"db\"", "group web: resource \"db\" is in it twice"),
         ("name = \"pages\"", "name = \"a b\"", "resource \"a b\": name is not made of"),
         (
@@ -151,6 +163,29 @@ fn many_are_too_many() {
     assert_eq!(message, "group office: there are 17 of path, and 16 are the most");
     let message = refused(|plan| plan.groups[0].references = (1..=17).map(|n| [10, 0, 0, n].into()).collect());
     assert!(message.contains("17 of references"), "{message}");
+}
+
+#[test]
+fn two_groups_of_a_node_do_not_switch_the_same_file() {
+    let same = |source: &str| {
+        let source = source.to_owned();
+        move |plan: &mut Plan| {
+            let file = plan.groups[0].role_files[1].clone();
+            (plan.groups[1].source, plan.groups[1].role_files) = (source.parse().unwrap(), vec![file]);
+        }
+    };
+    let message = refused(same("paris"));
+    assert!(message.contains("role-file \"/etc/mail.conf\": path goes with group office already"), "{message}");
+    let mut plan = Plan::parse(GOLDEN).unwrap();
+    same("bern")(&mut plan);
+    plan.check().unwrap();
+}
+
+#[test]
+fn a_witness_does_not_know_the_sets_from_which_files_are_made() {
+    let mut plan = Plan::parse(GOLDEN).unwrap();
+    (plan.sets, plan.connections) = (Vec::new(), Vec::new());
+    plan.check().unwrap();
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod addresses;
 pub(crate) mod common;
 mod programs;
 mod resources;
+mod role_files;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +21,8 @@ use stead_resource::service::{Manager, Systemctl};
 
 use stead_resource::ocf::ROOT;
 
-use super::kit::{Kit, Places};
-use super::{DataSteps, Hands, Job, JobEnd, Listeners};
+use super::kit::Kit;
+use super::{DataSteps, Hands, Job, JobEnd, Listeners, Places};
 
 const LONG: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
@@ -67,7 +68,8 @@ impl Bench {
         let plan = toml::from_str(&format!("{names}{plan}")).unwrap();
         let manager = || -> Box<dyn Manager> { Box::new(systemctl.clone()) };
         let roots = vec!["/srv/notes".into(), "/srv/more".into()];
-        let places = Places { dir: dir.into(), roots, agents: agents.into(), program: dir.join("stead") };
+        let (agents, program) = (agents.into(), dir.join("stead"));
+        let places = Places { dir: dir.into(), roots, paths: Vec::new(), agents, program };
         let kit = Kit::new(plan, &"lyon".parse().unwrap(), places, manager).unwrap();
         let (ended, ends) = channel();
         let told = Arc::new(Mutex::new(Vec::new()));
