@@ -60,6 +60,20 @@ fn ends(child: &mut Child, what: &str) -> std::process::ExitStatus {
     }
 }
 
+/// Waits until something of that program waits for what a server answers.
+fn waits(child: &Child, what: &str) {
+    let deadline = Instant::now() + SOON;
+    let is_asking = |task: std::fs::DirEntry| {
+        let place = std::fs::read_to_string(task.path().join("wchan")).unwrap_or_default();
+        place == "request_wait_answer" || place.starts_with("fuse")
+    };
+    let asks = || std::fs::read_dir(format!("/proc/{}/task", child.id())).is_ok_and(|all| all.flatten().any(is_asking));
+    while !asks() {
+        assert!(Instant::now() < deadline, "{what} does not wait");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Everything that changes something, each with files of its own.
 const CHANGES: [(&str, &str); 14] = [
     ("write", "fd = os.open('f', os.O_RDWR); os.write(fd, b'x')"),
@@ -89,11 +103,17 @@ fn every_change_waits_until_the_lease_is_prolonged() {
     }
     lease.set(boot_ns());
     let mut children: Vec<_> = CHANGES.iter().zip(&dirs).map(|((_, script), dir)| python(dir, script)).collect();
-    std::thread::sleep(2 * WHILE);
-    for (((name, _), child), dir) in CHANGES.iter().zip(&mut children).zip(&dirs) {
+    CHANGES.iter().zip(&children).for_each(|((name, _), child)| waits(child, name));
+    std::thread::sleep(WHILE);
+    // The kernel has whoever lists a directory wait for who changes it.
+    let on_disk = on_disk(&rig, |disk| {
+        let content = |at: usize| std::fs::read(disk.join(format!("d{at}/f"))).unwrap();
+        let count = |at: usize| std::fs::read_dir(disk.join(format!("d{at}"))).unwrap().count();
+        (0..CHANGES.len()).map(|at| (content(at), count(at))).collect::<Vec<_>>()
+    });
+    for (((name, _), child), on_disk) in CHANGES.iter().zip(&mut children).zip(on_disk) {
         assert!(child.try_wait().unwrap().is_none(), "{name} did not wait");
-        assert_eq!(std::fs::read(dir.join("f")).unwrap(), vec![7; 8192], "{name}");
-        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1, "{name}");
+        assert!(on_disk == (vec![7; 8192], 1), "{name} changed something");
     }
     lease.set(UNLIMITED);
     for ((name, _), child) in CHANGES.iter().zip(&mut children) {
@@ -121,18 +141,20 @@ fn every_change_is_refused_where_the_plan_says_so() {
 fn reads_go_on_while_many_wait_and_all_go_on_in_their_order() {
     let lease = Lease::new(UNLIMITED);
     let mut rig = rig(Order::Strict, &lease, OnLeaseLost::SuspendIo);
+    std::fs::create_dir(rig.ours().join("other")).unwrap();
     lease.set(NONE);
     let script = "import threading\ndef put(n):\n  os.close(os.open(f'n{n}', os.O_CREAT))\n\
                   all = [threading.Thread(target=put, args=(n,)) for n in range(100)]\n\
                   [one.start() for one in all]\n[one.join() for one in all]";
     let mut child = python(&rig.ours(), script);
+    waits(&child, "the first of the writers");
     std::thread::sleep(WHILE);
     assert_eq!(std::fs::read(rig.ours().join("f")).unwrap().len(), 8192);
-    assert_eq!(std::fs::read_dir(rig.ours()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(rig.ours().join("other")).unwrap().count(), 0);
     assert!(child.try_wait().unwrap().is_none());
     lease.set(UNLIMITED);
     assert!(ends(&mut child, "the writers").success());
-    assert_eq!(std::fs::read_dir(rig.ours()).unwrap().count(), 101);
+    assert_eq!(std::fs::read_dir(rig.ours()).unwrap().count(), 102);
     rig.assert_replica("afterwards");
 }
 
@@ -142,7 +164,7 @@ fn who_waits_can_be_killed_and_nothing_of_it_is_made_later() {
     let rig = rig(Order::Strict, &lease, OnLeaseLost::SuspendIo);
     lease.set(NONE);
     let mut child = python(&rig.ours(), CHANGES[0].1);
-    std::thread::sleep(WHILE);
+    waits(&child, "the writer");
     child.kill().unwrap();
     assert_eq!(ends(&mut child, "a killed writer").signal(), Some(libc::SIGKILL));
     lease.set(UNLIMITED);
@@ -150,14 +172,14 @@ fn who_waits_can_be_killed_and_nothing_of_it_is_made_later() {
     assert_eq!(std::fs::read(rig.ours().join("f")).unwrap(), vec![7; 8192]);
 }
 
-/// What is on the disk: the kernel's cache shows to readers what waits to be written.
-fn beneath(rig: &Rig, file: &str) -> Vec<u8> {
+/// Looks at what is on the disk: the kernel's cache shows to readers what waits to be written.
+fn on_disk<T>(rig: &Rig, look: impl FnOnce(&Path) -> T) -> T {
     let (disk, twin) = (rig.base().join("disk"), rig.base().join("twin"));
-    std::fs::create_dir(&twin).unwrap();
+    std::fs::create_dir_all(&twin).unwrap();
     common::run("mount", &["--bind", disk.to_str().unwrap(), twin.to_str().unwrap()]);
-    let content = std::fs::read(twin.join(rig.ours().strip_prefix(&disk).unwrap()).join(file));
+    let seen = look(&twin.join(rig.ours().strip_prefix(&disk).unwrap()));
     common::run("umount", &[twin.to_str().unwrap()]);
-    content.unwrap()
+    seen
 }
 
 #[test]
@@ -166,11 +188,12 @@ fn what_waits_outlives_the_server() {
     let mut rig = rig(Order::Strict, &lease, OnLeaseLost::SuspendIo);
     lease.set(NONE);
     let mut child = python(&rig.ours(), CHANGES[0].1);
-    std::thread::sleep(WHILE);
+    waits(&child, "the writer");
     assert!(kill_server(&mut rig));
     std::thread::sleep(WHILE);
     assert!(child.try_wait().unwrap().is_none(), "the next server lets it wait, too");
-    assert!(beneath(&rig, "f") == vec![7; 8192], "something was changed");
+    let content = on_disk(&rig, |disk| std::fs::read(disk.join("f")).unwrap());
+    assert!(content == vec![7; 8192], "something was changed");
     lease.set(UNLIMITED);
     assert!(ends(&mut child, "the writer").success());
     assert_eq!(std::fs::read(rig.ours().join("f")).unwrap()[0], b'x');
@@ -209,7 +232,7 @@ fn a_capture_can_end_while_something_waits() {
     let mut rig = rig(Order::Strict, &lease, OnLeaseLost::SuspendIo);
     lease.set(NONE);
     let mut child = python(&rig.ours(), "try:\n  os.mkdir('dir')\nexcept OSError as e:\n  sys.exit(e.errno)");
-    std::thread::sleep(WHILE);
+    waits(&child, "the maker");
     let deadline = Instant::now() + SOON;
     while let Err(CaptureError::Busy { .. }) = rig.capture().stop(false) {
         assert!(Instant::now() < deadline, "it does not end");
@@ -223,7 +246,7 @@ fn without_a_lease_everything_goes_on() {
     let lease = Lease::new(NONE);
     let mut rig = rig(Order::Strict, &lease, OnLeaseLost::SuspendIo);
     let mut child = python(&rig.ours(), CHANGES[0].1);
-    std::thread::sleep(WHILE);
+    waits(&child, "the writer");
     assert!(child.try_wait().unwrap().is_none());
     rig.capture().lease(None).unwrap();
     assert!(ends(&mut child, "the writer").success());
