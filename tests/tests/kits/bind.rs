@@ -1,52 +1,53 @@
 //! BIND, which serves a zone; locked into its directory, so that its configuration is the same on both nodes.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 use stead_tests::command::{run, text};
 use stead_tests::town::{ADDRESS, Town};
 
-use crate::{Program, Service, is_kept, place, scene};
+use crate::{Program, Service, Side, is_kept, scene, sides};
 
 struct Bind {
-    root: PathBuf,
-    run: PathBuf,
+    paris: Side,
 }
 
 const ZONE: &str = "$TTL 30\n@ SOA ns root 1 3600 600 86400 30\n@ NS ns\nns A 10.77.0.100\nword TXT one\n";
 
 impl Bind {
     fn new(town: &Town) -> Bind {
-        let bind = Bind { root: town.notes.source.clone(), run: place(town, "run") };
-        ["etc", "zones"].iter().for_each(|dir| fs::create_dir_all(bind.root.join(dir)).unwrap());
-        let key = bind.run.join("key");
+        let sides = sides(town);
+        let key = sides[0].own.join("key");
         run(Command::new("rndc-confgen").args(["-a", "-c"]).arg(&key)).unwrap();
         let key = fs::read_to_string(&key).unwrap();
         let control = "options { default-server 127.0.0.1; default-port 9953; default-key \"rndc-key\"; };\n";
-        fs::write(bind.run.join("rndc.conf"), format!("{key}{control}")).unwrap();
+        for side in &sides {
+            fs::write(side.own.join("rndc.conf"), format!("{key}{control}")).unwrap();
+        }
+        let [paris, _] = sides;
+        ["etc", "zones"].iter().for_each(|dir| fs::create_dir(paris.set.join(dir)).unwrap());
         let text = format!(
             "{key}options {{ directory \"/zones\"; pid-file none; lock-file none; session-keyfile none; recursion no;\n\
              dnssec-validation no; listen-on {{ any; }}; listen-on-v6 {{ none; }}; }};\n\
              controls {{ inet 127.0.0.1 port 9953 allow {{ any; }} keys {{ \"rndc-key\"; }}; }};\n\
              zone \"example.test\" {{ type primary; file \"example.test\"; }};\n"
         );
-        fs::write(bind.root.join("etc/named.conf"), text).unwrap();
-        fs::write(bind.root.join("zones/example.test"), ZONE).unwrap();
+        fs::write(paris.set.join("etc/named.conf"), text).unwrap();
+        fs::write(paris.set.join("zones/example.test"), ZONE).unwrap();
         // It writes beside its zones, as its own user.
-        run(Command::new("chown").args(["-R", "bind"]).arg(bind.root.join("zones"))).unwrap();
-        bind
+        run(Command::new("chown").args(["-R", "bind"]).arg(paris.set.join("zones"))).unwrap();
+        Bind { paris }
     }
 }
 
 impl Service for Bind {
     fn kits(&self) -> Vec<Vec<String>> {
         let values = [
-            format!("root={}", self.root.display()),
+            format!("root={}", self.paris.set.display()),
             "config=/etc/named.conf".into(),
-            format!("pid={}", self.programs()[0].pid_file.display()),
-            format!("rndc=-c {}/rndc.conf", self.run.display()),
+            format!("pid={}/named.pid", self.paris.own_by_set()),
+            format!("rndc=-c {}/rndc.conf", self.paris.own_by_set()),
             format!("address={ADDRESS}"),
             "name=ns.example.test".into(),
             format!("holds={ADDRESS}"),
@@ -61,7 +62,7 @@ impl Service for Bind {
     }
 
     fn programs(&self) -> Vec<Program> {
-        vec![Program { name: "bind", pid_file: self.run.join("named.pid"), may_hang: true }]
+        vec![Program { name: "bind", pid_file: self.paris.own.join("named.pid") }]
     }
 }
 

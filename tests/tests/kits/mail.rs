@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,12 +10,10 @@ use anyhow::{Context, Result, ensure};
 use stead_tests::command::run;
 use stead_tests::town::{ADDRESS, Town};
 
-use crate::{Program, Service, is_kept, place, scene};
+use crate::{Program, Service, Side, is_kept, scene, sides};
 
-/// Everything lies behind a link to the set's directory, wherever that is on a node; the link is a resource, too.
 struct Mail {
-    root: PathBuf,
-    link: PathBuf,
+    paris: Side,
     /// Which configurations there are, as it was before.
     _main: MainConfig,
 }
@@ -44,71 +41,58 @@ postlog unix-dgram n - n - 1 postlogd
 
 impl Mail {
     fn new(town: &Town) -> Mail {
-        let (root, run_dir) = (town.notes.source.clone(), place(town, "run"));
-        let link = run_dir.join("mail");
-        for dir in ["postfix", "queue", "data", "dovecot", "boxes"] {
-            fs::create_dir(root.join(dir)).unwrap();
+        let sides = sides(town);
+        let main = MainConfig::with(sides.each_ref().map(|side| format!("{}/postfix", side.own_by_set())));
+        sides.iter().for_each(configure);
+        let [paris, _] = sides;
+        for (dir, user) in [("queue", "root"), ("data", "postfix"), ("boxes", "mail")] {
+            fs::create_dir(paris.set.join(dir)).unwrap();
+            run(Command::new("chown").arg(user).arg(paris.set.join(dir))).unwrap();
         }
-        let mail = Mail { root, _main: MainConfig::with(&link.join("postfix")), link };
-        mail.configure(&run_dir);
-        for (dir, user) in [("data", "postfix"), ("boxes", "mail")] {
-            run(Command::new("chown").args(["-R", user]).arg(mail.root.join(dir))).unwrap();
-        }
-        std::os::unix::fs::symlink(&mail.root, &mail.link).unwrap();
-        run(Command::new("postfix").arg("-c").arg(mail.link.join("postfix")).arg("check")).unwrap();
-        fs::remove_file(&mail.link).unwrap();
-        mail
+        run(Command::new("postfix").arg("-c").arg(paris.own.join("postfix")).arg("check")).unwrap();
+        Mail { paris, _main: main }
     }
+}
 
-    fn configure(&self, run_dir: &Path) {
-        let (link, run_dir) = (self.link.display(), run_dir.display());
-        let postfix = format!(
-            "compatibility_level = 3.6\nqueue_directory = {link}/queue\ndata_directory = {link}/data\n\
-             command_directory = /usr/sbin\ndaemon_directory = /usr/lib/postfix/sbin\nmail_owner = postfix\n\
-             setgid_group = postdrop\nmaillog_file = {run_dir}/postfix.log\nmaillog_file_prefixes = {run_dir}\n\
-             inet_protocols = ipv4\nmyhostname = mail.example.test\nmydestination = example.test\nlocal_recipient_maps =\n\
-             alias_maps =\nlocal_transport = lmtp:inet:127.0.0.1:2400\nsmtpd_peername_lookup = no\n\
-             transport_maps = inline:{{ late.example.test=lmtp:inet:127.0.0.1:9 }}\nsmtpd_relay_restrictions =\n\
-             relay_domains = late.example.test\nsmtpd_recipient_restrictions = reject_unauth_destination\n"
-        );
-        let dovecot = format!(
-            "base_dir = {run_dir}/dovecot\nlog_path = {run_dir}/dovecot.log\nprotocols = imap lmtp\nssl = no\n\
-             disable_plaintext_auth = no\nmail_location = maildir:{link}/boxes/%n\nmail_uid = mail\nmail_gid = mail\n\
-             first_valid_uid = 1\nauth_username_format = %n\nstate_dir = {run_dir}/dovecot-state\n\
-             passdb {{\n driver = static\n args = password=secret\n}}\nuserdb {{\n driver = static\n args = home={link}/boxes/%n\n}}\n\
-             service imap-login {{\n inet_listener imap {{\n port = 143\n }}\n inet_listener imaps {{\n port = 0\n }}\n}}\n\
-             service lmtp {{\n inet_listener lmtp {{\n address = 127.0.0.1\n port = 2400\n }}\n}}\n"
-        );
-        let files =
-            [("postfix/main.cf", postfix), ("postfix/master.cf", MASTER.into()), ("dovecot/dovecot.conf", dovecot)];
-        files.into_iter().for_each(|(name, text)| fs::write(self.root.join(name), text).unwrap());
+/// Paths are those of a machine, as if each had its own.
+fn configure(side: &Side) {
+    let (set, own) = (side.set.display(), side.own.display());
+    let postfix = format!(
+        "compatibility_level = 3.6\nqueue_directory = {set}/queue\ndata_directory = {set}/data\n\
+         command_directory = /usr/sbin\ndaemon_directory = /usr/lib/postfix/sbin\nmail_owner = postfix\n\
+         setgid_group = postdrop\nmaillog_file = {own}/postfix.log\nmaillog_file_prefixes = {own}\n\
+         inet_protocols = ipv4\nmyhostname = mail.example.test\nmydestination = example.test\nlocal_recipient_maps =\n\
+         alias_maps =\nlocal_transport = lmtp:inet:127.0.0.1:2400\nsmtpd_peername_lookup = no\n\
+         transport_maps = inline:{{ late.example.test=lmtp:inet:127.0.0.1:9 }}\nsmtpd_relay_restrictions =\n\
+         relay_domains = late.example.test\nsmtpd_recipient_restrictions = reject_unauth_destination\n"
+    );
+    let dovecot = format!(
+        "base_dir = {own}/dovecot\nlog_path = {own}/dovecot.log\nprotocols = imap lmtp\nssl = no\n\
+         disable_plaintext_auth = no\nmail_location = maildir:{set}/boxes/%n\nmail_uid = mail\nmail_gid = mail\n\
+         first_valid_uid = 1\nauth_username_format = %n\nstate_dir = {own}/dovecot-state\n\
+         passdb {{\n driver = static\n args = password=secret\n}}\nuserdb {{\n driver = static\n args = home={set}/boxes/%n\n}}\n\
+         service imap-login {{\n inet_listener imap {{\n port = 143\n }}\n inet_listener imaps {{\n port = 0\n }}\n}}\n\
+         service lmtp {{\n inet_listener lmtp {{\n address = 127.0.0.1\n port = 2400\n }}\n}}\n"
+    );
+    fs::create_dir(side.own.join("postfix")).unwrap();
+    for (name, text) in [("postfix/main.cf", &*postfix), ("postfix/master.cf", MASTER), ("dovecot.conf", &*dovecot)] {
+        fs::write(side.own.join(name), text).unwrap();
     }
 }
 
 impl Service for Mail {
     fn kits(&self) -> Vec<Vec<String>> {
-        let link = self.link.display();
+        let own = self.paris.own_by_set();
         let dovecot = [
-            format!("config={link}/dovecot/dovecot.conf"),
-            format!("pid={}", self.programs()[1].pid_file.display()),
+            format!("config={own}/dovecot.conf"),
+            format!("pid={own}/dovecot/master.pid"),
             format!("address={ADDRESS}:143"),
         ];
-        let postfix = [format!("config={link}/postfix"), format!("address={ADDRESS}:25")];
+        let postfix = [format!("config={own}/postfix"), format!("address={ADDRESS}:25")];
         vec![
             ["dovecot".to_owned()].into_iter().chain(dovecot).collect(),
             ["postfix".to_owned()].into_iter().chain(postfix).collect(),
         ]
-    }
-
-    fn plan(&self, kits: String) -> String {
-        let link = format!(
-            "[[group.resource]]\nname = \"place\"\nagent = \"ocf:heartbeat:symlink\"\n[group.resource.parameters]\n\
-             link = \"{}\"\ntarget = \"{}\"\nbackup_suffix = \".before\"\n",
-            self.link.display(),
-            self.root.display()
-        );
-        let kits = kits.replace("name = \"dovecot\"", "name = \"dovecot\"\nrequires = [\"place\"]");
-        format!("{link}\n{}", kits.replace("name = \"postfix\"", "name = \"postfix\"\nrequires = [\"dovecot\"]"))
     }
 
     /// All that is in the mailbox.
@@ -140,24 +124,18 @@ impl Service for Mail {
     }
 
     fn programs(&self) -> Vec<Program> {
-        let dovecot = self.link.with_file_name("dovecot/master.pid");
         vec![
-            // Their agents do not end them where they hang.
-            Program { name: "postfix", pid_file: self.link.join("queue/pid/master.pid"), may_hang: false },
-            Program { name: "dovecot", pid_file: dovecot, may_hang: false },
+            Program { name: "postfix", pid_file: self.paris.set.join("queue/pid/master.pid") },
+            Program { name: "dovecot", pid_file: self.paris.own.join("dovecot/master.pid") },
         ]
     }
 
     /// What could not be delivered yet waits here as it did there.
-    fn holds(&self, words: usize) -> Result<()> {
-        let queue = run(Command::new("postqueue").arg("-c").arg(self.link.join("postfix")).arg("-p"))?;
+    fn holds(&self, side: &Side, words: usize) -> Result<()> {
+        let queue = run(Command::new("postqueue").arg("-c").arg(side.own.join("postfix")).arg("-p"))?;
         let waiting = queue.matches("carl@late.example.test").count();
         ensure!(waiting == words, "{waiting} of {words} wait:\n{queue}");
         Ok(())
-    }
-
-    fn host_died(&self) {
-        let _ = fs::remove_file(&self.link);
     }
 }
 
@@ -189,7 +167,7 @@ impl Dialogue {
     }
 }
 
-/// The configuration that says where others are, with one more; it is put back.
+/// The configuration that says where others are, with these; it is put back.
 struct MainConfig {
     before: Option<Vec<u8>>,
 }
@@ -197,10 +175,10 @@ struct MainConfig {
 const MAIN: &str = "/etc/postfix/main.cf";
 
 impl MainConfig {
-    fn with(other: &Path) -> MainConfig {
+    fn with([paris, lyon]: [String; 2]) -> MainConfig {
         let before = fs::read(MAIN).ok();
         let mut text = before.clone().unwrap_or_default();
-        text.extend_from_slice(format!("\nalternate_config_directories = {}\n", other.display()).as_bytes());
+        text.extend_from_slice(format!("\nalternate_config_directories = {paris} {lyon}\n").as_bytes());
         fs::write(MAIN, text).with_context(|| MAIN).unwrap();
         MainConfig { before }
     }

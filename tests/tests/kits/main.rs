@@ -35,18 +35,34 @@ trait Service {
     /// Its resources, each with a file that holds the number of its process.
     fn programs(&self) -> Vec<Program>;
 
-    /// The kits as they stand in the plan.
-    fn plan(&self, kits: String) -> String {
-        kits
-    }
-
-    /// After so many words, what it keeps beside what clients get is there.
-    fn holds(&self, _words: usize) -> Result<()> {
+    /// After so many words, what it keeps beside what clients get is on that side.
+    fn holds(&self, _side: &Side, _words: usize) -> Result<()> {
         Ok(())
     }
+}
 
-    /// What only the dead host would have is gone.
-    fn host_died(&self) {}
+/// What one host alone has, although all see the same files: its copy of the set, and a directory beside that, for what
+/// machines have in `/run` and `/etc`.
+struct Side {
+    set: PathBuf,
+    own: PathBuf,
+}
+
+impl Side {
+    /// Its directory in the words of a plan, in which paths of the set are those of either node.
+    fn own_by_set(&self) -> String {
+        format!("{}/../own", self.set.display())
+    }
+}
+
+/// Paris's and lyon's.
+fn sides(town: &Town) -> [Side; 2] {
+    [&town.notes.source, &town.notes.replica].map(|set| {
+        let own = set.parent().unwrap().join("own");
+        fs::create_dir_all(&own).unwrap();
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).unwrap();
+        Side { set: set.clone(), own }
+    })
 }
 
 /// A program of a service.
@@ -55,8 +71,6 @@ struct Program {
     name: &'static str,
     /// The file with its number.
     pid_file: PathBuf,
-    /// Is it ended where it hangs?
-    may_hang: bool,
 }
 
 impl Program {
@@ -81,14 +95,6 @@ impl Program {
         until(&format!("{} runs", self.name), SOON, runs).with_context(|| town.standing())?;
         self.pid()
     }
-}
-
-/// Where both hosts see the same, beneath the directory of the run.
-fn place(town: &Town, name: &str) -> PathBuf {
-    let path = town.site.hosts.run().dir().join(name);
-    fs::create_dir_all(&path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-    path
 }
 
 fn answers(town: &Town, service: &impl Service, expected: &str) -> Result<()> {
@@ -123,7 +129,7 @@ fn kept(town: &Town, service: &impl Service) -> Result<()> {
     // Quick, so that the test is.
     let quick = [("\"10s\"", "\"500ms\""), ("\"30s\"", "\"500ms\""), ("\"20s\"", "\"2s\"")];
     let kits = quick.into_iter().fold(kits, |kits, (usual, quick)| kits.replace(usual, quick));
-    fs::write(&file, format!("{plan}\n{}", service.plan(kits)))?;
+    fs::write(&file, format!("{plan}\n{}", kits))?;
     town.site.lyon.cli([Path::new("plan"), Path::new("apply"), &file, Path::new("--yes")])?;
     town.tells("paris", "resources: done")
 }
@@ -154,10 +160,9 @@ fn is_kept<S: Service>(scene: &mut Scene<S>) -> Result<()> {
 
     town.site.paris.wait(GROUP)?;
     town.paris_dies()?;
-    service.host_died();
     town.is_served_by("lyon")?;
     answers(town, service, "one")?;
-    service.holds(1)?;
+    service.holds(&sides(town)[1], 1)?;
     let last = if told(town, service, "two")? { "two" } else { "one" };
     answers(town, service, last)?;
 
@@ -167,13 +172,12 @@ fn is_kept<S: Service>(scene: &mut Scene<S>) -> Result<()> {
     town.is_served_by("paris")?;
     answers(town, service, last)?;
     answers(town, service, "one")?;
-    service.holds(2)
+    service.holds(&sides(town)[0], 2)
 }
 
 /// It is started again after a crash, and where it lives and does nothing: only the deep check finds that.
 fn is_recovered(town: &Town, service: &impl Service, program: &Program) -> Result<()> {
-    let hang = program.may_hang.then_some(Signal::STOP);
-    for signal in [Signal::KILL].into_iter().chain(hang) {
+    for signal in [Signal::KILL, Signal::STOP] {
         let (before, restarts) = (program.running(town)?, restarts(town)?);
         program.signal(signal)?;
         program.is_another(town, before)?;

@@ -1,47 +1,46 @@
 //! MariaDB, which serves a table.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use stead_tests::command::{run, text};
 use stead_tests::town::{ADDRESS, Town};
 
-use crate::{Program, Service, is_kept, place, scene};
+use crate::{Program, Service, Side, is_kept, scene, sides};
 
 struct MariaDb {
-    data: PathBuf,
-    run: PathBuf,
+    paris: Side,
 }
 
 impl MariaDb {
     fn new(town: &Town) -> MariaDb {
-        let mariadb = MariaDb { data: town.notes.source.join("data"), run: place(town, "run") };
+        let [paris, _] = sides(town);
+        let data = format!("--datadir={}/data", paris.set.display());
         let mut install = Command::new("mysql_install_db");
         install.args(["--user=mysql", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-        run(install.arg(format!("--datadir={}", mariadb.data.display()))).unwrap();
+        run(install.arg(&data)).unwrap();
         // One on each line: so the server reads them when it has no clients.
         let words = "FLUSH PRIVILEGES;\nCREATE DATABASE notes;\nCREATE TABLE notes.said (word TEXT) ENGINE=InnoDB;\n\
                      INSERT INTO notes.said VALUES ('one');\nCREATE USER guest@'%';\n\
                      GRANT SELECT ON notes.* TO guest@'%';\n";
         let mut bootstrap = Command::new("mariadbd");
         bootstrap.args(["--no-defaults", "--user=mysql", "--bootstrap", "--innodb-buffer-pool-size=8M"]);
-        bootstrap.arg(format!("--datadir={}", mariadb.data.display())).stdin(Stdio::piped());
+        bootstrap.arg(&data).stdin(Stdio::piped());
         let mut child = bootstrap.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(words.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success(), "the tables are made");
-        mariadb
+        MariaDb { paris }
     }
 }
 
 impl Service for MariaDb {
     fn kits(&self) -> Vec<Vec<String>> {
-        let run = self.run.display();
+        let own = self.paris.own_by_set();
         let values = [
-            format!("data={}", self.data.display()),
-            format!("run={run}"),
-            format!("log={run}/mariadb.log"),
+            format!("data={}/data", self.paris.set.display()),
+            format!("run={own}"),
+            format!("log={own}/mariadb.log"),
             "table=notes.said".into(),
         ];
         vec![["mariadb".to_owned()].into_iter().chain(values).collect()]
@@ -66,7 +65,7 @@ impl Service for MariaDb {
     }
 
     fn programs(&self) -> Vec<Program> {
-        vec![Program { name: "mariadb", pid_file: self.run.join("stead.pid"), may_hang: true }]
+        vec![Program { name: "mariadb", pid_file: self.paris.own.join("stead.pid") }]
     }
 }
 

@@ -2,43 +2,45 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use stead_tests::town::{ADDRESS, Town};
 
-use crate::{Program, Service, is_kept, place, scene};
+use crate::{Program, Service, Side, is_kept, scene, sides};
 
 struct Nginx {
-    root: PathBuf,
-    run: PathBuf,
+    paris: Side,
 }
 
 impl Nginx {
     fn new(town: &Town) -> Nginx {
-        let nginx = Nginx { root: town.notes.source.clone(), run: place(town, "run") };
-        fs::create_dir(nginx.root.join("html")).unwrap();
-        fs::write(nginx.root.join("html/index.html"), "page one\n").unwrap();
-        let run = nginx.run.display();
-        let paths =
-            ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {run}/{kind};"));
-        let text = format!(
-            "pid {run}/nginx.pid;\nerror_log {run}/error.log;\nworker_processes 1;\nmaster_process off;\ndaemon on;\nevents {{}}\n\
-             http {{ access_log off; {} server {{ listen 80; root html; }} }}\n",
-            paths.join(" ")
-        );
-        fs::write(nginx.root.join("nginx.conf"), text).unwrap();
-        nginx
+        let sides = sides(town);
+        sides.iter().for_each(|side| fs::write(side.own.join("nginx.conf"), configuration(&side.own)).unwrap());
+        let [paris, _] = sides;
+        fs::create_dir(paris.set.join("html")).unwrap();
+        fs::write(paris.set.join("html/index.html"), "page one\n").unwrap();
+        Nginx { paris }
     }
+}
+
+fn configuration(own: &Path) -> String {
+    let own = own.display();
+    let paths =
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {own}/{kind};"));
+    format!(
+        "pid {own}/nginx.pid;\nerror_log {own}/error.log;\nworker_processes 1;\nmaster_process off;\ndaemon on;\nevents {{}}\n\
+         http {{ access_log off; {} server {{ listen 80; root html; }} }}\n",
+        paths.join(" ")
+    )
 }
 
 impl Service for Nginx {
     fn kits(&self) -> Vec<Vec<String>> {
-        let root = self.root.display();
         let values = [
-            format!("config={root}/nginx.conf"),
-            format!("prefix={root}"),
+            format!("config={}/nginx.conf", self.paris.own_by_set()),
+            format!("prefix={}", self.paris.set.display()),
             format!("address={ADDRESS}:80"),
             "expect=page one".into(),
         ];
@@ -59,7 +61,7 @@ impl Service for Nginx {
     }
 
     fn programs(&self) -> Vec<Program> {
-        vec![Program { name: "nginx", pid_file: self.run.join("nginx.pid"), may_hang: true }]
+        vec![Program { name: "nginx", pid_file: self.paris.own.join("nginx.pid") }]
     }
 }
 

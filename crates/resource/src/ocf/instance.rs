@@ -22,6 +22,7 @@ pub struct Instance {
     /// Values are never shown.
     parameters: Vec<(String, Secret)>,
     under: Vec<OsString>,
+    keeps: Option<String>,
 }
 
 /// How an instance is, by its own look.
@@ -60,12 +61,17 @@ impl Instance {
             return unusable(format!("the parameter {name:?} cannot be given to {}", agent.name));
         }
         let parameters = parameters.into_iter().map(|(name, value)| (name, Secret(value.into_bytes()))).collect();
-        Ok(Instance { agent, name: name.to_owned(), parameters, under: Vec::new() })
+        Ok(Instance { agent, name: name.to_owned(), parameters, under: Vec::new(), keeps: None })
     }
 
     /// The same, each of its actions started by that ([`Command::under`]).
     pub fn under(self, under: Vec<OsString>) -> Instance {
         Instance { under, ..self }
+    }
+
+    /// The same, with what its start leaves running kept together under that name ([`Command::keeps`]).
+    pub fn keeping(self, name: String) -> Instance {
+        Instance { keeps: Some(name), ..self }
     }
 
     /// Looks how well it runs: 0 is the quickest look, 20 does real work. A depth that the agent does not have is the next
@@ -103,7 +109,7 @@ impl Instance {
 
     fn command(&self, action: &str, depth: Option<u32>, interval: &str, term: Term<'_>) -> Command {
         let mut command = Command { under: self.under.clone(), ..self.agent.command(action) };
-        command.keeps = (action == "start").then(|| self.name.clone());
+        command.keeps = self.keeps.clone().filter(|_| action == "start");
         for (name, Secret(value)) in &self.parameters {
             command.env.push((format!("OCF_RESKEY_{name}"), OsString::from_vec(value.clone())));
         }

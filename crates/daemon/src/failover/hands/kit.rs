@@ -1,10 +1,12 @@
 //! What a group has to bring up and to run on this node, made from its plan.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use stead_api::Failure;
-use stead_model::plan::{AddressPlan, FencePlan, GroupPlan, ServicePlan};
+use stead_model::plan::{AddressPlan, FencePlan, GroupPlan, ResourcePlan, ServicePlan};
 use stead_model::{GroupName, NodeName};
 use stead_resource::Cidr;
 use stead_resource::address::{Address, Holder, Mode};
@@ -12,7 +14,7 @@ use stead_resource::command::Command;
 use stead_resource::role_file::RoleFile;
 use stead_resource::service::{Commands, Manager, Unit, UnitName};
 
-use super::resources::Kind;
+use super::resources::{Kind, Runs, instance_name};
 use super::role_files::role_files;
 use super::services::Service;
 use super::watches::PROBE;
@@ -60,7 +62,8 @@ impl<M: Manager> Kit<M> {
         let addresses = plan.addresses.iter().enumerate().map(|(at, address)| self::address(address, saved(&dir, at)));
         let under = |resource| names::under(&program, plan.identity(resource).as_ref());
         let resources = plan.resources.iter();
-        let resources = resources.map(|it| Kind::new(it, &plan.name, under(it), &agents, &manager));
+        let runs = |it| Runs { under: under(it), keeps: kept_name(&dir, &plan.name, it) };
+        let resources = resources.map(|it| Kind::new(it, &plan.name, runs(it), &agents, &manager));
         let services = plan.services.iter().map(|service| self::service(service, &manager));
         Ok(Kit {
             addresses: addresses.collect::<Result<_, _>>().map_err(refused)?,
@@ -81,6 +84,12 @@ impl<M: Manager> Kit<M> {
 /// The file in which an address keeps what its interface had before.
 pub(crate) fn saved(dir: &Path, at: usize) -> PathBuf {
     dir.join(format!("address-{at}.saved"))
+}
+
+/// Unique on this machine, also where it has several daemons, and the same after a restart.
+fn kept_name(dir: &Path, group: &GroupName, resource: &ResourcePlan) -> String {
+    let number = fs::metadata(dir).map_or(0, |dir| dir.ino());
+    format!("{number:x}-{}", instance_name(group, resource))
 }
 
 pub(super) fn refused(group: &GroupName, why: &str) -> Failure {

@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use stead_failover::resources::{Ended, Goal, LookConfig, Reach, ResourceConfig, Seen};
 use stead_model::GroupName;
 use stead_model::plan::{CheckPlan, LookPlan, ResourcePlan};
 use stead_resource::check::Check;
-use stead_resource::command::Command;
+use stead_resource::command::{Command, end_kept};
 use stead_resource::dns::Question;
 use stead_resource::ocf::{self, Agent, AgentName, Instance, Metadata, Scope};
 use stead_resource::service::{Commands, Manager, Unit, UnitName};
@@ -28,13 +29,23 @@ const DEEP: u32 = 20;
 /// A look is given up by whoever asked for it, before it ends itself.
 const LATER: Duration = Duration::from_secs(1);
 
+/// How the programs of a resource are run.
+#[derive(Clone)]
+pub(in super::super) struct Runs {
+    /// What starts them.
+    pub(in super::super) under: Vec<OsString>,
+    /// Under that name what a start leaves running is kept together: unique on this machine.
+    pub(in super::super) keeps: String,
+}
+
 /// How a resource is worked.
 pub(in super::super) struct Kind<M> {
     pub(super) name: String,
     plan: ResourcePlan,
     way: Way<M>,
-    /// What its programs are started by.
-    under: Vec<OsString>,
+    runs: Runs,
+    /// Stops that failed, one after the other.
+    failed_stops: AtomicU32,
     looks: Vec<Look>,
     /// Held while it is started or stopped; looks share it.
     pub(super) busy: RwLock<()>,
@@ -60,21 +71,20 @@ enum Look {
 }
 
 impl<M: Manager> Kind<M> {
-    /// `under`: what its programs are started by.
-    ///
     /// # Errors
     /// Where the plan names something that cannot be.
     pub(in super::super) fn new(
         plan: &ResourcePlan,
         group: &GroupName,
-        under: Vec<OsString>,
+        runs: Runs,
         agents: &Path,
         manager: impl Fn() -> M,
     ) -> Result<Self, String> {
-        let way = way(plan, group, &under, agents, manager)?;
+        let way = way(plan, group, &runs, agents, manager)?;
         let looks = [Look::Quick].into_iter().chain(plan.deep.map(|_| Look::Deep));
-        let looks = looks.chain(plan.checks.iter().map(|check| Look::Check(check_under(check, &under)))).collect();
-        Ok(Kind { name: plan.name.clone(), plan: plan.clone(), way, under, looks, busy: RwLock::default() })
+        let looks = looks.chain(plan.checks.iter().map(|check| Look::Check(check_under(check, &runs.under)))).collect();
+        let (name, plan, failed_stops) = (plan.name.clone(), plan.clone(), AtomicU32::new(0));
+        Ok(Kind { name, plan, way, runs, failed_stops, looks, busy: RwLock::default() })
     }
 
     /// What the mind has to know of it. An agent is asked; where it does not tell, what is usual holds.
@@ -105,7 +115,26 @@ impl<M: Manager> Kind<M> {
         Agent::find(agent.clone(), root).ok()?.metadata(METADATA_TIMEOUT).value.ok()
     }
 
+    /// What does not stop twice in a row is ended by force: the next try finds it so.
     pub(super) fn switch(&self, goal: Goal, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        let switched = self.switch_once(goal, limit, stop);
+        if goal == Goal::Up || switched.value.is_ok() {
+            self.failed_stops.store(0, Ordering::Relaxed);
+            return switched;
+        }
+        let ended = match self.failed_stops.fetch_add(1, Ordering::Relaxed) {
+            0 => 0,
+            _ => end_kept(&self.runs.keeps),
+        };
+        match ended {
+            0 => switched,
+            ended => map(switched, |value| {
+                value.map_err(|why| Failure::Failed(format!("{why}; its {ended} processes were ended by force")))
+            }),
+        }
+    }
+
+    fn switch_once(&self, goal: Goal, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
         match &self.way {
             Way::Unit(unit) => switch(unit, goal, limit, stop),
             Way::Commands(commands) => switch(commands.as_ref(), goal, limit, stop),
@@ -141,7 +170,8 @@ impl<M: Manager> Kind<M> {
     fn instance(&self) -> Result<Instance, Failure> {
         let Way::Agent { agent, root, instance } = &self.way else { return Err(Failure::Cancelled) };
         let agent = Agent::find(agent.clone(), root)?;
-        Ok(Instance::new(agent, instance, self.plan.parameters.clone())?.under(self.under.clone()))
+        let Runs { under, keeps } = self.runs.clone();
+        Ok(Instance::new(agent, instance, self.plan.parameters.clone())?.under(under).keeping(keeps))
     }
 }
 
@@ -154,7 +184,7 @@ impl Look {
 fn way<M>(
     plan: &ResourcePlan,
     group: &GroupName,
-    under: &[OsString],
+    runs: &Runs,
     agents: &Path,
     manager: impl Fn() -> M,
 ) -> Result<Way<M>, String> {
@@ -169,8 +199,9 @@ fn way<M>(
         ResourcePlan { samba: Some(samba), .. } => Way::Samba(Samba::new(samba.clone())),
         ResourcePlan { nfs: Some(nfs), .. } => Way::Nfs(Nfs::new(nfs.clone(), &instance)),
         _ => {
-            let command = |argv| Command { under: under.into(), ..Command::new(argv) };
+            let command = |argv| Command { under: runs.under.clone(), ..Command::new(argv) };
             let [start, stop, status] = [&plan.start, &plan.stop, &plan.status].map(command);
+            let start = Command { keeps: Some(runs.keeps.clone()), ..start };
             Way::Commands(Box::new(Commands { start, stop, status }))
         }
     })

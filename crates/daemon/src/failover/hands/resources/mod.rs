@@ -20,7 +20,7 @@ use stead_resource::service::Manager;
 use stead_resource::{Deadline, Done, Output, Stop};
 
 use super::Tell;
-pub(super) use kind::Kind;
+pub(super) use kind::{Kind, Runs};
 pub(crate) use kind::{check_of, instance_name};
 
 /// How often it is looked whether a wait was called off.

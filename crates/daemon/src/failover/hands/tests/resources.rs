@@ -204,3 +204,28 @@ fn what_is_not_installed_cannot_start_and_is_stopped() {
     let Outcome::Failed(why) = bench.outcome(ALL, Turn::Do) else { panic!("there is no such agent") };
     assert!(why.contains("ocf:nobody:Nothing is not installed"), "{why}");
 }
+
+#[test]
+fn what_does_not_stop_is_ended_by_force_in_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, format!("cd {}\n{text}\n", dir.path().display())).unwrap();
+        format!("['/bin/sh', '{}']", path.display())
+    };
+    let service = "trap : TERM; echo $$ >pid; while :; do sleep 1; done";
+    let start =
+        script("start", &format!("setsid sh -c '{service}' >/dev/null 2>&1 &\nuntil [ -s pid ]; do sleep 0.01; done"));
+    let (stop, status) = (script("stop", "kill $(cat pid); exit 1"), script("status", "kill -0 $(cat pid) || exit 3"));
+    let plan = format!("[[resource]]\nname = 'stubborn'\nstart = {start}\nstop = {stop}\nstatus = {status}\n");
+    let bench = Bench::new(dir.path(), &plan);
+    assert_eq!(bench.outcome(ALL, Turn::Do), Outcome::Done);
+    let pid = fs::read_to_string(dir.path().join("pid")).unwrap();
+    if !fs::read_to_string(format!("/proc/{}/cgroup", pid.trim())).unwrap().contains("stead-kept-") {
+        println!("this machine permits no cgroups: what does not stop goes on");
+        let killed = std::process::Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
+        return assert!(killed.success());
+    }
+    assert_eq!(bench.outcome(ALL, Turn::Undo), Outcome::Done);
+    assert!(!Path::new("/proc").join(pid.trim()).exists());
+}
