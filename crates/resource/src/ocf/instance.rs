@@ -157,8 +157,8 @@ impl Instance {
 fn reason(output: &Output) -> String {
     const PREFIX: &str = "ocf-exit-reason:";
     let text = output.text();
-    let said = text.lines().filter_map(|line| line.strip_prefix(PREFIX)).map(str::trim);
-    said.filter(|said| !said.is_empty()).next_back().map(|said| format!(": {said}")).unwrap_or_default()
+    let mut said = text.lines().filter_map(|line| line.strip_prefix(PREFIX)).map(str::trim);
+    said.rfind(|said| !said.is_empty()).map(|said| format!(": {said}")).unwrap_or_default()
 }
 
 impl Switch for Instance {
