@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use stead_tests::command::{run, until};
@@ -12,6 +12,10 @@ use stead_tests::relay::{Flow, Relay};
 use stead_tests::rng::Rng;
 use stead_tests::site::{Pairing, Site};
 use stead_tests::tree;
+
+const SOON: Duration = Duration::from_secs(20);
+/// A disk that failed is left alone for a second.
+const AGAIN: Duration = Duration::from_millis(1200);
 
 /// A protected tree behind a line that can be broken, with little memory for its queue.
 struct Far {
@@ -130,9 +134,11 @@ fn a_full_disk_of_the_queue_puts_the_target_behind_and_says_so() {
     println!("{reason}");
     assert!(reason.starts_with("the queue's disk is full: "), "{reason}");
     small.size("200m");
+    let enlarged = Instant::now();
     far.relay.rate(None);
     far.becomes("replicating", 60);
     far.site.settle(&far.notes).unwrap();
+    until("the disk is tried again", SOON, || Ok(enlarged.elapsed() > AGAIN)).unwrap();
 
     far.relay.flow(Flow::Cut);
     far.becomes("disconnected", 10);
