@@ -20,16 +20,20 @@ const ROOT: &str = "/org/freedesktop/systemd1";
 struct Bus {
     daemon: Child,
     address: String,
+    /// Its socket is in it.
+    _dir: tempfile::TempDir,
 }
 
 impl Bus {
     fn new() -> Bus {
+        let dir = tempfile::tempdir().unwrap();
         let mut daemon = Command::new("dbus-daemon");
         daemon.args(["--session", "--nofork", "--print-address=1"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        daemon.arg(format!("--address=unix:path={}/bus", dir.path().display()));
         let mut daemon = daemon.spawn().expect("this test needs dbus-daemon");
         let mut address = String::new();
         BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Bus { daemon, address: address.trim().to_owned() }
+        Bus { daemon, address: address.trim().to_owned(), _dir: dir }
     }
 }
 
