@@ -6,6 +6,7 @@
 
 mod includes;
 mod nfs;
+mod program;
 mod samba;
 mod sections;
 mod server;

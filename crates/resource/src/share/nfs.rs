@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use stead_model::plan::NfsPlan;
 
-use super::server::last_line;
+use super::program::{self, last_line};
 use crate::command::{Command, End};
 use crate::procedure::{Switch, To};
 use crate::{Failure, Outcome, Output, State, Stop, Term};
@@ -116,22 +116,8 @@ impl Nfs {
     }
 
     fn exportfs(&self, words: &[OsString], term: Term<'_>, output: &mut Output) -> Result<(End, String), Failure> {
-        let mut command = Command::new(self.program.iter().chain(words));
-        (command.use_cgroup, command.ends_rest) = (false, true);
-        let ran = command.run_until(term.left(), term.stop);
-        let text = ran.output.text();
-        if !ran.end.is_success() {
-            output.append(ran.output);
-        }
-        match ran.end {
-            End::NotStarted(_) if term.stop.is_called() => Err(Failure::Cancelled),
-            End::NotStarted(why) => Err(Failure::Unusable(format!(
-                "exportfs cannot be run: {why}; install the NFS server, as the package nfs-kernel-server"
-            ))),
-            End::TimedOut { limit, .. } => Err(Failure::TimedOut(limit)),
-            End::Cancelled { .. } => Err(Failure::Cancelled),
-            end => Ok((end, text)),
-        }
+        let command = Command::new(self.program.iter().chain(words));
+        program::run(command, "exportfs", "install the NFS server, as the package nfs-kernel-server", term, output)
     }
 
     fn options(&self) -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::program::{self, last_line};
 use crate::command::{Command, End, Secret};
 use crate::{Failure, Output, Term};
 
@@ -141,28 +142,9 @@ fn holder(line: &str, share: &str) -> Option<Pid> {
 }
 
 fn run(mut command: Command, term: Term<'_>, output: &mut Output) -> Result<(End, String), Failure> {
-    (command.use_cgroup, command.ends_rest) = (false, true);
     command.env.push(("LC_ALL".into(), "C".into()));
-    let program = command.argv[0].to_string_lossy().into_owned();
-    let ran = command.run_until(term.left(), term.stop);
-    let text = ran.output.text();
-    // Said each time, of interest only where it fails.
-    if !ran.end.is_success() {
-        output.append(ran.output);
-    }
-    match ran.end {
-        End::NotStarted(_) if term.stop.is_called() => Err(Failure::Cancelled),
-        End::NotStarted(why) => {
-            Err(Failure::Unusable(format!("{program} cannot be run: {why}; install Samba, as the package samba")))
-        }
-        End::TimedOut { limit, .. } => Err(Failure::TimedOut(limit)),
-        End::Cancelled { .. } => Err(Failure::Cancelled),
-        end => Ok((end, text)),
-    }
-}
-
-pub(super) fn last_line(text: &str) -> &str {
-    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing").trim()
+    let name = command.argv[0].to_string_lossy().into_owned();
+    program::run(command, &name, "install Samba, as the package samba", term, output)
 }
 
 #[cfg(test)]
