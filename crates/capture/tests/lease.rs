@@ -89,8 +89,11 @@ const CHANGES: [(&str, &str); 14] = [
     ("rename", "os.rename('f', 'g')"),
     ("chmod", "os.chmod('f', 0o600)"),
     ("setxattr", "os.setxattr('f', 'user.x', b'1')"),
-    ("inode flags", "fd = os.open('f', os.O_RDONLY); flags = fcntl.ioctl(fd, 0x80086601, bytes(8)); \
-      fcntl.ioctl(fd, 0x40086602, struct.pack('l', 0x80 | struct.unpack('l', flags)[0]))"),
+    (
+        "inode flags",
+        "fd = os.open('f', os.O_RDONLY); flags = fcntl.ioctl(fd, 0x80086601, bytes(8)); \
+      fcntl.ioctl(fd, 0x40086602, struct.pack('l', 0x80 | struct.unpack('l', flags)[0]))",
+    ),
 ];
 
 #[test]
