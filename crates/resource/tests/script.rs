@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -172,4 +173,56 @@ fn what_was_left_running_under_a_name_is_ended_by_it() {
     }
     assert!(end_kept(&name) > 0 && !is_alive(&pid));
     assert_eq!(end_kept(&name), 0, "it is gone");
+}
+
+/// Signals that a process blocks, ignores and handles, by the text of its status.
+fn signals(status: &str) -> [u64; 3] {
+    let set = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    ["SigBlk:", "SigIgn:", "SigCgt:"].map(|name| u64::from_str_radix(set(name).trim(), 16).unwrap())
+}
+
+#[test]
+fn a_program_begins_with_nothing_of_this_process_but_its_variables() {
+    const SIGPIPE: u64 = 1 << 12;
+    let [_, ignored, handled] = signals(&fs::read_to_string("/proc/self/status").unwrap());
+    assert!(ignored & SIGPIPE != 0 && handled != 0, "Rust ignores SIGPIPE and handles its stack's end");
+    for command in both("pwd; echo $$; cut -d' ' -f6 /proc/$$/stat; echo $MORE$HOME; cat /proc/self/status") {
+        let env = vec![("MORE".into(), "more of ".into()), ("HOME".into(), "home".into())];
+        let ran = run(&Command { env, ..command }, LONG);
+        let text = ran.output.text();
+        let lines: Vec<_> = text.lines().collect();
+
+        assert_eq!((lines[0], lines[1], lines[3]), ("/", lines[2], "more of home"), "{text}");
+        assert_eq!(signals(&text), [0, ignored & !SIGPIPE, 0], "{text}");
+    }
+}
+
+#[test]
+fn programs_are_found_as_a_shell_finds_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script");
+    fs::write(&script, "echo names no shell").unwrap();
+    let why = |command: Command| match command.run(LONG).end {
+        End::NotStarted(why) => why,
+        end => panic!("{end:?}"),
+    };
+    assert!(why(Command::new([&script])).contains("Permission denied"));
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    assert_eq!(Command::new([&script]).run(LONG).output.text(), "names no shell\n");
+    assert!(why(Command::new(["there-is-no-such-program"])).contains("No such file"));
+    assert!(why(Command::new(["echo", "a\0b"])).contains("nul"));
+}
+
+/// Each parent stands still until its child is the program, and no other thread of its process does.
+#[test]
+fn many_are_started_at_once() {
+    let one = |at: usize| {
+        let ran = Command::new(["sh", "-c", &format!("echo {at}; exit {}", at % 100)]).run(LONG);
+        assert_eq!((ran.end, ran.output.text()), (End::Exited((at % 100) as i32), format!("{at}\n")));
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            scope.spawn(move || (0..50).for_each(|at| one(thread * 50 + at)));
+        }
+    });
 }

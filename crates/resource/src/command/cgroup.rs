@@ -4,8 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,13 +95,19 @@ fn outlet(own: &Path, keeps: Option<&str>) -> PathBuf {
 fn own_dir() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // Where there are many mounts their list is long.
+    static HIERARCHY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    Some(HIERARCHY.get_or_init(hierarchy).as_ref()?.join(own))
+}
+
+/// Where cgroup v2 is mounted.
+fn hierarchy() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    let mount = mounts.lines().find_map(|line| {
+    mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(1);
         let place = fields.next()?;
-        (fields.next()? == "cgroup2").then_some(place)
-    })?;
-    Some(Path::new(mount).join(own))
+        (fields.next()? == "cgroup2").then(|| place.into())
+    })
 }
 
 /// Removes the empty groups that a crashed process left, and those that kept what has ended meanwhile.

@@ -1,20 +1,24 @@
 //! One run, from the start to the end.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{self, Child, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use super::cgroup::Cgroup;
 use super::family::Family;
 use super::{Command, End, NOT_STARTED, Ran};
 use crate::net::readable;
-use crate::{Output, Stop, sys};
+use crate::sys::{Spawn, spawn};
+use crate::{Output, Stop};
 
 /// How often it is looked who descends from a program that was told to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -33,7 +37,8 @@ pub fn run(command: &Command, limit: Duration, stop: &Stop) -> Ran {
 }
 
 struct Running {
-    child: Child,
+    /// Not waited for yet.
+    child: Pid,
     /// Readable when the child has ended.
     ended: OwnedFd,
     pipe: PipeReader,
@@ -43,32 +48,40 @@ struct Running {
 }
 
 fn start(command: &Command) -> io::Result<Running> {
-    let mut words = command.under.iter().chain(&command.argv);
-    let program =
-        words.next().filter(|_| !command.argv.is_empty()).ok_or_else(|| io::Error::other("no program is named"))?;
+    if command.argv.is_empty() {
+        return Err(io::Error::other("no program is named"));
+    }
+    let argv: Vec<_> = command.under.iter().chain(&command.argv).map(OsString::as_os_str).collect();
     let (pipe, writer) = io::pipe()?;
     fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
     let cgroup = command.use_cgroup.then(Cgroup::make).flatten();
-    let mut process = process::Command::new(program);
-    process.current_dir("/").args(words).envs(command.env.iter().map(|(name, value)| (name, value)));
-    process.stdin(input(&command.input.0)?).stdout(writer.try_clone()?).stderr(writer);
-    sys::lead_a_session(&mut process, cgroup.as_ref().map(Cgroup::door).transpose()?);
-    let child = process.spawn()?;
-    drop(process);
-    let pid = Pid::from_child(&child);
-    let ended = pidfd_open(pid, PidfdFlags::empty())?;
-    Ok(Running { child, ended, pipe, family: Family::new(pid, cgroup), is_silent: false })
+    let door = cgroup.as_ref().map(Cgroup::door).transpose()?;
+    let (input, door) = (input(&command.input.0)?, door.as_ref().map(AsFd::as_fd));
+    let (input, output) = (input.as_fd(), writer.as_fd());
+    let child = spawn(&Spawn { argv: &argv, env: &command.env, input, output, door })?;
+    let mut family = Family::new(child, cgroup);
+    let ended = pidfd_open(child, PidfdFlags::empty()).inspect_err(|_| {
+        family.kill();
+        let _ = wait(child);
+    })?;
+    Ok(Running { child, ended, pipe, family, is_silent: false })
 }
 
 /// A file in memory: it needs nobody to write while the program reads.
-fn input(bytes: &[u8]) -> io::Result<Stdio> {
+fn input(bytes: &[u8]) -> io::Result<File> {
     if bytes.is_empty() {
-        return Ok(Stdio::null());
+        return File::open("/dev/null");
     }
     let mut file = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;
-    Ok(file.into())
+    Ok(file)
+}
+
+fn wait(child: Pid) -> io::Result<ExitStatus> {
+    let waited = retry_on_intr(|| waitpid(Some(child), WaitOptions::empty()))?;
+    let (_, status) = waited.ok_or_else(|| io::Error::other("it goes on"))?;
+    Ok(ExitStatus::from_raw(status.as_raw()))
 }
 
 impl Running {
@@ -102,17 +115,16 @@ impl Running {
         let unkillable = self.family.kill();
         let has_ended = self.wait_until(Instant::now() + Duration::from_secs(1), &Stop::never(), output);
         if has_ended {
-            let _ = self.child.wait();
+            let _ = wait(self.child);
         } else {
             // Somebody has to wait for it, or it stays when it ends at last.
-            let mut child = self.child;
-            thread::spawn(move || child.wait());
+            thread::spawn(move || wait(self.child));
         }
         unkillable.max(usize::from(!has_ended))
     }
 
     fn status(&mut self, command: &Command, output: &Output) -> End {
-        match self.child.wait().map_or_else(|e| End::NotStarted(e.to_string()), End::of) {
+        match wait(self.child).map_or_else(|e| End::NotStarted(e.to_string()), End::of) {
             End::Exited(code) if code == i32::from(NOT_STARTED) && !command.under.is_empty() => {
                 End::NotStarted(output.text().trim().to_owned())
             }
