@@ -8,6 +8,8 @@ use crate::{Done, Failure, Outcome, Output, Resource, State, Stop, Term};
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
+const FIRST_LOOK_BEFORE_STOP: Duration = Duration::from_secs(1);
+
 /// What can be looked at and told to change.
 pub trait Switch {
     /// Looks what it is.
@@ -59,7 +61,7 @@ impl To {
 /// Has it so. What is not known is told all the same: to be what it shall be changes nothing.
 fn switch(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Result<Done, Failure> {
     term.stop.check()?;
-    if to.is(&it.look_for(to, term, output)) {
+    if to.is(&it.look_for(to, first_look(to, &term), output)) {
         return Ok(Done::Already);
     }
     term.stop.check()?;
@@ -74,6 +76,13 @@ fn switch(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Resu
         (Some(State::Unknown(why)), _) => Err(Failure::Unknown(why)),
         (Some(_), _) => Err(Failure::Failed(format!("it was told, but is not {}", to.word()))),
     }
+}
+
+/// A stop has no time for what hangs, as a status may that connects through an address which is gone: without an answer, it
+/// is told to stop.
+fn first_look<'a>(to: To, term: &Term<'a>) -> Term<'a> {
+    let share = if to == To::Stop { (term.left() / 4).min(FIRST_LOOK_BEFORE_STOP) } else { term.left() };
+    term.begin(share)
 }
 
 /// None where it is so in the end; else what it is.

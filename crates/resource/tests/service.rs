@@ -96,6 +96,18 @@ fn commands_that_hang_or_are_missing_are_told_apart() {
     assert!(matches!(missing.start(SHORT).value, Err(Failure::Unusable(_))));
 }
 
+/// A status command that connects through an address which is gone waits for its time-out.
+#[test]
+fn a_status_that_hangs_while_it_runs_leaves_time_for_its_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("up");
+    std::fs::write(&file, "").unwrap();
+    let sh = |text: &str| Command::new(["sh", "-c", &text.replace("FILE", &file.display().to_string())]);
+    let status = Command { grace: SHORT, ..sh("[ -e FILE ] || exit 3; exec sleep 1000") };
+    let service = Commands { start: sh("true"), stop: sh("rm FILE"), status };
+    assert_eq!(service.stop(LIMIT).value, Ok(Done::Changed));
+}
+
 #[test]
 fn names_of_units_are_checked() {
     use stead_resource::service::UnitName;
