@@ -88,7 +88,7 @@ pub(super) fn doing(state: &State, hold: Hold) -> &'static str {
         State::Active => "active",
         State::HandingOver { .. } => "handing-over",
         State::Yielded { .. } => "handed-over",
-        State::Falling(_) => "taking-down",
+        State::Closing { .. } | State::Falling(_) => "taking-down",
         State::Standby => "standby",
         State::Approval => "approval",
         State::Asking(_) => "asking",

@@ -17,7 +17,7 @@ impl Machine {
                 self.accept(id, Event::Switchover);
                 self.hold(Hold::Offline);
                 self.beat(now);
-                self.fall(Then::Down(None), now);
+                self.close(now);
             }
             State::Down { .. } => {
                 self.hold(Hold::Offline);
@@ -40,6 +40,11 @@ impl Machine {
             State::Down { .. } => {
                 self.hold(Hold::None);
                 self.want_up(id, false, now);
+            }
+            State::Closing { .. } => {
+                self.hold(Hold::None);
+                self.accept(id, Event::Failover);
+                self.state = State::Closing { retry: Some(now) };
             }
             State::Falling(Then::Down(_)) => {
                 self.hold(Hold::None);

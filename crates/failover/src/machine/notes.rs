@@ -19,7 +19,7 @@ impl Machine {
         self.say(peer, number, self.durable, Say::Role(self.role(), self.record.hold));
         match self.state {
             State::Down { retry: Some(at), .. } if now >= at => self.ask(now),
-            State::Raising | State::Active | State::HandingOver { .. } => self.ask(now),
+            State::Raising | State::Active | State::HandingOver { .. } | State::Closing { .. } => self.ask(now),
             // Also where the witness has agreed: what is confirmed and fenced may take longer than a lease.
             State::Confirming(claim) | State::Fencing(claim) if !claim.force => {
                 self.ask_vote(claim.epoch, claim.yielded, now);

@@ -205,9 +205,8 @@ impl Machine {
             State::Standby | State::Approval if self.peer_serves() => Some(Refusal::SourceServes),
             State::Standby | State::Approval => self.unfit(),
             State::RestoreRequired => Some(Refusal::RestoreFirst).filter(|_| !force),
-            State::Asking(_) | State::HandingOver { .. } | State::Yielded { .. } | State::Falling(_) => {
-                Some(Refusal::Moving)
-            }
+            State::Asking(_) | State::HandingOver { .. } | State::Yielded { .. } => Some(Refusal::Moving),
+            State::Closing { .. } | State::Falling(_) => Some(Refusal::Moving),
         };
         match refusal {
             Some(refusal) => self.answer(id, Answer::Refused(refusal)),
@@ -247,7 +246,8 @@ impl Machine {
             State::Asking(_) | State::Confirming(_) | State::Fencing(_) | State::Committing(_) | State::Raising => {
                 return self.join(id, event);
             }
-            State::HandingOver { .. } | State::Yielded { .. } | State::Falling(_) => Some(Refusal::Moving),
+            State::HandingOver { .. } | State::Yielded { .. } => Some(Refusal::Moving),
+            State::Closing { .. } | State::Falling(_) => Some(Refusal::Moving),
         };
         match refusal {
             Some(refusal) => self.answer(id, Answer::Refused(refusal)),

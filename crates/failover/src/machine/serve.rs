@@ -83,6 +83,14 @@ impl Machine {
         }
     }
 
+    /// Takes everything down in order.
+    pub(super) fn close(&mut self, now: Instant) {
+        self.cancel();
+        self.failing = None;
+        (self.state, self.work_since) = (State::Closing { retry: None }, now);
+        self.runner.start(self.config.resources.close(), false);
+    }
+
     /// It stands by, and has the files for that put in place.
     pub(super) fn put_files_back(&mut self, now: Instant) {
         self.cancel();
@@ -170,7 +178,9 @@ impl Machine {
                 (self.record.clean, self.record.work) = (true, None);
                 self.save(Saved::HandedOver);
             }
-            State::Falling(Then::Down(retry)) => {
+            State::Closing { retry } | State::Falling(Then::Down(retry)) => {
+                self.holder.forget();
+                self.unleased = false;
                 let retry = retry.filter(|_| self.record.hold != Hold::Offline);
                 self.state = State::Down { retry, unsure: None };
                 self.tell(Entry::Down);

@@ -19,7 +19,7 @@
 //!                         └── planned ─▸ Asking    (the other node hands over)
 //! ```
 //! Whatever precedes *Committing* goes back to Standby when it fails; whatever follows it ends in Active, or in Down and
-//! another try. Only the writer of the newest durable epoch is ever in the upper row.
+//! another try. A person has it go offline from Active through *Closing* to Down. Only the writer of the newest durable epoch is ever in the upper row.
 
 use std::time::Instant;
 
@@ -92,6 +92,11 @@ pub enum State {
         /// When it goes on by itself.
         until: Instant,
     },
+    /// Takes everything down in order, as a person wants; its lease goes on meanwhile.
+    Closing {
+        /// As that of [`State::Down`], which follows.
+        retry: Option<Instant>,
+    },
     /// Takes everything down at once.
     Falling(Then),
     /// Keeps the replica, watches.
@@ -116,9 +121,8 @@ impl State {
         match self {
             State::Down { .. } => Role::Down,
             State::Active => Role::Active,
-            State::Raising | State::HandingOver { .. } | State::Yielded { .. } | State::Falling(Then::Down(_)) => {
-                Role::Moving
-            }
+            State::Raising | State::HandingOver { .. } | State::Yielded { .. } => Role::Moving,
+            State::Closing { .. } | State::Falling(Then::Down(_)) => Role::Moving,
             State::RestoreRequired => Role::RestoreRequired,
             _ => Role::Standby,
         }
@@ -126,7 +130,7 @@ impl State {
 
     /// Does something of the group run here that needs a lease?
     pub fn needs_lease(&self) -> bool {
-        matches!(self, State::Raising | State::Active | State::HandingOver { .. })
+        matches!(self, State::Raising | State::Active | State::HandingOver { .. } | State::Closing { .. })
     }
 
     /// Does it stand by, with no takeover on its way?

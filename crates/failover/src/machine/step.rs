@@ -164,6 +164,13 @@ impl Resources {
         steps
     }
 
+    /// The same for nobody: there is nothing to hand over.
+    pub(super) fn close(&self) -> Vec<(Step, Turn)> {
+        let mut steps = self.hand_over(Event::Switchover);
+        steps.retain(|(step, _)| *step != Step::HandOver);
+        steps
+    }
+
     pub(super) fn on_failure(&self, hook: Hook) -> OnFailure {
         let of = match hook {
             Hook::PreFailover => self.pre_failover,

@@ -219,6 +219,33 @@ fn stands_in() -> Bench {
     bench
 }
 
+/// A database may need longer to end than a lease lasts, and writes until then.
+#[test]
+fn who_goes_offline_keeps_its_lease_until_everything_is_down() {
+    let mut bench = stands_in();
+    bench.happen(&Happens::Want(Want::Offline), 1);
+    let mut undone = Vec::new();
+    while let Some(action) = bench.action {
+        assert_eq!((bench.machine.lease(), action.turn), (Lease::Unlimited, Turn::Undo));
+        undone.push(action.step);
+        bench.happen(&Happens::Done(2), 1);
+    }
+    assert_eq!(undone, [Step::Service(0), Step::Address(1), Step::Address(0)]);
+    assert_eq!((bench.machine.state, bench.machine.lease()), (State::Down { retry: None, unsure: None }, Lease::None));
+}
+
+#[test]
+fn who_is_asked_to_come_back_while_it_goes_offline_serves_again() {
+    let mut bench = stands_in();
+    bench.happen(&Happens::Want(Want::Offline), 1);
+    bench.happen(&Happens::Want(Want::Online), 1);
+    for _ in 0..20 {
+        bench.happen(&Happens::Saved, 1);
+        bench.happen(&Happens::Done(2), 1);
+    }
+    assert!(matches!(bench.machine.state, State::Down { retry: Some(_), .. }), "{:?}", bench.machine.state);
+}
+
 #[test]
 fn another_node_takes_the_place_of_the_other_one_while_this_one_serves() {
     let rome = NodeId([4; 16]);

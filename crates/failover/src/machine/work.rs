@@ -73,7 +73,9 @@ impl Machine {
             State::HandingOver { number } => self.failed_to_hand_over(current, number, now),
             State::Raising => self.failed_to_raise(current, now),
             State::Active => self.fails(now),
-            State::Falling(_) if current.step == Step::RoleFiles => self.try_or_go_on(current, now),
+            State::Closing { .. } | State::Falling(_) if current.step == Step::RoleFiles => {
+                self.try_or_go_on(current, now)
+            }
             // There is no way around it.
             _ => _ = self.again(current, now),
         }
