@@ -50,7 +50,7 @@ pub fn run(size: Size) -> Result<Vec<Line>> {
 /// A resource is a file; to start and to stop it takes a fifth of a second.
 fn program(town: &Town) -> Result<PathBuf> {
     let path = town.site.hosts.run().dir().join("resource");
-    let text = "#!/bin/sh\nfile=$(dirname \"$STEAD_TEST_HOST\")/resource-$2\ncase $1 in\nstart) sleep 0.2; : >\"$file\" ;;\n\
+    let text = "#!/bin/sh\nfile=${STEAD_TEST_HOST%/*}/resource-$2\ncase $1 in\nstart) sleep 0.2; : >\"$file\" ;;\n\
                 stop) sleep 0.2; rm -f \"$file\" ;;\nstatus) [ -e \"$file\" ] || exit 3 ;;\nesac\n";
     fs::write(&path, text)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
