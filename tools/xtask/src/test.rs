@@ -17,6 +17,7 @@ const PACKAGES: &[&str] = &[
     "bind9-host",
     "btrfs-progs",
     "curl",
+    "dbus",
     "dbus-daemon",
     "dovecot-imapd",
     "dovecot-lmtpd",
@@ -41,6 +42,7 @@ const PACKAGES: &[&str] = &[
     "smitools",
     "snmptrapd",
     "sqlite3",
+    "systemd",
     "util-linux",
     "xfsprogs",
 ];

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::procedure::{Switch, To, look_until};
 use crate::{Done, Failure, Outcome, Output, State, Stop, Term};
+
+/// Between two looks at a unit whose processes were ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Name of a unit, with its kind: `notes.service`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -214,12 +217,22 @@ impl<M: Manager> Unit<M> {
             let stop = Stop::never();
             let term = Term::new(limit, &stop);
             self.manager.kill(&self.name, term, output)?;
-            match look_until(self, To::Stop, term, output) {
+            match self.look_until_ended(term, output) {
                 None => Ok(()),
                 Some(State::Unknown(why)) => Err(Failure::Unknown(why)),
                 Some(_) => Err(Failure::Failed("its processes were ended, but it is not stopped".into())),
             }
         })
+    }
+
+    /// systemd learns of the end of processes a moment after it.
+    fn look_until_ended(&self, term: Term<'_>, output: &mut Output) -> Option<State> {
+        loop {
+            match look_until(self, To::Stop, term, output) {
+                Some(State::Started) if !term.is_over() => _ = term.stop.wait(Instant::now() + LOOK_INTERVAL),
+                state => return state,
+            }
+        }
     }
 
     /// Does systemd say that it knows of no such unit, and that none of the name runs?

@@ -1,4 +1,5 @@
-//! What stands for systemd, which does not run where the tests do: a directory with the state of each unit, as files.
+//! What stands for systemd where it is to say what it says seldom, or where it cannot be run: a directory with the state of
+//! each unit, as files.
 #![allow(dead_code, reason = "each test uses a part")]
 
 use std::fs;
