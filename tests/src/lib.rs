@@ -5,6 +5,7 @@
 //! variable, mounts and files by their directory, network namespaces by their name.
 
 pub mod apt;
+pub mod booted;
 pub mod clock;
 pub mod command;
 pub mod compare;

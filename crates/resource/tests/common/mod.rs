@@ -1,7 +1,6 @@
 //! Hosts of a test: network namespaces without names, joined by a bridge. They end with the test's process, however it ends.
 #![allow(dead_code, reason = "each test uses a part")]
 
-pub mod booted;
 pub mod systemd;
 
 use std::fs::{self, File};
