@@ -126,3 +126,19 @@ fn what_others_would_not_take_is_found_before_the_day() {
     assert_eq!(primary.says(), "10.77.0.9", "a check changes nothing");
     assert!(listener.heard().is_empty(), "nothing moved");
 }
+
+#[test]
+fn an_old_copy_at_a_secondary_is_not_taken_for_the_record() {
+    let town = Town::new(Path::new(LOAD)).unwrap();
+    town.monitor(&["--witness", "oslo"]).unwrap();
+    let (berne, oslo) = (&town.berne, town.oslo.host());
+    let primary = Bind::primary(berne, oslo, LYON, 60).unwrap();
+    let mut copy = Bind::turned(oslo, &[&town.site.hosts.lyon]).unwrap();
+    copy.fill(PARIS, 60).unwrap();
+    copy.boot().unwrap();
+    copy.comes_to_say(PARIS, SOON).unwrap();
+    let listener = Listener::start(berne).unwrap();
+    apply(&town, &registrations(&[&copy, &primary], &primary.key_file(), &listener, 30)).unwrap();
+    primary.comes_to_say(PARIS, SOON).unwrap();
+    town.tells("paris", "dns www.example.test A: is 10.77.0.1").unwrap();
+}
