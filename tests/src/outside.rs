@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -196,12 +196,8 @@ impl Bind {
         self.told(NAME, "A")
     }
 
-    /// A server that is just starting says nothing.
     fn told(&self, name: &str, kind: &str) -> String {
-        let at = format!("@{}", self.host.address());
-        let mut dig = self.host.command("dig");
-        let said = run(dig.args(["+short", "+tries=1", "+time=1", &at, name, kind])).unwrap_or_default();
-        said.trim().to_owned()
+        asked(&self.host, &self.host, name, kind)
     }
 
     /// Waits until it says that.
@@ -224,6 +220,19 @@ impl Drop for Bind {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Where [`NAME`] is, as a client on that host is told by a name server.
+pub fn resolved(client: &Host, server: &Host) -> Option<IpAddr> {
+    asked(client, server, NAME, "A").parse().ok()
+}
+
+/// A server that is just starting says nothing.
+fn asked(client: &Host, server: &Host, name: &str, kind: &str) -> String {
+    let at = format!("@{}", server.address());
+    let mut dig = client.command("dig");
+    let said = run(dig.args(["+short", "+tries=1", "+time=1", &at, name, kind])).unwrap_or_default();
+    said.trim().to_owned()
 }
 
 fn notify(others: &[&Host]) -> String {
