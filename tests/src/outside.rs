@@ -19,7 +19,9 @@ use crate::run::signal;
 
 /// The zone.
 pub const ZONE: &str = "example.test";
-/// Its record.
+/// Another one, which goes with it where an agent turns them.
+pub const OTHER: &str = "example.invalid";
+/// The zone's record.
 pub const NAME: &str = "www.example.test";
 const PORT: u16 = 8080;
 const KEY: &str =
@@ -29,6 +31,7 @@ const KEY: &str =
 pub struct Bind {
     host: Host,
     dir: PathBuf,
+    zones: &'static [&'static str],
     child: Option<Child>,
 }
 
@@ -38,9 +41,9 @@ impl Bind {
     /// # Errors
     /// Where it does not start.
     pub fn primary(host: &Host, secondary: &Host, address: &str, ttl: u32) -> Result<Bind> {
-        let bind = Bind { host: host.clone(), dir: host.dir().join("named"), child: None };
+        let bind = Bind::new(host, &[ZONE]);
         let role = format!("type primary; allow-update {{ key stead; }}; {}", notify(&[secondary]));
-        bind.configure("controls { };", &bind.zone(&role))?;
+        bind.configure("controls { };", &bind.in_role(&role))?;
         bind.fill(address, ttl)?;
         bind.launched()
     }
@@ -50,8 +53,8 @@ impl Bind {
     /// # Errors
     /// Where it does not start.
     pub fn secondary(host: &Host, primaries: &[&Host]) -> Result<Bind> {
-        let bind = Bind { host: host.clone(), dir: host.dir().join("named"), child: None };
-        bind.configure("controls { };", &bind.zone(&format!("type secondary; {}", primaries_of(primaries))))?;
+        let bind = Bind::new(host, &[ZONE]);
+        bind.configure("controls { };", &bind.in_role(&format!("type secondary; {}", primaries_of(primaries))))?;
         bind.launched()
     }
 
@@ -61,12 +64,12 @@ impl Bind {
     /// # Errors
     /// Where its directory cannot be written.
     pub fn turned(host: &Host, others: &[&Host]) -> Result<Bind> {
-        let bind = Bind { host: host.clone(), dir: host.dir().join("named"), child: None };
+        let bind = Bind::new(host, &[ZONE, OTHER]);
         let include = format!("include \"{}\";\n", bind.dir.join("zones").display());
         bind.configure("controls { inet 127.0.0.1 allow { any; } keys { stead; }; };", &include)?;
         let primary = format!("type primary; update-policy {{ grant stead zonesub ANY; }}; {}", notify(others));
         let primary = format!("{primary} serial-update-method unixtime;");
-        fs::write(bind.dir.join("zones.primary"), bind.zone(&primary))?;
+        fs::write(bind.dir.join("zones.primary"), bind.in_role(&primary))?;
         bind.follow(&others[..1])?;
         let client = "options { default-server 127.0.0.1; default-key stead; };\n";
         fs::write(bind.dir.join("rndc.conf"), format!("{KEY}{client}"))?;
@@ -78,8 +81,9 @@ impl Bind {
     /// # Errors
     /// Where that cannot be written.
     pub fn follow(&self, primaries: &[&Host]) -> Result<()> {
-        let role = format!("type secondary; notify no; {}", primaries_of(primaries));
-        Ok(fs::write(self.dir.join("zones.secondary"), self.zone(&role))?)
+        let role =
+            format!("type secondary; notify no; min-retry-time 1; max-retry-time 2; {}", primaries_of(primaries));
+        Ok(fs::write(self.dir.join("zones.secondary"), self.in_role(&role))?)
     }
 
     /// Writes the zone, with [`NAME`] at that address, and that TTL in seconds.
@@ -89,12 +93,19 @@ impl Bind {
     pub fn fill(&self, address: &str, ttl: u32) -> Result<()> {
         let head = "$TTL 60\n@ SOA ns admin 1 3600 600 86400 60\n@ NS ns\n";
         let text = format!("{head}ns A {}\nwww {ttl} A {address}\n", self.host.address());
-        Ok(fs::write(self.dir.join("zone"), text)?)
+        self.zones.iter().try_for_each(|zone| fs::write(self.dir.join(zone), &text)).map_err(Into::into)
     }
 
-    fn zone(&self, role: &str) -> String {
-        let file = self.dir.join("zone");
-        format!("zone \"{ZONE}\" {{ {role} masterfile-format text; file \"{}\"; }};\n", file.display())
+    fn new(host: &Host, zones: &'static [&'static str]) -> Bind {
+        Bind { host: host.clone(), dir: host.dir().join("named"), zones, child: None }
+    }
+
+    fn in_role(&self, role: &str) -> String {
+        let statement = |zone: &&str| {
+            let file = self.dir.join(zone);
+            format!("zone \"{zone}\" {{ {role} masterfile-format text; file \"{}\"; }};\n", file.display())
+        };
+        self.zones.iter().map(statement).collect()
     }
 
     fn configure(&self, control: &str, zones: &str) -> Result<()> {
@@ -165,20 +176,21 @@ impl Bind {
         self.child.iter().for_each(|child| signal(child.id() as i32, what));
     }
 
-    /// Has it hold that text under a new name in the zone, by a dynamic update.
+    /// Has it hold that text under a new name in its zones, by a dynamic update.
     ///
     /// # Errors
     /// Where it does not take it.
     pub fn update(&self, word: &str) -> Result<()> {
         let file = self.dir.join("update");
-        let (server, text) = (self.host.address(), format!("update add {word}.{ZONE} 60 TXT {word}\nsend\n"));
-        fs::write(&file, format!("server {server}\nzone {ZONE}\n{text}"))?;
+        let of = |zone: &&str| format!("zone {zone}\nupdate add {word}.{zone} 60 TXT {word}\nsend\n");
+        let texts = self.zones.iter().map(of).collect::<String>();
+        fs::write(&file, format!("server {}\n{texts}", self.host.address()))?;
         run(self.host.command("nsupdate").arg("-k").arg(self.key_file()).args(["-t", "3"]).arg(&file)).map(drop)
     }
 
-    /// Does it have that text?
+    /// Has it that text in all of its zones?
     pub fn has(&self, word: &str) -> bool {
-        self.told(&format!("{word}.{ZONE}"), "TXT") == format!("\"{word}\"")
+        self.zones.iter().all(|zone| self.told(&format!("{word}.{zone}"), "TXT") == format!("\"{word}\""))
     }
 
     /// The zone's serial there.

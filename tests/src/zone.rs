@@ -1,4 +1,4 @@
-//! A zone of the DNS that goes with a group: BIND 9 on paris and on lyon, turned by the agent `bind-zone`.
+//! Zones of the DNS that go with a group: BIND 9 on paris and on lyon, turned by the agent `bind-zone`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::host::Host;
-use crate::outside::{Bind, ZONE};
+use crate::outside::{Bind, OTHER, ZONE};
 use crate::run::MARK;
 use crate::town::Town;
 
@@ -25,7 +25,7 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// Both run as secondaries, and paris has the zone; secondaries elsewhere are told of changes, too.
+    /// Both run as secondaries, and paris has the zones; secondaries elsewhere are told of changes, too.
     ///
     /// # Errors
     /// Where one of them does not start.
@@ -67,7 +67,7 @@ impl Zone {
     fn kit(&self, town: &Town) -> Result<String> {
         let root = format!("root={}", self.agents.display());
         let servers = format!("servers={} {}", self.paris.address(), self.lyon.address());
-        let (zones, files) = (format!("zones={ZONE}"), ["etc=named", "run=named", "key=named/stead.key"]);
+        let (zones, files) = (format!("zones={ZONE} {OTHER}"), ["etc=named", "run=named", "key=named/stead.key"]);
         let values = [&zones, &servers, &root].map(String::as_str);
         let rest = ["rndc=-c named/rndc.conf", "wait=3"];
         let words = [&["kit", "show", "bind-zone"][..], &values, &files, &rest].concat();
