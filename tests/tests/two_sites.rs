@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use stead_tests::command::{text, until};
 use stead_tests::host::Host;
-use stead_tests::outside::{Bind, Listener, registrations, resolved};
+use stead_tests::outside::{Bind, Listener, ZONE, registrations, resolved};
 use stead_tests::service::{Client, Commands, lost};
 use stead_tests::town::{GROUP, Town};
 use stead_tests::zone::{ZONES, Zone};
@@ -179,4 +179,26 @@ fn the_other_site_serves_under_the_same_name_and_gives_everything_back() {
     assert!(heard.len() == 2 && heard.iter().zip(moves).all(is), "{heard:?}");
     let answers = client.stop();
     assert_eq!(lost(&answers, &sites.town.notes.source.join("notes.db")).unwrap(), 0);
+}
+
+#[test]
+fn a_site_that_hears_nobody_stops_to_serve_and_is_secondary_when_it_is_heard_again() {
+    let sites = sites();
+    let client = sites.client();
+    sites.are_at("paris", &client);
+    let paris = sites.town.site.hosts.paris.clone();
+    let cards = |are_up| ["eth0", "eth1"].iter().for_each(|card| paris.card(card, are_up).unwrap());
+    cards(false);
+    sites.are_at("lyon", &client);
+    let is_secondary = || Ok(sites.zone.paris.control(&["zonestatus", ZONE])?.contains("type: secondary"));
+    until("paris's server is a secondary by itself", SOON, is_secondary).unwrap();
+    assert_eq!(fs::read_to_string(paris.dir().join("etc/registrations.conf")).unwrap(), "");
+
+    cards(true);
+    sites.does(ZONES, "paris", "standby");
+    sites.does(GROUP, "paris", "restore-required");
+    until("paris has lyon's zone", SOON, || Ok(sites.zone.paris.serial() == sites.zone.lyon.serial())).unwrap();
+    assert_eq!(sites.zone.paris.says(), LYON);
+    assert_eq!(sites.registered(), ["register paris", "register lyon"], "nobody registers whose lease is over");
+    sites.town.answers(&client, "lyon", SOON).unwrap();
 }
