@@ -112,7 +112,7 @@ impl Bind {
         let (dir, address) = (&self.dir, self.host.address());
         fs::create_dir_all(dir)?;
         let options = format!(
-            "options {{ directory \"{0}\"; pid-file none; listen-on {{ {address}; }}; listen-on-v6 {{ none; }}; \
+            "options {{ directory \"{0}\"; pid-file \"named.pid\"; listen-on {{ {address}; }}; listen-on-v6 {{ none; }}; \
              recursion no; allow-transfer {{ any; }}; notify-delay 0; dnssec-validation no; }};\n{control}\n",
             dir.display()
         );
@@ -164,6 +164,12 @@ impl Bind {
     /// Where it does not.
     pub fn control(&self, words: &[&str]) -> Result<String> {
         run(self.host.command("rndc").arg("-c").arg(self.dir.join("rndc.conf")).args(words))
+    }
+
+    /// Is its process gone, though nobody here ended it?
+    pub fn has_ended(&self) -> bool {
+        let state = |child: &Child| fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        self.child.as_ref().is_none_or(|child| state(child).contains("State:\tZ"))
     }
 
     /// Where it answers.

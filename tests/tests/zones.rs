@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use stead_tests::command::{text, until};
-use stead_tests::outside::Bind;
+use stead_tests::outside::{Bind, OTHER, ZONE};
 use stead_tests::town::Town;
 use stead_tests::zone::{ZONES, Zone};
 
@@ -29,8 +29,12 @@ fn town() -> (Town, Zone) {
 
 /// It takes an update sooner or later.
 fn takes(town: &Town, server: &Bind, word: &str) {
+    takes_within(town, server, word, SOON);
+}
+
+fn takes_within(town: &Town, server: &Bind, word: &str, limit: Duration) {
     let taken = || Ok(server.update(word).is_ok());
-    until(&format!("{} takes {word}", server.address()), SOON, taken)
+    until(&format!("{} takes {word}", server.address()), limit, taken)
         .unwrap_or_else(|e| panic!("{e}\n{:?}\n{}\n{}", server.update(word), server.log(), town.standing()));
 }
 
@@ -127,6 +131,16 @@ fn a_server_that_starts_again_becomes_what_its_node_is() {
 }
 
 #[test]
+fn a_server_that_hangs_is_ended_and_the_other_one_takes_changes() {
+    let (town, zone) = town();
+    zone.paris.signal(Signal::STOP);
+    takes_within(&town, &zone.lyon, "second", SOON * 4);
+    does(&town, "lyon", "active");
+    assert!(zone.lyon.has("first"));
+    until("it is ended", SOON, || Ok(zone.paris.has_ended())).unwrap();
+}
+
+#[test]
 fn a_zone_that_was_not_transferred_is_not_handed_over() {
     let (town, zone) = town();
     let [paris, lyon, berne] = [&town.site.hosts.paris, &town.site.hosts.lyon, &town.berne].map(Clone::clone);
@@ -141,6 +155,7 @@ fn a_zone_that_was_not_transferred_is_not_handed_over() {
     assert!(told.contains("it was not transferred"), "{}{told}", text(&moved.stderr));
     zone.lyon.follow(&[&paris]).unwrap();
     zone.lyon.control(&["reconfig"]).unwrap();
+    [ZONE, OTHER].iter().for_each(|zones| drop(zone.lyon.control(&["refresh", zones]).unwrap()));
     comes_to(&town, &zone.lyon, "third");
     does(&town, "lyon", "standby");
     town.site.lyon.cli(["switchover", ZONES, "--yes"]).unwrap();
