@@ -30,3 +30,4 @@ mod sys;
 pub mod town;
 pub mod tree;
 pub mod writer;
+pub mod zone;

@@ -66,6 +66,11 @@ impl Node {
         Ok(node)
     }
 
+    /// Gives a variable to every daemon and command line that is started from now on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.push((name.into(), value.into()));
+    }
+
     /// Starts the daemon again, after it was killed or stopped.
     ///
     /// # Errors

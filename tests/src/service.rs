@@ -147,9 +147,17 @@ impl Client {
     /// # Errors
     /// Where the host's network cannot be entered.
     pub fn start(host: &Host, address: SocketAddr, rate: u32) -> Result<Client> {
+        Client::start_by(host, move || Some(address), rate)
+    }
+
+    /// The same, each connection to where that says.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn start_by(host: &Host, place: impl Fn() -> Option<SocketAddr> + Send + 'static, rate: u32) -> Result<Client> {
         let (answers, ends) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<AtomicBool>::default());
         let (told, ended, host) = (answers.clone(), ends.clone(), host.clone());
-        let work = move || _ = host.inside(|| ask(address, rate, &told, &ended));
+        let work = move || _ = host.inside(move || ask(&place, rate, &told, &ended));
         Ok(Client { answers, ends, thread: Some(thread::spawn(work)) })
     }
 
@@ -183,13 +191,14 @@ impl Drop for Client {
     }
 }
 
-fn ask(address: SocketAddr, rate: u32, answers: &Mutex<Vec<Answered>>, ends: &AtomicBool) {
+fn ask(place: impl Fn() -> Option<SocketAddr>, rate: u32, answers: &Mutex<Vec<Answered>>, ends: &AtomicBool) {
     static CLIENTS: AtomicU64 = AtomicU64::new(0);
     let pause = Duration::from_secs(1) / rate.max(1);
     // No two clients say the same, so that what one of them lost is missed.
     let mut number = CLIENTS.fetch_add(1, Ordering::Relaxed) * NUMBERS;
     while !ends.load(Ordering::Relaxed) {
-        let Ok(stream) = TcpStream::connect_timeout(&address, CONNECT) else {
+        let connected = place().map(|address| TcpStream::connect_timeout(&address, CONNECT));
+        let Some(Ok(stream)) = connected else {
             thread::sleep(AGAIN);
             continue;
         };

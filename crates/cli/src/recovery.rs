@@ -3,8 +3,9 @@
 use stead_model::nearest;
 
 /// All of them: name and text.
-const KITS: [(&str, &str); 10] = [
+const KITS: [(&str, &str); 11] = [
     ("bind", include_str!("kits/bind.toml")),
+    ("bind-zone", include_str!("kits/bind-zone.toml")),
     ("dovecot", include_str!("kits/dovecot.toml")),
     ("mariadb", include_str!("kits/mariadb.toml")),
     ("nfs", include_str!("kits/nfs.toml")),

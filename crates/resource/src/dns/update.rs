@@ -73,7 +73,7 @@ impl Talk<'_> {
     fn set(&self, new: &RData, old: &[RData]) -> Result<Done, Problem> {
         let standing = self.standing()?;
         if standing.values == [new.clone()] {
-            return Ok(Done::Already);
+            return self.repeat(&standing).map(|()| Done::Already);
         }
         let Some(before) = old.iter().find(|old| standing.values == [(*old).clone()]) else {
             return Err(self.changed(standing, old));
@@ -91,18 +91,21 @@ impl Talk<'_> {
         }
     }
 
-    /// To put there what is there changes nothing, not even the zone's number, and needs the same permission.
     fn try_out(&self) -> Result<Seen, Problem> {
         let standing = self.standing()?;
-        if let [value, ..] = standing.values.as_slice() {
-            let ttl = standing.ttl_s.unwrap_or(self.record.ttl_s);
-            let mut change = Message::query();
-            (change.metadata.op_code, change.metadata.recursion_desired) = (OpCode::Update, false);
-            change.add_zone(Query::query(self.zone.clone(), RecordType::SOA));
-            change.add_update(Resource::from_rdata(self.name.clone(), ttl, value.clone()));
-            self.accept(self.code(&self.server.exchange(change)?))?;
-        }
-        Ok(self.seen(standing))
+        self.repeat(&standing).map(|()| self.seen(standing))
+    }
+
+    /// To put there what is there changes nothing, not even the zone's number, and needs the same permission. A secondary,
+    /// which may have an old copy, takes no change.
+    fn repeat(&self, standing: &Standing) -> Result<(), Problem> {
+        let Some(value) = standing.values.first() else { return Ok(()) };
+        let ttl = standing.ttl_s.unwrap_or(self.record.ttl_s);
+        let mut change = Message::query();
+        (change.metadata.op_code, change.metadata.recursion_desired) = (OpCode::Update, false);
+        change.add_zone(Query::query(self.zone.clone(), RecordType::SOA));
+        change.add_update(Resource::from_rdata(self.name.clone(), ttl, value.clone()));
+        self.accept(self.code(&self.server.exchange(change)?))
     }
 
     fn standing(&self) -> Result<Standing, Problem> {
