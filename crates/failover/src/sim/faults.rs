@@ -5,6 +5,7 @@ use super::net::{Net, PATHS};
 use super::node::{Node, Pause};
 use super::world::{Event, MS, World};
 use crate::machine::{Input, Step, Want};
+use crate::resources::Reach;
 
 impl World {
     /// One fault, and when the next one comes.
@@ -47,7 +48,7 @@ impl World {
         let has_them = |node: &Node| node.is_running() && node.up.contains(&Step::Resources);
         let Some(at) = (0..2).find(|at| has_them(&self.nodes[*at])) else { return };
         self.nodes[at].up.retain(|step| *step != Step::Resources);
-        self.hand_in(at, Input::ResourcesFailed);
+        self.hand_in(at, Input::ResourcesFailed(Reach::Now));
     }
 
     fn kill_in_order(&mut self, at: usize) {

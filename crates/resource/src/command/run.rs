@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{self, Child, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{self, Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -112,7 +113,7 @@ impl Running {
     }
 
     fn status(&mut self, command: &Command, output: &Output) -> End {
-        match self.child.wait().map_or_else(|e| End::NotStarted(e.to_string()), End::of) {
+        match self.child.wait().map_or_else(|e| End::NotStarted(e.to_string()), end) {
             End::Exited(code) if code == i32::from(NOT_STARTED) && !command.under.is_empty() => {
                 End::NotStarted(output.text().trim().to_owned())
             }
@@ -164,3 +165,7 @@ impl Running {
 }
 
 const BUFFER_BYTES: usize = 16 << 10;
+
+fn end(status: ExitStatus) -> End {
+    status.code().map_or_else(|| End::Killed(status.signal().unwrap_or(0)), End::Exited)
+}

@@ -215,9 +215,9 @@ impl<M: Manager> Unit<M> {
             let term = Term::new(limit, &stop);
             self.manager.kill(&self.name, term, output)?;
             match look_until(self, To::Stop, term, output) {
-                None => Ok(()),
-                Some(State::Unknown(why)) => Err(Failure::Unknown(why)),
-                Some(_) => Err(Failure::Failed("its processes were ended, but it is not stopped".into())),
+                State::Stopped => Ok(()),
+                State::Unknown(why) => Err(Failure::Unknown(why)),
+                State::Started => Err(Failure::Failed("its processes were ended, but it is not stopped".into())),
             }
         })
     }
