@@ -232,7 +232,12 @@ impl Resources {
         let Some(index) = resource.looks.iter().position(is_it) else { return };
         let (look, config) = (&mut resource.looks[index], resource.config.looks[index]);
         (look.running, look.next) = (None, now + config.interval);
-        look.failed = if matches!(seen, Seen::Bad(..)) { look.failed + 1 } else { 0 };
+        look.failed = match &seen {
+            Seen::Good | Seen::Degraded(_) => 0,
+            Seen::Bad(..) => look.failed + 1,
+            // It is neither one more nor the end of them.
+            Seen::Unknown(_) => look.failed,
+        };
         look.amiss = seen != Seen::Good;
         let often_enough = look.failed >= config.failures;
         match seen {
