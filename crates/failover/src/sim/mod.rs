@@ -8,13 +8,17 @@
 //! once; after a single fault nobody serves for a bounded time only; when all is put right, one serves with all
 //! its resources and the other stands by within a bound.
 
+mod agent;
 mod checker;
 mod clock;
 mod faults;
 mod hands;
+mod keeper;
 mod net;
 mod node;
 mod power;
+mod programs;
+mod proofs;
 mod rng;
 #[cfg(test)]
 mod scenarios;
