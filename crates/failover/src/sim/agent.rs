@@ -43,8 +43,8 @@ enum Ill {
 pub(super) struct Agent {
     pub truth: Truth,
     ill: Option<Ill>,
-    /// Its agent said that nothing of it is there, and lied.
-    pub misled: bool,
+    /// Its agent lied that nothing of it is there, or the watchdog could not end it: only a fence can help.
+    pub excused: bool,
     /// Stops that failed, one after the other.
     pub failed_stops: u32,
 }
@@ -64,7 +64,7 @@ const SIGNALS: [i32; 3] = [9, 11, 15];
 
 impl Agent {
     pub fn new() -> Agent {
-        Agent { truth: Truth::Down, ill: None, misled: false, failed_stops: 0 }
+        Agent { truth: Truth::Down, ill: None, excused: false, failed_stops: 0 }
     }
 
     /// Something begins to be wrong with it. `everywhere`: what is wrong with the plan is wrong on both nodes.
@@ -83,14 +83,23 @@ impl Agent {
     /// A person puts it right, and ends what nobody knows of.
     pub fn heal(&mut self) {
         self.ill = None;
-        if self.misled {
+        if self.excused {
             self.end();
         }
     }
 
     /// Nothing of it is left.
     pub fn end(&mut self) {
-        (self.truth, self.misled) = (Truth::Down, false);
+        (self.truth, self.excused) = (Truth::Down, false);
+    }
+
+    /// The watchdog ends it by its agent.
+    pub fn strike(&mut self) {
+        if self.ill == Some(Ill::Stubborn) && self.is_there() {
+            self.excused = true;
+        } else {
+            self.end();
+        }
     }
 
     pub fn is_there(&self) -> bool {
@@ -99,7 +108,7 @@ impl Agent {
 
     pub fn become_(&mut self, truth: Truth) {
         self.truth = truth;
-        self.misled &= self.is_there();
+        self.excused &= self.is_there();
     }
 
     /// `one_in`: so seldom it is at fault; 0: never.

@@ -32,7 +32,7 @@ impl World {
         let node = &mut self.nodes[at];
         let runs = !matches!(node.pause, Some(Pause::Host | Pause::Frozen));
         if node.watch == number && runs && node.has_any() {
-            node.end_all();
+            node.strike();
             self.log(NAMES[at], format_args!("# the watchdog takes everything down"));
         }
     }

@@ -178,7 +178,7 @@ impl World {
         is_so && !there.agents.iter().any(Agent::is_there)
     }
 
-    /// Never is one of them on both, but where an agent lied that it is gone.
+    /// Never are some of them on both, but where an agent lied that it is gone, or the watchdog cannot end it.
     pub fn check_agents(&mut self) {
         if !self.setup.witness || self.setup.forces || self.kit.is_none() {
             return;
@@ -186,7 +186,7 @@ impl World {
         let is_excused = self.nodes.iter().any(|node| self.now < node.excused_until);
         let has = |at: usize| {
             let runs = !matches!(self.nodes[at].pause, Some(Pause::Host | Pause::Frozen));
-            runs && self.nodes[at].agents.iter().any(|agent| agent.is_there() && !agent.misled)
+            runs && self.nodes[at].agents.iter().any(|agent| agent.is_there() && !agent.excused)
         };
         if !is_excused && has(0) && has(1) {
             self.fail("both have resources of the group".into());

@@ -128,6 +128,12 @@ impl Node {
         !self.up.is_empty() || self.agents.iter().any(Agent::is_there)
     }
 
+    /// The watchdog takes everything down.
+    pub fn strike(&mut self) {
+        self.up.clear();
+        self.agents.iter_mut().for_each(Agent::strike);
+    }
+
     /// Nothing of the group is left.
     pub fn end_all(&mut self) {
         self.up.clear();

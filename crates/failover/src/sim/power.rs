@@ -60,7 +60,7 @@ impl World {
         if pause == Pause::Frozen {
             node.excused_until = self.now + 10_000 * MS;
         } else if node.is_lease_over(self.now) {
-            node.end_all();
+            node.strike();
         }
         let inbox: VecDeque<_> = std::mem::take(&mut node.inbox);
         self.log(NAMES[at], format_args!("# goes on"));

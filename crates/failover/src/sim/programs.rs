@@ -178,7 +178,7 @@ impl World {
             agent.become_(doing.play.truth);
         }
         let denies = !is_told && matches!(doing.play.end, Some(End::Exited(5 | 7)));
-        agent.misled |= denies && agent.is_there();
+        agent.excused |= denies && agent.is_there();
         true
     }
 }
