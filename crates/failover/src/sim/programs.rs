@@ -174,7 +174,8 @@ impl World {
         if matches!(doing.what, What::Become(To::Start)) && is_told && over {
             return false;
         }
-        if is_told {
+        // A stop brings nothing back that was ended meanwhile.
+        if is_told && (agent.is_there() || matches!(doing.what, What::Become(To::Start))) {
             agent.become_(doing.play.truth);
         }
         let denies = !is_told && matches!(doing.play.end, Some(End::Exited(5 | 7)));
