@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::{Output, Stop};
 
+pub use cgroup::end_orphans;
 pub use family::end_kept;
 pub use stead_model::End;
 
