@@ -51,6 +51,12 @@ pub(super) enum KeeperEvent {
     GaveUp {
         reach: Reach,
     },
+    /// A start that a daemon had left running has ended.
+    Orphan {
+        resource: usize,
+        truth: Truth,
+        ended_before: u32,
+    },
 }
 
 impl Keeper {
@@ -120,11 +126,31 @@ impl World {
         self.maintain(at);
     }
 
-    /// Its daemon has died.
+    /// Its daemon has died. A program that it had running may go on.
     pub fn lose_keeper(&mut self, at: usize) {
         let keeper = self.nodes[at].keeper.take();
         let doing = keeper.map(|keeper| keeper.doing).unwrap_or_default();
-        doing.into_values().for_each(|doing| self.called_off(at, &doing));
+        for doing in doing.into_values() {
+            if self.dice.one_in(2) { self.called_off(at, &doing) } else { self.orphan(at, &doing) }
+        }
+    }
+
+    fn orphan(&mut self, at: usize, doing: &Doing) {
+        let node = &self.nodes[at];
+        let (boot, ended_before) = (node.boot, node.orphans_ended);
+        if let Some((truth, resource)) = doing.starts() {
+            let takes = self.dice.below(12_000 * MS);
+            let event = KeeperEvent::Orphan { resource, truth, ended_before };
+            self.after(takes, Event::Keeper { node: at, boot, event });
+        }
+    }
+
+    fn orphan_ends(&mut self, at: usize, resource: usize, truth: Truth, ended_before: u32) {
+        let node = &mut self.nodes[at];
+        if node.orphans_ended == ended_before {
+            node.agents[resource].become_(truth);
+            self.log(NAMES[at], format_args!("# an orphan of {resource} leaves it {truth:?}"));
+        }
     }
 
     pub fn maintain(&mut self, at: usize) {
@@ -136,6 +162,9 @@ impl World {
     }
 
     pub fn keeper_event(&mut self, at: usize, boot: u32, event: KeeperEvent) {
+        if let KeeperEvent::Orphan { resource, truth, ended_before } = event {
+            return self.orphan_ends(at, resource, truth, ended_before);
+        }
         let node = &mut self.nodes[at];
         if node.boot != boot || node.keeper.is_none() {
             return;
@@ -151,6 +180,7 @@ impl World {
                 self.nodes[at].up.retain(|step| *step != Step::Resources);
                 self.hand_in(at, Told::ResourcesFailed(reach));
             }
+            KeeperEvent::Orphan { .. } => {}
         }
     }
 

@@ -82,6 +82,8 @@ pub(super) struct Node {
     pub up: Vec<Step>,
     /// What its resources are in truth; none: they are one step that goes as it is told.
     pub agents: Vec<Agent>,
+    /// Counts when the programs were ended that daemons before this one had left running.
+    pub orphans_ended: u32,
     /// What keeps those.
     pub keeper: Option<Keeper>,
     /// Are the files there that are there while it serves?
@@ -131,12 +133,14 @@ impl Node {
     /// The watchdog takes everything down.
     pub fn strike(&mut self) {
         self.up.clear();
+        self.orphans_ended += 1;
         self.agents.iter_mut().for_each(Agent::strike);
     }
 
     /// Nothing of the group is left.
     pub fn end_all(&mut self) {
         self.up.clear();
+        self.orphans_ended += 1;
         self.agents.iter_mut().for_each(Agent::end);
     }
 

@@ -59,6 +59,8 @@ impl World {
         let faulty = if self.now < self.faults_until { self.agents_fail } else { 0 };
         let left = doing.until.saturating_sub(self.now).max(1);
         let node = &mut self.nodes[at];
+        // Whoever runs programs ends first what another one before had left running.
+        node.orphans_ended += 1;
         doing.play = node.agents[doing.resource].play(ask, left, faulty, &mut self.dice);
         self.checker.report.answers |= ask.bit(doing.play.end.as_ref());
         self.checker.report.asked += 1;
@@ -185,6 +187,11 @@ impl World {
 }
 
 impl Doing {
+    /// What its start is to leave of which resource.
+    pub fn starts(&self) -> Option<(Truth, usize)> {
+        (self.asks() == Ask::Start).then_some((self.play.truth, self.resource))
+    }
+
     fn asks(&self) -> Ask {
         match (self.what, &self.phase) {
             (What::Look(ask), _) => ask,

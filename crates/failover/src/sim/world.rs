@@ -569,6 +569,7 @@ fn new_node(setup: &Setup, at: usize, origin: Instant, rng: &mut Rng) -> Node {
         leaving: false,
         up: Vec::new(),
         agents: Vec::new(),
+        orphans_ended: 0,
         keeper: None,
         role_files: false,
         put_back: 0,
