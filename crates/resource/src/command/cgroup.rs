@@ -143,9 +143,13 @@ mod tests {
     fn run_by(pid: u32, number: u32) -> Option<(process::Child, PathBuf)> {
         let dir = own_dir()?.join(format!("{PREFIX}{pid}-{number}"));
         fs::create_dir(&dir).ok()?;
+        if !dir.join("cgroup.kill").exists() {
+            let _ = fs::remove_dir(dir);
+            return None;
+        }
         let child = Command::new("sleep").arg("30").stdout(process::Stdio::null()).spawn().unwrap();
-        fs::write(dir.join("cgroup.procs"), child.id().to_string()).ok()?;
-        dir.join("cgroup.kill").exists().then_some((child, dir))
+        fs::write(dir.join("cgroup.procs"), child.id().to_string()).unwrap();
+        Some((child, dir))
     }
 
     #[test]
