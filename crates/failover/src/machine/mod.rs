@@ -6,7 +6,7 @@
 //!    addresses removed and processes killed within the stop budget; and nothing is brought up past it, also by an action that
 //!    began before;
 //! 3. do one [`Action`] at a time; kill it at its limit and at [`Output::Cancel`]; whatever is so already is success, and
-//!    what is not known is told as unknown;
+//!    what is not known is told as unknown; end first what an earlier process of this node had left running;
 //! 4. tell [`Input::Replica`] after each start and whenever it changes;
 //! 5. put the request of a person to the node that is to serve, and a time to each [`Entry`] when it is taken.
 
