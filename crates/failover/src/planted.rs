@@ -33,6 +33,30 @@ pub enum Planted {
     StartTooEarly,
     /// A resource is stopped while another one requires it.
     StopTooEarly,
+    /// Who cannot serve for a reason that is the same everywhere lets the other node try.
+    MovesInVain,
+    /// Taking over from a node that cannot serve is not counted.
+    MovesForEver,
+    /// Who hands over keeps its resources.
+    ResourcesStay,
+    /// What was up beside a resource that is given up stays so.
+    NotUndone,
+    /// In maintenance what fails is restarted.
+    RestartsMaintained,
+    /// A restart is not counted.
+    EndlessRestarts,
+    /// What does not do on this node is restarted on it.
+    RestartsInVain,
+    /// What does not end within its limit is waited for.
+    NoLimit,
+    /// A resource that is being started counts as up.
+    UpTooEarly,
+    /// A resource whose stop failed counts as down.
+    DownAnyway,
+    /// A look that tells nothing counts as one that failed.
+    UnknownIsBad,
+    /// What may fail soon counts as failed.
+    DegradedIsBad,
     /// A registration counts as told before that is durable.
     ToldUnsaved,
     /// Who no longer serves goes on telling.

@@ -75,8 +75,13 @@ pub enum Entry {
         /// Of a takeover: since the other node was last heard, or was asked to hand over.
         outage: Option<Duration>,
     },
-    /// Its resources cannot be kept up; when they are tried again here.
-    Failing(Duration),
+    /// Its resources cannot be kept up.
+    Failing {
+        /// When they are tried again here.
+        pause: Duration,
+        /// No node could.
+        everywhere: bool,
+    },
     /// The other node cannot keep its resources up, and is asked to hand over.
     Relieves,
     /// A person holds it in that, or no longer.
@@ -140,11 +145,14 @@ impl fmt::Display for Entry {
             Entry::Active { epoch, took, outage: Some(outage) } => {
                 write!(f, "active under epoch {epoch}, after {}; outage {}", Short(*took), Short(*outage))
             }
-            Entry::Failing(pause) => write!(
+            Entry::Failing { pause, everywhere: false } => write!(
                 f,
                 "the resources cannot be kept up here: the other node may take over, else they are tried again in {}",
                 Short(*pause)
             ),
+            Entry::Failing { pause, everywhere: true } => {
+                write!(f, "the resources cannot be kept up on any node: they are tried again in {}", Short(*pause))
+            }
             Entry::Relieves => f.write_str("the other node cannot keep its resources up: it is asked to hand over"),
             Entry::Held(Hold::None) => f.write_str("neither offline nor in maintenance any more"),
             Entry::Held(Hold::Offline) => f.write_str("offline: everything is down until a person says otherwise"),

@@ -1,12 +1,11 @@
 //! What came of a call.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+pub use stead_model::outcome::{Done, Failure, State};
+
 use crate::Stop;
-use crate::net::Mac;
 
 /// Something that is started on the node that serves, and stopped everywhere else.
 pub trait Resource {
@@ -53,73 +52,6 @@ impl<T> Outcome<T> {
         let mut output = Output::default();
         let value = work(&mut output);
         Outcome { value, took: began.elapsed(), output }
-    }
-}
-
-/// A success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Done {
-    /// The call changed something.
-    Changed,
-    /// There was nothing to change.
-    Already,
-}
-
-/// What a resource is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It serves.
-    Started,
-    /// It does not serve, by evidence.
-    Stopped,
-    /// Neither is proven; why.
-    Unknown(String),
-}
-
-/// Why a call did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// Somebody else answered for the address; nothing was changed.
-    #[error("{address} is held by {holder}: fence the holder, or give the address up there")]
-    AddressHeld {
-        /// The address that was to be taken.
-        address: IpAddr,
-        /// Hardware address of who answered.
-        holder: Mac,
-    },
-    /// It cannot work as it was given; nothing was changed.
-    #[error("{0}")]
-    Unusable(String),
-    /// It was not done in time. What runs on, or was half done, is not known.
-    #[error("not done within {0:?}")]
-    TimedOut(Duration),
-    /// It was called off; nothing was changed.
-    #[error("called off")]
-    Cancelled,
-    /// It was tried and did not succeed.
-    #[error("{0}")]
-    Failed(String),
-    /// It was tried, and what it is now is not known.
-    #[error("not known what it is now: {0}")]
-    Unknown(String),
-}
-
-impl Failure {
-    /// One word for programs and tables.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Failure::AddressHeld { .. } => "address-held",
-            Failure::Unusable(_) => "unusable",
-            Failure::TimedOut(_) => "timed-out",
-            Failure::Cancelled => "cancelled",
-            Failure::Failed(_) => "failed",
-            Failure::Unknown(_) => "unknown",
-        }
-    }
-
-    /// Returns a closure for `map_err`: what could not be done.
-    pub(crate) fn at<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Failure {
-        move |cause| Failure::Failed(format!("cannot {what}: {cause}"))
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+pub use stead_model::outcome::To;
+use stead_model::outcome::conclude;
+
 use crate::{Done, Failure, Outcome, Output, Resource, State, Stop, Term};
 
 /// Between the first two looks at what is on its way; each pause is longer than the one before, up to a limit.
@@ -41,23 +44,6 @@ impl<T: Switch> Resource for T {
     }
 }
 
-/// What it shall be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
-    Start,
-    Stop,
-}
-
-impl To {
-    fn is(self, state: &State) -> bool {
-        *state == if self == To::Start { State::Started } else { State::Stopped }
-    }
-
-    fn word(self) -> &'static str {
-        if self == To::Start { "started" } else { "stopped" }
-    }
-}
-
 /// Has it so. What is not known is told all the same: to be what it shall be changes nothing.
 fn switch(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Result<Done, Failure> {
     term.stop.check()?;
@@ -68,14 +54,8 @@ fn switch(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Resu
     let told = it.tell(to, term, output);
     // What failed may be so all the same, and a look after the time is over still tells the truth.
     let pause = if told.is_ok() { term.moment } else { Instant::now() };
-    match (look_until(it, to, Term { moment: pause, ..term }, output), told) {
-        (None, _) => Ok(Done::Changed),
-        (Some(_), _) if term.stop.is_called() => Err(Failure::Unknown("called off while it changed".into())),
-        (Some(_), Err(Failure::TimedOut(_))) => Err(Failure::TimedOut(term.limit)),
-        (Some(_), Err(why)) => Err(why),
-        (Some(State::Unknown(why)), _) => Err(Failure::Unknown(why)),
-        (Some(_), _) => Err(Failure::Failed(format!("it was told, but is not {}", to.word()))),
-    }
+    let is = look_until(it, to, Term { moment: pause, ..term }, output);
+    conclude(to, &is, told, term.limit, term.stop.is_called())
 }
 
 /// A stop has no time for what hangs, as a status may that connects through an address which is gone: without an answer, it
@@ -85,16 +65,13 @@ fn first_look<'a>(to: To, term: &Term<'a>) -> Term<'a> {
     term.begin(share)
 }
 
-/// None where it is so in the end; else what it is.
-pub fn look_until(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> Option<State> {
+/// What it is in the end.
+pub fn look_until(it: &impl Switch, to: To, term: Term<'_>, output: &mut Output) -> State {
     let mut pause = FIRST_PAUSE;
     loop {
         let state = it.look_for(to, term.begin(term.left().max(LAST_LOOK)), output);
-        if to.is(&state) {
-            return None;
-        }
-        if term.is_over() || !it.may_change(&state) || term.stop.wait(Instant::now() + pause) {
-            return Some(state);
+        if to.is(&state) || term.is_over() || !it.may_change(&state) || term.stop.wait(Instant::now() + pause) {
+            return state;
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

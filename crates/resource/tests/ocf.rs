@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{Host, wait_for};
-use stead_resource::ocf::{self, Agent, Instance, Scope, Seen};
+use stead_resource::ocf::{self, Agent, Instance, Reach, Seen};
 use stead_resource::{Done, Failure, Resource, State, Stop};
 use tempfile::TempDir;
 
@@ -118,19 +118,19 @@ fn an_address_comes_and_goes_by_ipaddr2() {
 fn each_code_of_a_look_is_what_the_standard_says() {
     let dir = TempDir::new().unwrap();
     faulty(&dir, &[]).start(LIMIT).value.unwrap();
-    for (code, scope) in
-        [("1", Scope::Now), ("2", Scope::Node), ("5", Scope::Node), ("6", Scope::Everywhere), ("9", Scope::Now)]
+    for (code, reach) in
+        [("1", Reach::Now), ("2", Reach::Node), ("5", Reach::Node), ("6", Reach::Everywhere), ("9", Reach::Now)]
     {
-        let Seen::Failed { why, scope: told } = look(&faulty(&dir, &[("fail_monitor", code)]), 0) else {
+        let Seen::Failed { why, reach: told } = look(&faulty(&dir, &[("fail_monitor", code)]), 0) else {
             panic!("{code}")
         };
-        assert!(told == scope && why.contains(code), "{code}: {why}");
+        assert!(told == reach && why.contains(code), "{code}: {why}");
     }
     let seen = |code| look(&faulty(&dir, &[("fail_monitor", code)]), 0);
     assert_eq!(["0", "8", "190", "191"].map(seen).map(|seen| matches!(seen, Seen::Running { .. })), [true; 4]);
     assert_eq!(["8", "190"].map(seen).map(|seen| seen == Seen::Running { degraded: true }), [false, true]);
     assert_eq!(seen("7"), Seen::Stopped);
-    assert!(matches!(seen("42"), Seen::Failed { scope: Scope::Now, .. }));
+    assert!(matches!(seen("42"), Seen::Failed { reach: Reach::Now, .. }));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn each_way_to_fail_has_its_word() {
         matches!(start("1").value, Err(Failure::Failed(why)) if why.ends_with("answers start with a failure (1): as told"))
     );
     assert!(matches!(start("5").value, Err(Failure::Unusable(_))));
-    assert!(matches!(start("6").value, Err(Failure::Unusable(_))));
+    assert!(matches!(start("6").value, Err(Failure::Misconfigured(_))));
     let hung = start("hang");
     assert!(matches!(hung.value, Err(Failure::TimedOut(_))) && hung.took < Duration::from_secs(10), "{hung:?}");
 }

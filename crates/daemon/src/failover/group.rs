@@ -9,6 +9,7 @@ use stead_api::{Failure, FailureKind, TimelineEntry};
 use stead_failover::heartbeat::{Event, Heartbeat, Hold, Note, Say};
 use stead_failover::machine::{Answer, Fitness, Lease, Refusal, Request, State, Step, Turn, Want};
 use stead_failover::monitor::replay;
+use stead_failover::resources::Reach;
 use stead_failover::{
     Ballot, Config, Entry, GroupId, Input, Machine, MonitorConfig, MonitorInput, NodeId, Output, Record, Witness,
     WitnessConfig, WitnessInput, WitnessOutput,
@@ -220,8 +221,8 @@ impl Group {
     }
 
     /// Its resources were up and cannot be kept up.
-    pub(super) fn resources_failed(&mut self, now: Instant) {
-        self.input(Input::ResourcesFailed, now);
+    pub(super) fn resources_failed(&mut self, reach: Reach, now: Instant) {
+        self.input(Input::ResourcesFailed(reach), now);
     }
 
     /// An action of the hands has ended.

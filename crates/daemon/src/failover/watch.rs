@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use stead_api::TimelineEntry;
 use stead_failover::heartbeat::{Drops, Key, NOTES_MAX, Note};
 use stead_failover::machine::{Fitness, Want};
+use stead_failover::resources::Reach;
 use stead_failover::{self as failover, GroupId, MonitorConfig, NodeId};
 use stead_model::plan::GroupPlan;
 use stead_model::status::MonitorStatus;
@@ -50,7 +51,7 @@ pub(crate) enum Order {
     /// For the timeline of that group.
     Say(GroupName, String),
     /// The resources of that group were up and cannot be kept up.
-    ResourcesFailed(GroupName),
+    ResourcesFailed(GroupName, Reach),
     /// An action of the hands has ended.
     Ended(GroupName, JobEnd),
     /// Something to tell of a group.
@@ -152,7 +153,7 @@ impl Watcher {
                 let kept = self.kept.clone();
                 self.with(&name, |group| group.say(&text, &kept));
             }
-            Order::ResourcesFailed(name) => self.with(&name, |group| group.resources_failed(now)),
+            Order::ResourcesFailed(name, reach) => self.with(&name, |group| group.resources_failed(reach, now)),
             Order::Ended(name, end) => self.with(&name, |group| group.ended(end, now)),
             Order::Line(name, line) => {
                 let kept = self.kept.clone();

@@ -8,13 +8,14 @@ use super::{Machine, Policy, State, Step, Turn};
 use crate::heartbeat::{Event, Role};
 use crate::monitor::Presence;
 use crate::planted::{Planted, is_planted};
+use crate::resources::Reach;
 use crate::timeline::Entry;
 
 /// The last pause is so many times as long as the first.
 const GROWTH_MAX: u32 = 8;
 
 /// So often within [`MOVES_WITHIN`] this node takes over from one that cannot serve: what fails everywhere stays where it is.
-pub(super) const MOVES_MAX: u32 = 2;
+pub(crate) const MOVES_MAX: u32 = 2;
 pub(super) const MOVES_WITHIN: Duration = Duration::from_secs(3_600);
 
 /// This node has the group, and cannot keep its resources up.
@@ -24,6 +25,8 @@ pub(super) struct Failing {
     at: Instant,
     /// How long it was until then.
     pause: Duration,
+    /// No node could.
+    everywhere: bool,
 }
 
 impl Machine {
@@ -33,17 +36,17 @@ impl Machine {
     }
 
     /// They were up and are down, or could not be brought up again.
-    pub(super) fn resources_failed(&mut self, now: Instant) {
+    pub(super) fn resources_failed(&mut self, reach: Reach, now: Instant) {
         if matches!(self.state, State::Active | State::Raising) {
-            self.fails(now);
+            self.fails(reach == Reach::Everywhere, now);
         }
     }
 
-    pub(super) fn fails(&mut self, now: Instant) {
+    pub(super) fn fails(&mut self, everywhere: bool, now: Instant) {
         let first = self.config.limits.again * 8;
         let pause = self.failing.map_or(first, |failing| (failing.pause * 2).min(first * GROWTH_MAX));
-        self.failing = Some(Failing { at: now + pause, pause });
-        self.tell(Entry::Failing(pause));
+        self.failing = Some(Failing { at: now + pause, pause, everywhere });
+        self.tell(Entry::Failing { pause, everywhere });
         self.beat_at = now;
     }
 
@@ -66,10 +69,11 @@ impl Machine {
         }
     }
 
-    /// What it tells the others that it is.
+    /// What it tells the others that it is. Where no node could keep them up, nobody is to try.
     pub(super) fn role(&self) -> Role {
+        let is_helped = |failing: Failing| !failing.everywhere || is_planted(Planted::MovesInVain);
         match self.state {
-            State::Active if self.failing.is_some() => Role::Failing,
+            State::Active if self.failing.is_some_and(is_helped) => Role::Failing,
             state => state.role(),
         }
     }
@@ -90,7 +94,7 @@ impl Machine {
             self.state = State::Approval;
             return self.tell(Entry::AsksPerson);
         }
-        if !self.moves.take(now) {
+        if !self.moves.take(now) && !is_planted(Planted::MovesForEver) {
             return self.not_taken(Refusal::MovedTooOften);
         }
         self.tell(Entry::Relieves);

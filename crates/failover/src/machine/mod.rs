@@ -6,12 +6,12 @@
 //!    addresses removed and processes killed within the stop budget; and nothing is brought up past it, also by an action that
 //!    began before;
 //! 3. do one [`Action`] at a time; kill it at its limit and at [`Output::Cancel`]; whatever is so already is success, and
-//!    what is not known is told as unknown;
+//!    what is not known is told as unknown; end first what an earlier process of this node had left running;
 //! 4. tell [`Input::Replica`] after each start and whenever it changes;
 //! 5. put the request of a person to the node that is to serve, and a time to each [`Entry`] when it is taken.
 
 mod config;
-mod failing;
+pub(crate) mod failing;
 mod hold;
 mod notes;
 mod record;
@@ -39,7 +39,7 @@ use crate::heartbeat::{Event, Hold, Note, Role, Say};
 use crate::ids::NodeId;
 use crate::lease::{Granter, Holder};
 use crate::monitor::{Monitor, MonitorInput, MonitorOutput, Presence, Watch};
-use crate::resources::Budget;
+use crate::resources::{Budget, Reach};
 use crate::timeline::Entry;
 
 /// How good the replica on this node is.
@@ -90,8 +90,8 @@ pub enum Input {
         /// Number of [`Output::Save`].
         number: u64,
     },
-    /// What [`Step::Resources`] had brought up is down, and cannot be kept up here.
-    ResourcesFailed,
+    /// What [`Step::Resources`] had brought up is down, and cannot be kept up: here, or nowhere.
+    ResourcesFailed(Reach),
     /// A person asks for something.
     Request(Request),
 }
@@ -323,7 +323,7 @@ impl Machine {
             Input::Replica(fitness) => self.replica(fitness, now),
             Input::Done { id, outcome } => self.done(id, outcome, now),
             Input::Saved { number } => self.saved(number, now),
-            Input::ResourcesFailed => self.resources_failed(now),
+            Input::ResourcesFailed(reach) => self.resources_failed(reach, now),
             Input::Request(request) => self.request(request, now),
         }
         self.settle(now);

@@ -9,6 +9,7 @@ use stead_model::Epoch;
 use super::config::{OnFailure, Resources};
 use crate::heartbeat::Event;
 use crate::planted::{Planted, is_planted};
+use crate::resources::Reach;
 
 /// A script of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,11 +90,23 @@ pub enum Outcome {
     Already,
     /// It is not so.
     Failed(String),
+    /// It is not so, and would be so on no node.
+    Hopeless(String),
     /// Nobody knows whether it is so.
     Unknown(String),
 }
 
 impl Outcome {
+    /// What cannot be kept up, for a reason that reaches so far.
+    pub fn given_up(why: String, reach: Reach) -> Outcome {
+        if reach == Reach::Everywhere { Outcome::Hopeless(why) } else { Outcome::Failed(why) }
+    }
+
+    /// Would it be so on no node?
+    pub(super) fn is_hopeless(&self) -> bool {
+        matches!(self, Outcome::Hopeless(_))
+    }
+
     /// Is it certainly so?
     pub fn is_good(&self) -> bool {
         matches!(self, Outcome::Done | Outcome::Already)
@@ -153,7 +166,8 @@ impl Resources {
     pub(super) fn hand_over(&self, event: Event) -> Vec<(Step, Turn)> {
         let pre = self.pre_failback.filter(|_| event == Event::Failback).map(|_| Step::Script(Hook::PreFailback));
         let mut steps: Vec<_> = pre.into_iter().map(|step| (step, Turn::Do)).collect();
-        steps.extend(self.resources.then_some((Step::Resources, Turn::Undo)));
+        let goes_down = self.resources && !is_planted(Planted::ResourcesStay);
+        steps.extend(goes_down.then_some((Step::Resources, Turn::Undo)));
         steps.extend((0..self.services).rev().map(|at| (Step::Service(at), Turn::Undo)));
         if !is_planted(Planted::YieldEarly) {
             steps.push((Step::HandOver, Turn::Do));
@@ -209,6 +223,7 @@ impl fmt::Display for Outcome {
             Outcome::Done => f.write_str("done"),
             Outcome::Already => f.write_str("was so already"),
             Outcome::Failed(why) => write!(f, "failed: {why}"),
+            Outcome::Hopeless(why) => write!(f, "failed, as it would on any node: {why}"),
             Outcome::Unknown(why) => write!(f, "unknown: {why}"),
         }
     }

@@ -50,7 +50,7 @@ impl Machine {
         let took = now.saturating_duration_since(since);
         self.tell(Entry::Step { step, turn, took, outcome: outcome.clone() });
         let passes = is_planted(Planted::UnknownActs) && matches!(outcome, Outcome::Unknown(_));
-        if outcome.is_good() || passes { self.succeeded(step) } else { self.failed(current, now) }
+        if outcome.is_good() || passes { self.succeeded(step) } else { self.failed(current, &outcome, now) }
     }
 
     fn succeeded(&mut self, step: Step) {
@@ -66,13 +66,13 @@ impl Machine {
         }
     }
 
-    fn failed(&mut self, current: Current, now: Instant) {
+    fn failed(&mut self, current: Current, outcome: &Outcome, now: Instant) {
         match self.state {
             State::Confirming(_) => self.give_up(Refusal::Isolated, now),
             State::Fencing(_) => self.give_up(Refusal::NotFenced, now),
             State::HandingOver { number } => self.failed_to_hand_over(current, number, now),
-            State::Raising => self.failed_to_raise(current, now),
-            State::Active => self.fails(now),
+            State::Raising => self.failed_to_raise(current, outcome, now),
+            State::Active => self.fails(outcome.is_hopeless(), now),
             State::Closing { .. } | State::Falling(_) if current.step == Step::RoleFiles => {
                 self.try_or_go_on(current, now)
             }
@@ -105,14 +105,14 @@ impl Machine {
         self.keep(now);
     }
 
-    fn failed_to_raise(&mut self, current: Current, now: Instant) {
+    fn failed_to_raise(&mut self, current: Current, outcome: &Outcome, now: Instant) {
         let later = now + self.config.limits.again * 8;
         let policy = match current.step {
             Step::Script(hook) => self.config.resources.on_failure(hook),
             Step::Tell => OnFailure::GoOn,
             // They were tried often enough, and were undone: the other node is to try.
             Step::Resources => {
-                self.fails(now);
+                self.fails(outcome.is_hopeless(), now);
                 OnFailure::GoOn
             }
             _ if self.again(current, now) < self.config.limits.tries => return,

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use stead_model::ocf;
+pub use stead_model::ocf::Reach;
+use stead_model::outcome::{Done, Failure};
+
 /// What all of them shall be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
@@ -11,15 +15,6 @@ pub enum Goal {
     Down,
 }
 
-/// How far a failure reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Once more may do.
-    Now,
-    /// Nothing does on this node.
-    Node,
-}
-
 /// What became of a start or a stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -27,6 +22,17 @@ pub enum Ended {
     Good,
     /// It is not so, or nobody knows; why, and how far that reaches.
     Bad(String, Reach),
+}
+
+impl From<Result<Done, Failure>> for Ended {
+    fn from(result: Result<Done, Failure>) -> Ended {
+        match result {
+            Ok(_) => Ended::Good,
+            Err(why @ Failure::Misconfigured(_)) => Ended::Bad(why.to_string(), Reach::Everywhere),
+            Err(why @ Failure::Unusable(_)) => Ended::Bad(why.to_string(), Reach::Node),
+            Err(why) => Ended::Bad(why.to_string(), Reach::Now),
+        }
+    }
 }
 
 /// What a look told.
@@ -40,6 +46,18 @@ pub enum Seen {
     Bad(String, Reach),
     /// Nothing; why.
     Unknown(String),
+}
+
+impl From<ocf::Seen> for Seen {
+    fn from(seen: ocf::Seen) -> Seen {
+        match seen {
+            ocf::Seen::Running { degraded: false } => Seen::Good,
+            ocf::Seen::Running { degraded: true } => Seen::Degraded("its agent says that it is degraded".into()),
+            ocf::Seen::Stopped => Seen::Bad("it does not run".into(), Reach::Now),
+            ocf::Seen::Failed { why, reach } => Seen::Bad(why, reach),
+            ocf::Seen::Unknown(why) => Seen::Unknown(why),
+        }
+    }
 }
 
 /// What comes in.

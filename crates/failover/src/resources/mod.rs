@@ -14,6 +14,8 @@
 //!
 //! What is not known never acts: a look that told nothing changes nothing.
 
+#[cfg(test)]
+mod answers;
 mod api;
 mod budget;
 mod config;
@@ -130,7 +132,7 @@ impl Resources {
 
     /// To be called when [`Resources::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let overdue = |act: Act| now >= act.until;
+        let overdue = |act: Act| now >= act.until && !is_planted(Planted::NoLimit);
         for at in 0..self.resources.len() {
             if let Some(act) = self.resources[at].standing.act().filter(|act| overdue(*act)) {
                 self.outputs.push_back(Output::Cancel { id: act.id });
@@ -200,6 +202,7 @@ impl Resources {
                 self.resources[at].standing = Standing::Unsure { fresh: false, not_before: None };
                 self.fails(at, why, reach, now);
             }
+            (Ended::Bad(..), false) if is_planted(Planted::DownAnyway) => self.went_down(at),
             (Ended::Bad(why, _), false) => {
                 let not_before = Some(now + self.again);
                 self.resources[at].standing = Standing::Unsure { fresh: false, not_before };
@@ -222,20 +225,28 @@ impl Resources {
     }
 
     fn looked(&mut self, id: u64, seen: Seen, now: Instant) {
+        let seen = misread(seen);
         let is_it = |look: &Look| look.running.is_some_and(|act| act.id == id);
         let Some(at) = self.resources.iter().position(|resource| resource.looks.iter().any(is_it)) else { return };
         let resource = &mut self.resources[at];
         let Some(index) = resource.looks.iter().position(is_it) else { return };
         let (look, config) = (&mut resource.looks[index], resource.config.looks[index]);
         (look.running, look.next) = (None, now + config.interval);
-        look.failed = if matches!(seen, Seen::Bad(..)) { look.failed + 1 } else { 0 };
+        look.failed = match &seen {
+            Seen::Good | Seen::Degraded(_) => 0,
+            Seen::Bad(..) => look.failed + 1,
+            // It is neither one more nor the end of them.
+            Seen::Unknown(_) => look.failed,
+        };
         look.amiss = seen != Seen::Good;
         let often_enough = look.failed >= config.failures;
         match seen {
             Seen::Good => self.is_well(at),
             Seen::Degraded(why) => self.amiss(at, format!("it may fail soon: {why}")),
             Seen::Unknown(why) => self.amiss(at, format!("nothing is known of it: {why}")),
-            Seen::Bad(why, _) if self.maintained => self.amiss(at, format!("left alone in maintenance: {why}")),
+            Seen::Bad(why, _) if self.maintained && !is_planted(Planted::RestartsMaintained) => {
+                self.amiss(at, format!("left alone in maintenance: {why}"))
+            }
             Seen::Bad(why, reach) if often_enough => self.fails(at, why, reach, now),
             Seen::Bad(why, _) => self.amiss(at, why),
         }
@@ -246,13 +257,16 @@ impl Resources {
         if self.goal == Goal::Down {
             return;
         }
-        if reach == Reach::Now && self.resources[at].budget.take(now) {
+        let may_do = reach == Reach::Now || is_planted(Planted::RestartsInVain);
+        if may_do && self.resources[at].may_restart(now) {
             self.resources[at].restarts = true;
             self.reached = false;
             return self.outputs.push_back(Output::Restarts { resource: at, why });
         }
         self.outputs.push_back(Output::GivesUp { resource: at, why, reach });
-        self.want(Goal::Down);
+        if !is_planted(Planted::NotUndone) {
+            self.want(Goal::Down);
+        }
     }
 
     fn amiss(&mut self, at: usize, what: String) {
@@ -284,7 +298,7 @@ impl Resources {
 
     fn tell_goal(&mut self) {
         let is_so = |resource: &Resource| match self.goal {
-            Goal::Up => resource.is_up() && !resource.restarts,
+            Goal::Up => (resource.is_up() || resource.starts_early()) && !resource.restarts,
             Goal::Down => resource.standing == Standing::Down,
         };
         if !self.reached && self.resources.iter().all(is_so) {
@@ -381,9 +395,26 @@ impl Resource {
         self.standing == Standing::Up
     }
 
+    fn starts_early(&self) -> bool {
+        is_planted(Planted::UpTooEarly) && matches!(self.standing, Standing::Starting(_))
+    }
+
+    fn may_restart(&mut self, now: Instant) -> bool {
+        self.budget.take(now) || is_planted(Planted::EndlessRestarts)
+    }
+
     /// Before it can be up, and all that require it too?
     fn has_to_go_down(&self) -> bool {
         self.restarts || matches!(self.standing, Standing::Unsure { fresh: false, .. })
+    }
+}
+
+/// As planted bugs read it.
+fn misread(seen: Seen) -> Seen {
+    match seen {
+        Seen::Unknown(why) if is_planted(Planted::UnknownIsBad) => Seen::Bad(why, Reach::Now),
+        Seen::Degraded(why) if is_planted(Planted::DegradedIsBad) => Seen::Bad(why, Reach::Now),
+        seen => seen,
     }
 }
 

@@ -302,6 +302,34 @@ fn it_is_well_again_when_all_of_its_looks_say_so() {
     assert_eq!(told, [Output::Reached(Goal::Up), amiss(Some("as told")), amiss(None)]);
 }
 
+/// What comes of looks that say that, one after the other, where two have to fail.
+fn after_looks(seen: &[Seen]) -> Vec<Output> {
+    let (mut mind, mut now) = (Resources::new(config(&[&[]], &[LOOK])).unwrap(), Instant::now());
+    mind.handle(Input::Want(Goal::Up), now);
+    mind.handle(Input::Done { id: 1, ended: Ended::Good }, now);
+    let mut told = Vec::new();
+    for seen in seen {
+        now += SECOND;
+        mind.handle_timeout(now);
+        while let Some(output) = mind.poll_output() {
+            match output {
+                Output::Look { id, .. } => mind.handle(Input::Looked { id, seen: seen.clone() }, now),
+                other => told.push(other),
+            }
+        }
+    }
+    told
+}
+
+#[test]
+fn a_look_that_tells_nothing_ends_no_row_of_failures() {
+    let (bad, unknown) = (Seen::Bad("as told".into(), Reach::Now), Seen::Unknown("?".into()));
+    let restarts = |seen: &[Seen]| after_looks(seen).iter().any(|told| matches!(told, Output::Restarts { .. }));
+    assert!(restarts(&[bad.clone(), unknown.clone(), unknown.clone(), bad.clone()]));
+    assert!(!restarts(&[bad.clone(), Seen::Good, unknown.clone(), bad.clone()]));
+    assert!(!restarts(&[bad, unknown.clone(), unknown]));
+}
+
 #[test]
 fn what_is_not_known_never_acts() {
     let mut mind = Resources::new(config(&[&[]], &[LOOK])).unwrap();

@@ -28,6 +28,14 @@ pub struct Report {
     pub frozen_forks: u64,
     /// Times that a node had to be restored.
     pub restores: u64,
+    /// Times that an agent was asked for something.
+    pub asked: u64,
+    /// What was asked of agents together with how they ended: a bit each.
+    pub answers: u64,
+    /// Times that a resource was restarted.
+    pub restarts: u64,
+    /// Times that one was given up.
+    pub given_up: u64,
     /// Microseconds in which one node served, of those of the whole.
     pub served: u64,
     /// Microseconds of the whole.
@@ -47,6 +55,10 @@ impl std::ops::Add for Report {
             requests: self.requests + other.requests,
             frozen_forks: self.frozen_forks + other.frozen_forks,
             restores: self.restores + other.restores,
+            asked: self.asked + other.asked,
+            answers: self.answers | other.answers,
+            restarts: self.restarts + other.restarts,
+            given_up: self.given_up + other.given_up,
             served: self.served + other.served,
             lasted: self.lasted + other.lasted,
         }

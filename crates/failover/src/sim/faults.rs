@@ -1,10 +1,12 @@
 //! What goes wrong, and how it is put right.
 
+use super::agent::Agent;
 use super::clock::Micros;
 use super::net::{Net, PATHS};
 use super::node::{Node, Pause};
 use super::world::{Event, MS, World};
 use crate::machine::{Input, Step, Want};
+use crate::resources::Reach;
 
 impl World {
     /// One fault, and when the next one comes.
@@ -22,6 +24,9 @@ impl World {
         }
         if self.setup.resources && self.rng.one_in(3) {
             self.fail_resources();
+        }
+        if self.kit.is_some() && self.dice.one_in(2) {
+            self.strike_agent();
         }
         let nodes = self.all_nodes().end as u64;
         let at = self.rng.below(nodes) as usize;
@@ -44,10 +49,13 @@ impl World {
 
     /// Those of whoever serves are down, and it is told so.
     pub fn fail_resources(&mut self) {
+        if self.kit.is_some() {
+            return;
+        }
         let has_them = |node: &Node| node.is_running() && node.up.contains(&Step::Resources);
         let Some(at) = (0..2).find(|at| has_them(&self.nodes[*at])) else { return };
         self.nodes[at].up.retain(|step| *step != Step::Resources);
-        self.hand_in(at, Input::ResourcesFailed);
+        self.hand_in(at, Input::ResourcesFailed(Reach::Now));
     }
 
     fn kill_in_order(&mut self, at: usize) {
@@ -184,6 +192,7 @@ impl World {
         self.net = Net::new();
         for at in self.all_nodes() {
             self.nodes[at].unfit_until = 0;
+            self.nodes[at].agents.iter_mut().for_each(Agent::heal);
             self.resume(at);
             self.start_again(at, 100 * MS);
             if at < 2 {

@@ -31,8 +31,8 @@ impl World {
     pub fn watchdog(&mut self, at: usize, number: u64) {
         let node = &mut self.nodes[at];
         let runs = !matches!(node.pause, Some(Pause::Host | Pause::Frozen));
-        if node.watch == number && runs && !node.up.is_empty() {
-            node.up.clear();
+        if node.watch == number && runs && node.has_any() {
+            node.strike();
             self.log(NAMES[at], format_args!("# the watchdog takes everything down"));
         }
     }
@@ -46,6 +46,9 @@ impl World {
             let node = &mut self.nodes[at];
             node.put_back = if action.turn == Turn::Undo { node.put_back + 1 } else { 0 };
         }
+        if action.step == Step::Resources && self.kit.is_some() {
+            return self.keep(at, &action);
+        }
         let (outcome, takes) =
             self.setup.outcome(&action, self.now < self.faults_until && !self.setup.calm, &mut self.rng);
         let boot = self.nodes[at].boot;
@@ -55,9 +58,11 @@ impl World {
     }
 
     pub fn cancel(&mut self, at: usize, id: u64) {
-        if let Some(action) = self.nodes[at].action.take_if(|action| action.id == id)
-            && self.rng.one_in(2)
-        {
+        let Some(action) = self.nodes[at].action.take_if(|action| action.id == id) else { return };
+        if action.step == Step::Resources && self.kit.is_some() {
+            return self.halt_keeper(at);
+        }
+        if self.rng.one_in(2) {
             self.take_effect(at, &action);
         }
     }
@@ -79,6 +84,9 @@ impl World {
         };
         let outcome = if action.step == Step::HandOver { self.hand_over(at, outcome) } else { outcome };
         self.checker.outcome(at, action.step, &outcome);
+        if action.step == Step::Resources && !outcome.is_good() {
+            self.hears_of_failure(at);
+        }
         self.hand_in(at, Input::Done { id, outcome });
     }
 

@@ -7,14 +7,25 @@
 //! restarted witness grants nothing for a full wait; one action at a time, each with an end; every request is answered
 //! once; after a single fault nobody serves for a bounded time only; when all is put right, one serves with all
 //! its resources and the other stands by within a bound.
+//!
+//! Some seeds have resources that depend on each other, kept by the shipped engine and worked by agents that fail in every way
+//! the standard knows and in some that it does not. Checkers, by what the agents' answers prove: all up or down is told only
+//! where it is proven; each starts after what it requires and stops before it; whatever is up beside one that is given up goes
+//! down; nothing follows from what is not known, or from a warning; what does not do here is not restarted here, and nobody is
+//! asked where it would do nowhere; restarts and moves are bounded; each start, stop and look has an end; never does one node
+//! have any of them while another has, unless its agent lied or what it has cannot be ended.
 
+mod agent;
 mod checker;
 mod clock;
 mod faults;
 mod hands;
+mod keeper;
 mod net;
 mod node;
 mod power;
+mod programs;
+mod proofs;
 mod rng;
 #[cfg(test)]
 mod scenarios;

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::agent::Agent;
 use super::clock::{Clock, Micros};
+use super::keeper::Keeper;
 use super::net::Datagram;
 use crate::ids::NodeId;
 use crate::lease::{Ballot, Witness};
@@ -78,6 +80,12 @@ pub(super) struct Node {
     /// Its daemon says that it goes down in order.
     pub leaving: bool,
     pub up: Vec<Step>,
+    /// What its resources are in truth; none: they are one step that goes as it is told.
+    pub agents: Vec<Agent>,
+    /// Counts when the programs were ended that daemons before this one had left running.
+    pub orphans_ended: u32,
+    /// What keeps those.
+    pub keeper: Option<Keeper>,
     /// Are the files there that are there while it serves?
     pub role_files: bool,
     /// How often it was told to put them back since.
@@ -115,6 +123,25 @@ impl Node {
     /// Does its service write?
     pub fn writes(&self) -> bool {
         self.serves() && self.up.contains(&Step::Service(0))
+    }
+
+    /// Is anything of the group there?
+    pub fn has_any(&self) -> bool {
+        !self.up.is_empty() || self.agents.iter().any(Agent::is_there)
+    }
+
+    /// The watchdog takes everything down.
+    pub fn strike(&mut self) {
+        self.up.clear();
+        self.orphans_ended += 1;
+        self.agents.iter_mut().for_each(Agent::strike);
+    }
+
+    /// Nothing of the group is left.
+    pub fn end_all(&mut self) {
+        self.up.clear();
+        self.orphans_ended += 1;
+        self.agents.iter_mut().for_each(Agent::end);
     }
 
     pub fn is_lease_over(&self, at: Micros) -> bool {

@@ -26,13 +26,14 @@ impl World {
         {
             self.take_effect(at, &action);
         }
+        self.lose_keeper(at);
         let node = &mut self.nodes[at];
         (node.mind, node.pause) = (None, None);
         node.clock.freeze(false, self.now);
         node.saving.clear();
         node.inbox.clear();
         if of_host {
-            node.up.clear();
+            node.end_all();
             node.lease = Lease::None;
         }
         if !self.setup.scripted {
@@ -59,7 +60,7 @@ impl World {
         if pause == Pause::Frozen {
             node.excused_until = self.now + 10_000 * MS;
         } else if node.is_lease_over(self.now) {
-            node.up.clear();
+            node.strike();
         }
         let inbox: VecDeque<_> = std::mem::take(&mut node.inbox);
         self.log(NAMES[at], format_args!("# goes on"));

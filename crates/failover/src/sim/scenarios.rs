@@ -187,6 +187,7 @@ fn outcome(name: &str) -> Outcome {
         "done" => Outcome::Done,
         "failed" => Outcome::Failed("as scripted".into()),
         "unknown" => Outcome::Unknown("as scripted".into()),
+        "hopeless" => Outcome::Hopeless("as scripted".into()),
         _ => panic!("{name} is no outcome"),
     }
 }

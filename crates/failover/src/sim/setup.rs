@@ -28,6 +28,8 @@ pub(super) struct Setup {
     pub resources: bool,
     /// Has it files that are others while a node serves? Likewise.
     pub role_files: bool,
+    /// The seed of the dice of the agents of its resources, of a few of those that have any: `None`: they are one step.
+    pub agents: Option<u64>,
     pub slow_disk: bool,
     pub timeout: Duration,
     /// Heartbeats at 20 ms, a time-out of 60 ms, and an address alone.
@@ -64,6 +66,7 @@ impl Setup {
             scripts: rng.one_in(2),
             resources: seed % 4 == 3,
             role_files: seed % 4 == 1,
+            agents: (seed % 8 == 7 && !calm).then_some(seed),
             slow_disk: rng.one_in(5),
             fast: false,
             timeout: Duration::from_millis([3_000, 3_000, 1_500, 5_000][rng.below(4) as usize]),
@@ -88,6 +91,7 @@ impl Setup {
             scripts: true,
             resources: false,
             role_files: false,
+            agents: None,
             slow_disk: false,
             fast: false,
             timeout: Duration::from_secs(3),

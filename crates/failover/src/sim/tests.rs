@@ -5,10 +5,10 @@ use super::{Planted, Report, plant, run};
 /// Some seed finds it, most often one of the first hundred, and none of them finds anything without it.
 fn is_caught(planted: Planted) {
     plant(Some(planted));
-    let caught = (0..3_000).find(|seed| run(*seed).is_err());
+    let caught = (0..3_000).find_map(|seed| run(seed).err().map(|why| (seed, why)));
     plant(None);
-    assert!(caught.is_some(), "{planted:?} was not caught");
-    println!("{planted:?}: seed {}", caught.unwrap_or_default());
+    let (seed, why) = caught.unwrap_or_else(|| panic!("{planted:?} was not caught"));
+    println!("{planted:?}: seed {seed}: {why}");
 }
 
 #[test]
@@ -28,6 +28,20 @@ fn every_planted_bug_is_caught() {
         OfflineIsTaken,
         FilesTooLate,
         FilesStay,
+        StartTooEarly,
+        StopTooEarly,
+        MovesInVain,
+        ResourcesStay,
+        NotUndone,
+        RestartsMaintained,
+        MovesForEver,
+        EndlessRestarts,
+        RestartsInVain,
+        NoLimit,
+        UpTooEarly,
+        DownAnyway,
+        UnknownIsBad,
+        DegradedIsBad,
     ];
     all.into_iter().for_each(is_caught);
 }
@@ -58,6 +72,8 @@ fn every_seed_has_one_that_serves_in_the_end_and_never_two() {
     println!("{sum:?}");
     if seeds >= 1_000 {
         assert!(sum.epochs > seeds / 2 && sum.planned > seeds / 10 && sum.restores > seeds / 100, "{sum:?}");
+        assert_eq!(sum.answers, u64::MAX, "each action of an agent ended in each way");
+        assert!(sum.restarts > seeds / 10 && sum.given_up > seeds / 10, "{sum:?}");
         assert!(sum.frozen_forks > 0, "the checker never saw what only fencing excludes");
     }
 }

@@ -6,8 +6,10 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::agent::Agent;
 use super::checker::{Checker, Report};
 use super::clock::{Clock, Micros};
+use super::keeper::{self, Keeper, KeeperEvent};
 use super::net::{Codec, Datagram, Net};
 use super::node::{Mind, NAMES, Node, Saving, id, index};
 use super::rng::Rng;
@@ -16,9 +18,12 @@ use crate::heartbeat::{Hold, NOTES_MAX, Note, Say};
 use crate::ids::NodeId;
 use crate::lease::{Ballot, Witness, WitnessInput, WitnessOutput};
 use crate::machine::{Answer, Fitness, Input, Lease, Machine, Outcome, Output, Record, Request, State, Step, Want};
+use crate::resources::ResourcesConfig;
 use crate::timeline::Entry;
 
 pub(super) const MS: Micros = 1_000;
+/// Makes other dice of a seed.
+const DICE: u64 = 0x0cf0_0cf0;
 
 /// How long nobody may serve after a single fault: a time-out of 5 s, then leases that lapse, then the steps.
 const OUTAGE_MAX: Micros = 10_000 * MS;
@@ -31,6 +36,7 @@ pub(super) enum Event {
     Watchdog { node: usize, number: u64 },
     Saved { node: usize, boot: u32, number: u64 },
     Acted { node: usize, boot: u32, id: u64, outcome: Outcome },
+    Keeper { node: usize, boot: u32, event: KeeperEvent },
     Start { node: usize },
     Resume { node: usize },
     Kill { node: usize },
@@ -47,6 +53,12 @@ pub(super) struct World {
     /// When somebody served last.
     served_at: Micros,
     pub rng: Rng,
+    /// Those of the agents, so that what else happens goes as it always went.
+    pub dice: Rng,
+    /// The resources that have agents.
+    pub kit: Option<ResourcesConfig>,
+    /// One in so many answers of an agent is a fault.
+    pub agents_fail: u64,
     pub setup: Setup,
     pub nodes: [Node; 3],
     pub net: Net,
@@ -67,11 +79,16 @@ impl World {
     pub fn new(setup: Setup, mut rng: Rng, trace: bool) -> World {
         let origin = Instant::now();
         let nodes = std::array::from_fn(|at| new_node(&setup, at, origin, &mut rng));
+        let mut dice = Rng::new(setup.agents.unwrap_or_default() ^ DICE);
+        let kit = setup.agents.map(|_| keeper::random(&mut dice));
         let codecs = setup.with_bytes.then(|| std::array::from_fn(|at| Codec::new(at, 0)));
         let mut world = World {
             now: 0,
             served_at: 0,
             rng,
+            agents_fail: dice.range(2, 30),
+            dice,
+            kit,
             nodes,
             net: Net::new(),
             checker: Checker::new(setup.witness && !setup.forces),
@@ -112,6 +129,7 @@ impl World {
             let event = self.events.remove(&number).expect("queued once");
             self.pass(at);
             self.happen(event);
+            self.check_agents();
             self.checker.report.events += 1;
             self.checker.serving(&self.nodes, self.now)?;
             if let Some(wrong) = self.wrong.take() {
@@ -140,6 +158,7 @@ impl World {
             Event::Watchdog { node, number } => self.watchdog(node, number),
             Event::Saved { node, boot, number } => self.saved(node, boot, number),
             Event::Acted { node, boot, id, outcome } => self.acted(node, boot, id, outcome),
+            Event::Keeper { node, boot, event } => self.keeper_event(node, boot, event),
             Event::Start { node } => self.start(node),
             Event::Resume { node } => self.resume(node),
             Event::Kill { node } => self.kill(node, false),
@@ -178,6 +197,10 @@ impl World {
             Mind::Machine(Box::new(Machine::new(config, node.record.clone(), now)))
         });
         node.asked = node.record.clone();
+        if let Some(config) = self.kit.as_ref().filter(|_| at < 2) {
+            node.keeper = Some(Keeper::new(config));
+            node.agents.resize_with(config.resources.len(), Agent::new);
+        }
         if let Some(codecs) = &mut self.codecs {
             codecs[at] = Codec::new(at, node.boot);
         }
@@ -344,6 +367,7 @@ impl World {
     fn check_word(&mut self, at: usize, note: &Note) {
         let of_its_own =
             matches!(note.say, Say::Role(..) | Say::Ask { .. } | Say::Grant(_) | Say::Yield | Say::Yielded);
+        self.check_call_for_help(at, note);
         if of_its_own && note.epoch != self.nodes[at].record.epoch {
             self.fail(format!("{} says {:?} under an epoch that is not durable", NAMES[at], note.say));
         }
@@ -358,6 +382,7 @@ impl World {
             self.fail(wrong);
         }
         self.save(at, number, Saving::Record(record));
+        self.maintain(at);
     }
 
     fn save(&mut self, at: usize, number: u64, saving: Saving) {
@@ -448,6 +473,9 @@ impl World {
         if *entry == Entry::Standby && self.nodes[at].role_files && self.nodes[at].put_back < 3 {
             self.fail(format!("{} stands by with the files of who serves", NAMES[at]));
         }
+        if *entry == Entry::Relieves {
+            self.check_relief(at);
+        }
         if *entry == Entry::HandedOver {
             self.checker.report.planned += 1;
         }
@@ -486,7 +514,8 @@ impl World {
     /// One serves, the other one stands by.
     pub fn is_settled(&self) -> bool {
         let is = |at: usize, state: State| self.nodes[at].machine().is_some_and(|machine| *machine.state() == state);
-        let has_all = |at: usize| !self.setup.resources || self.nodes[at].up.contains(&Step::Resources);
+        let is_kept = |at: usize| self.kit.is_none() || self.is_kept(at);
+        let has_all = |at: usize| !self.setup.resources || self.nodes[at].up.contains(&Step::Resources) && is_kept(at);
         (0..2).any(|at| is(at, State::Active) && self.nodes[at].serves() && has_all(at) && is(1 - at, State::Standby))
     }
 
@@ -539,6 +568,9 @@ fn new_node(setup: &Setup, at: usize, origin: Instant, rng: &mut Rng) -> Node {
         action: None,
         leaving: false,
         up: Vec::new(),
+        agents: Vec::new(),
+        orphans_ended: 0,
+        keeper: None,
         role_files: false,
         put_back: 0,
         lease: Lease::None,

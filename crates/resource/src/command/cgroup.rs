@@ -13,6 +13,8 @@ const PREFIX: &str = "stead-run-";
 const KEPT_PREFIX: &str = "stead-kept-";
 /// Rounds of moving out what goes on, against what it starts meanwhile.
 const ROUNDS_MAX: usize = 10;
+/// Mostly enough for an end by SIGKILL. What takes longer does nothing more of its own.
+const KILL_WAIT: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// One group; its directory goes when it is dropped, where nothing is in it.
@@ -25,7 +27,7 @@ impl Cgroup {
         static SWEPT: Once = Once::new();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let own = own_dir()?;
-        SWEPT.call_once(|| sweep(&own));
+        SWEPT.call_once(|| _ = end_orphans());
         let dir = own.join(format!("{PREFIX}{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir(&dir).ok()?;
         let made = Cgroup(dir);
@@ -110,13 +112,23 @@ fn hierarchy() -> Option<PathBuf> {
     })
 }
 
-/// Removes the empty groups that a crashed process left, and those that kept what has ended meanwhile.
-fn sweep(own: &Path) {
-    for entry in fs::read_dir(own).into_iter().flatten().flatten() {
-        if is_of_the_dead(&entry.file_name().to_string_lossy()) {
-            let _ = fs::remove_dir(entry.path());
-        }
+/// Ends the programs that a process which died had running: a start that goes on could bring something up that nobody knows
+/// of. Removes their groups, and those that kept what has ended meanwhile. Returns how many were ended.
+pub fn end_orphans() -> usize {
+    let entries = own_dir().and_then(|own| fs::read_dir(own).ok()).into_iter().flatten().flatten();
+    let of_the_dead = entries.filter(|entry| is_of_the_dead(&entry.file_name().to_string_lossy()));
+    of_the_dead.map(|entry| end_what_runs(&Cgroup(entry.path()))).sum()
+}
+
+fn end_what_runs(group: &Cgroup) -> usize {
+    let is_kept = group.0.file_name().is_some_and(|name| name.to_string_lossy().starts_with(KEPT_PREFIX));
+    let pids = group.pids();
+    // Whoever is in another namespace has the number 0 here, and so may the one who runs it.
+    if is_kept || pids.is_empty() || pids.iter().any(|pid| pid == "0") || group.kill().is_err() {
+        return 0;
     }
+    group.wait_until_empty(Instant::now() + KILL_WAIT);
+    pids.len()
 }
 
 fn is_of_the_dead(name: &str) -> bool {
@@ -125,4 +137,40 @@ fn is_of_the_dead(name: &str) -> bool {
     }
     let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
     pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// A program in a group of a process with that number; none where the machine permits no groups.
+    fn run_by(pid: u32, number: u32) -> Option<(process::Child, PathBuf)> {
+        let dir = own_dir()?.join(format!("{PREFIX}{pid}-{number}"));
+        fs::create_dir(&dir).ok()?;
+        if !dir.join("cgroup.kill").exists() {
+            let _ = fs::remove_dir(dir);
+            return None;
+        }
+        let child = Command::new("sleep").arg("30").stdout(process::Stdio::null()).spawn().unwrap();
+        fs::write(dir.join("cgroup.procs"), child.id().to_string()).unwrap();
+        Some((child, dir))
+    }
+
+    #[test]
+    fn what_a_dead_process_had_running_is_ended_and_nothing_else() {
+        let mut dead = Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        let Some(((mut orphan, its), (mut other, theirs))) = run_by(dead.id(), 0).zip(run_by(process::id(), 1 << 20))
+        else {
+            return println!("this machine permits no cgroups: orphans go on");
+        };
+        assert!(end_orphans() > 0);
+        assert!(!orphan.wait().unwrap().success() && !its.exists());
+        assert!(other.try_wait().unwrap().is_none() && theirs.exists(), "its process is alive");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        fs::remove_dir(theirs).unwrap();
+    }
 }

@@ -1,7 +1,6 @@
 //! Programs that others wrote: started, bounded in time and output, and ended with everything that they started.
 
 mod cgroup;
-mod end;
 mod family;
 mod run;
 
@@ -10,8 +9,9 @@ use std::time::Duration;
 
 use crate::{Output, Stop};
 
-pub use end::End;
+pub use cgroup::end_orphans;
 pub use family::end_kept;
+pub use stead_model::End;
 
 /// Code of what starts a program under something, where it cannot: `chroot(1)` and `env(1)` have the same.
 pub const NOT_STARTED: u8 = 125;

@@ -124,7 +124,7 @@ impl Running {
     }
 
     fn status(&mut self, command: &Command, output: &Output) -> End {
-        match wait(self.child).map_or_else(|e| End::NotStarted(e.to_string()), End::of) {
+        match wait(self.child).map_or_else(|e| End::NotStarted(e.to_string()), end) {
             End::Exited(code) if code == i32::from(NOT_STARTED) && !command.under.is_empty() => {
                 End::NotStarted(output.text().trim().to_owned())
             }
@@ -176,3 +176,7 @@ impl Running {
 }
 
 const BUFFER_BYTES: usize = 16 << 10;
+
+fn end(status: ExitStatus) -> End {
+    status.code().map_or_else(|| End::Killed(status.signal().unwrap_or(0)), End::Exited)
+}

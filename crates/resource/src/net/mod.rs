@@ -4,7 +4,6 @@ pub mod arp;
 mod cidr;
 pub mod icmp;
 pub mod link;
-mod mac;
 pub mod nd;
 pub mod netlink;
 pub mod packet;
@@ -13,6 +12,6 @@ pub mod table;
 mod wait;
 
 pub use cidr::Cidr;
-pub use mac::Mac;
+pub use stead_model::Mac;
 pub use stream::Stream;
 pub use wait::{readable, until};

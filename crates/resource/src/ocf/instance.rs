@@ -5,14 +5,15 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
-use super::{Agent, Code, Scope, is_word};
+use stead_model::ocf::{self, Seen};
+
+use super::{Agent, is_word};
 use crate::command::{Command, End, Ran, Secret};
 use crate::procedure::{Switch, To};
 use crate::{Failure, Outcome, Output, State, Stop, Term};
 
 /// How often a look is said to be repeated, ms: agents take 0 for the first look of all, which proves less.
 const REPEATED_MS: &str = "10000";
-const NOT_INSTALLED: i32 = 5;
 
 /// A resource by an agent.
 #[derive(Clone, Debug)]
@@ -23,27 +24,6 @@ pub struct Instance {
     parameters: Vec<(String, Secret)>,
     under: Vec<OsString>,
     keeps: Option<String>,
-}
-
-/// How an instance is, by its own look.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// It serves.
-    Running {
-        /// It may fail soon.
-        degraded: bool,
-    },
-    /// It does not, by evidence, and did not fail.
-    Stopped,
-    /// It failed, by evidence.
-    Failed {
-        /// In the agent's words.
-        why: String,
-        /// How far that reaches.
-        scope: Scope,
-    },
-    /// Nothing is proven; why.
-    Unknown(String),
 }
 
 impl Instance {
@@ -79,7 +59,7 @@ impl Instance {
     pub fn look(&self, depth: u32, limit: Duration, stop: &Stop) -> Outcome<Seen> {
         Outcome::with_output(|output| {
             let ran = self.act("monitor", Some(depth), REPEATED_MS, Term::new(limit, stop), output);
-            self.seen(&ran)
+            ocf::seen(&self.agent.name, &ran.end, &reason(&ran.output))
         })
     }
 
@@ -93,7 +73,7 @@ impl Instance {
             match ran.end {
                 // The action is not mandatory.
                 End::Exited(0 | 3) => Ok(()),
-                _ => Err(self.failure("validate-all", &ran)),
+                _ => ocf::told(&self.agent.name, "validate-all", &ran.end, &reason(&ran.output)),
             }
         })
     }
@@ -124,33 +104,6 @@ impl Instance {
         }
         command
     }
-
-    fn seen(&self, ran: &Ran) -> Seen {
-        let End::Exited(code) = &ran.end else { return Seen::Unknown(format!("{} {}", self.agent.name, ran.end)) };
-        match Code::of(*code) {
-            Code::Success | Code::Promoted => Seen::Running { degraded: false },
-            Code::Degraded | Code::DegradedPromoted => Seen::Running { degraded: true },
-            Code::NotRunning => Seen::Stopped,
-            code => {
-                let why = format!("{} says {code}{}", self.agent.name, reason(&ran.output));
-                Seen::Failed { why, scope: code.scope() }
-            }
-        }
-    }
-
-    fn failure(&self, action: &str, ran: &Ran) -> Failure {
-        let name = &self.agent.name;
-        match &ran.end {
-            End::TimedOut { limit, .. } => Failure::TimedOut(*limit),
-            End::Exited(code) => {
-                let code = Code::of(*code);
-                let why = format!("{name} answers {action} with {code}{}", reason(&ran.output));
-                if code.scope() == Scope::Now { Failure::Failed(why) } else { Failure::Unusable(why) }
-            }
-            end @ End::NotStarted(_) => Failure::Unusable(format!("{name} {end}")),
-            end => Failure::Unknown(format!("{name}, asked for {action}, {end}")),
-        }
-    }
 }
 
 /// What the agent says of it by itself, the last time it does: `: reason`; it may say nothing.
@@ -164,22 +117,13 @@ fn reason(output: &Output) -> String {
 impl Switch for Instance {
     fn look(&self, term: Term<'_>, output: &mut Output) -> State {
         let ran = self.act("monitor", Some(0), "0", term, output);
-        if ran.end == End::Exited(NOT_INSTALLED) {
-            // As on a standby without the file system that its program is on. Others hold that to be stopped, too, or
-            // nothing could ever be stopped there.
-            return State::Stopped;
-        }
-        match self.seen(&ran) {
-            Seen::Running { .. } => State::Started,
-            Seen::Stopped => State::Stopped,
-            Seen::Failed { why, .. } | Seen::Unknown(why) => State::Unknown(why),
-        }
+        ocf::state(&self.agent.name, &ran.end, &reason(&ran.output))
     }
 
     fn tell(&self, to: To, term: Term<'_>, output: &mut Output) -> Result<(), Failure> {
         let action = if to == To::Start { "start" } else { "stop" };
         let ran = self.act(action, None, "0", term, output);
-        if ran.end.is_success() { Ok(()) } else { Err(self.failure(action, &ran)) }
+        ocf::told(&self.agent.name, action, &ran.end, &reason(&ran.output))
     }
 
     /// By the standard an agent's start and stop end when it is so.

@@ -8,7 +8,6 @@
 //! An agent is a program that others wrote: it is bounded in time and output, it is ended whole, its word that it has
 //! started or stopped something is not evidence, and what it leaves running after a look is ended.
 
-mod code;
 mod instance;
 mod metadata;
 mod parameters;
@@ -20,10 +19,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use code::{Code, Scope};
-pub use instance::{Instance, Seen};
+pub use instance::Instance;
 pub use metadata::{Kind, Metadata, Offer, Parameter};
 pub use parameters::{Wrong, check};
+pub use stead_model::ocf::{Code, Reach, Seen};
 
 use crate::command::Command;
 use crate::{Failure, Outcome};

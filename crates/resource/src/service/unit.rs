@@ -218,18 +218,18 @@ impl<M: Manager> Unit<M> {
             let term = Term::new(limit, &stop);
             self.manager.kill(&self.name, term, output)?;
             match self.look_until_ended(term, output) {
-                None => Ok(()),
-                Some(State::Unknown(why)) => Err(Failure::Unknown(why)),
-                Some(_) => Err(Failure::Failed("its processes were ended, but it is not stopped".into())),
+                State::Stopped => Ok(()),
+                State::Unknown(why) => Err(Failure::Unknown(why)),
+                State::Started => Err(Failure::Failed("its processes were ended, but it is not stopped".into())),
             }
         })
     }
 
     /// systemd learns of the end of processes a moment after it.
-    fn look_until_ended(&self, term: Term<'_>, output: &mut Output) -> Option<State> {
+    fn look_until_ended(&self, term: Term<'_>, output: &mut Output) -> State {
         loop {
             match look_until(self, To::Stop, term, output) {
-                Some(State::Started) if !term.is_over() => _ = term.stop.wait(Instant::now() + LOOK_INTERVAL),
+                State::Started if !term.is_over() => _ = term.stop.wait(Instant::now() + LOOK_INTERVAL),
                 state => return state,
             }
         }

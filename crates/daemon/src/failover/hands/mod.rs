@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use stead_api::Failure;
 use stead_failover::machine::{Action, Lease, Outcome};
+use stead_failover::resources::Reach;
 use stead_model::NodeName;
 use stead_model::plan::GroupPlan;
 use stead_resource::service::{self, Manager};
@@ -92,8 +93,8 @@ pub(crate) trait DataSteps: Send {
 /// Tells people something between the ends of jobs.
 pub(crate) type Tell = Arc<dyn Fn(String) + Send + Sync>;
 
-/// Tells that resources which were up cannot be kept up.
-pub(crate) type Failed = Arc<dyn Fn() + Send + Sync>;
+/// Tells that resources which were up cannot be kept up, and how far that reaches.
+pub(crate) type Failed = Arc<dyn Fn(Reach) + Send + Sync>;
 
 impl Hands {
     /// Those of a group on node `me`.

@@ -100,8 +100,8 @@ impl<M: Manager> Worker<M> {
             Ok(Done::Changed) => Outcome::Done,
             Ok(Done::Already) => Outcome::Already,
             Err(_) if turn == Turn::Do && self.lease.has_come() => lease_is_over(),
-            Err(why) if stop.is_called() => Outcome::Unknown(why),
-            Err(why) => Outcome::Failed(why),
+            Err(Outcome::Failed(why)) if stop.is_called() => Outcome::Unknown(why),
+            Err(outcome) => outcome,
         };
         Did { outcome, output }
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use stead_resource::address::{restore, take_off};
+use stead_resource::command::end_orphans;
 use stead_resource::{Call, Done, Failure, Resource, Stop};
 
 use super::group::Group;
@@ -100,6 +101,11 @@ impl Fall<'_> {
             if !self.is_obsolete() {
                 round.add(&cidr.to_string(), "removed", take_off(cidr).value);
             }
+        }
+        // A daemon that died may have left a start running.
+        let orphans = end_orphans();
+        if orphans > 0 {
+            round.add(&format!("{orphans} processes that a daemon had left running"), "ended", Ok(Done::Changed));
         }
         let services = orders.services(&*self.guard.manager);
         for ((name, _), stopped) in services.iter().zip(self.stop_all(&services, limit, &mut round)) {

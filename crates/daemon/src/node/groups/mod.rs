@@ -190,7 +190,7 @@ impl Node {
         let (told, failed, ended) = (name.clone(), name.clone(), name);
         let listeners = Listeners {
             tell: Arc::new(move |text| tells.give(Order::Say(told.clone(), text))),
-            failed: Arc::new(move || fails.give(Order::ResourcesFailed(failed.clone()))),
+            failed: Arc::new(move |reach| fails.give(Order::ResourcesFailed(failed.clone(), reach))),
         };
         Hands::new(
             self.on_this_node(group),

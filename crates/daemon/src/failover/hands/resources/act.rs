@@ -10,7 +10,7 @@ use stead_failover::resources::{Ended, Goal, Input, Reach, Seen};
 use stead_resource::service::Manager;
 use stead_resource::{Call, Deadline, Done, Failure, Output};
 
-use super::kind::{Kind, ended};
+use super::kind::Kind;
 
 /// What came of one.
 pub(super) struct End {
@@ -75,7 +75,7 @@ impl<M: Manager + 'static> Act<M> {
                 let stop = if goal == Goal::Up { call.stop().or(&self.lease.stop()) } else { call.stop() };
                 let switched = kind.switch(goal, self.limit, &stop);
                 let changed = matches!(switched.value, Ok(Done::Changed));
-                self.end(Input::Done { id: self.id, ended: ended(switched.value) }, changed, switched.output)
+                self.end(Input::Done { id: self.id, ended: switched.value.into() }, changed, switched.output)
             }
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
-use stead_failover::resources::{self as mind, Goal, Input, Output as Wish, ResourcesConfig};
+use stead_failover::machine::Outcome;
+use stead_failover::resources::{self as mind, Goal, Input, Output as Wish, Reach, ResourcesConfig};
 use stead_resource::service::Manager;
 use stead_resource::{Call, Deadline, Done, Output};
 
@@ -145,7 +146,7 @@ impl<M: Manager + 'static> Keeper<M> {
                 }
                 Wish::Reached(goal) => self.is_so(goal),
                 Wish::Restarts { resource, why } => self.tell(resource, &format!("is restarted: {why}")),
-                Wish::GivesUp { resource, why, .. } => self.gives_up(resource, &why),
+                Wish::GivesUp { resource, why, reach } => self.gives_up(resource, &why, reach),
                 Wish::Amiss { resource, what: Some(what) } => self.tell(resource, &what),
                 Wish::Amiss { resource, what: None } => self.tell(resource, "is well again"),
             }
@@ -167,16 +168,16 @@ impl<M: Manager + 'static> Keeper<M> {
         }
     }
 
-    fn gives_up(&mut self, resource: usize, why: &str) {
+    fn gives_up(&mut self, resource: usize, why: &str, reach: Reach) {
         let text = format!("resource {} cannot be kept up: {why}", self.kinds[resource].name);
         let output = std::mem::take(&mut self.outputs[resource]);
         if self.waiting.is_some() {
-            return self.reached(Err(text), output);
+            return self.reached(Err(Outcome::given_up(text, reach)), output);
         }
         let written = output.text();
         let more = if written.trim().is_empty() { String::new() } else { format!("; it wrote: {}", written.trim()) };
         (self.listeners.tell)(format!("{text}{more}"));
-        (self.listeners.failed)();
+        (self.listeners.failed)(reach);
     }
 
     fn reached(&mut self, reached: Reached, output: Output) {

@@ -6,13 +6,13 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use stead_failover::resources::{Ended, Goal, LookConfig, Reach, ResourceConfig, Seen};
+use stead_failover::resources::{Goal, LookConfig, Reach, ResourceConfig, Seen};
 use stead_model::GroupName;
 use stead_model::plan::{CheckPlan, LookPlan, ResourcePlan};
 use stead_resource::check::Check;
 use stead_resource::command::{Command, end_kept};
 use stead_resource::dns::Question;
-use stead_resource::ocf::{self, Agent, AgentName, Instance, Metadata, Scope};
+use stead_resource::ocf::{self, Agent, AgentName, Instance, Metadata};
 use stead_resource::service::{Commands, Manager, Unit, UnitName};
 use stead_resource::share::{Nfs, Samba};
 use stead_resource::{Done, Failure, Outcome, Output, Resource, State, Stop};
@@ -161,7 +161,7 @@ impl<M: Manager> Kind<M> {
             (_, Way::Samba(samba)) => map(samba.check(limit, stop), of_share),
             (_, Way::Nfs(nfs)) => map(nfs.check(limit, stop), of_share),
             (look, Way::Agent { .. }) => match self.instance() {
-                Ok(instance) => map(instance.look(look.depth(), limit, stop), of_agent),
+                Ok(instance) => map(instance.look(look.depth(), limit, stop), Seen::from),
                 Err(why) => at_once(Seen::Unknown(why.to_string())),
             },
         }
@@ -210,15 +210,6 @@ fn way<M>(
 /// Under that name an agent keeps its state, and an export has its number: unique on this machine.
 pub(crate) fn instance_name(group: &GroupName, plan: &ResourcePlan) -> String {
     format!("{group}-{}", plan.name)
-}
-
-/// How a start or a stop ended, for the mind.
-pub(super) fn ended(result: Result<Done, Failure>) -> Ended {
-    match result {
-        Ok(_) => Ended::Good,
-        Err(why @ Failure::Unusable(_)) => Ended::Bad(why.to_string(), Reach::Node),
-        Err(why) => Ended::Bad(why.to_string(), Reach::Now),
-    }
 }
 
 fn switch(resource: &impl Resource, goal: Goal, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
@@ -275,17 +266,6 @@ fn of_share(looked: Result<(), Failure>) -> Seen {
         Ok(()) => Seen::Good,
         Err(Failure::Failed(why)) => Seen::Bad(why, Reach::Now),
         Err(why) => Seen::Unknown(why.to_string()),
-    }
-}
-
-fn of_agent(seen: ocf::Seen) -> Seen {
-    match seen {
-        ocf::Seen::Running { degraded: false } => Seen::Good,
-        ocf::Seen::Running { degraded: true } => Seen::Degraded("its agent says that it is degraded".into()),
-        ocf::Seen::Stopped => Seen::Bad("it does not run".into(), Reach::Now),
-        ocf::Seen::Failed { why, scope: Scope::Now } => Seen::Bad(why, Reach::Now),
-        ocf::Seen::Failed { why, .. } => Seen::Bad(why, Reach::Node),
-        ocf::Seen::Unknown(why) => Seen::Unknown(why),
     }
 }
 

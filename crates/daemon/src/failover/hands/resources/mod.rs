@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use stead_failover::machine::Outcome;
 use stead_failover::resources::Goal;
 use stead_resource::service::Manager;
 use stead_resource::{Deadline, Done, Output, Stop};
@@ -26,8 +27,8 @@ pub(crate) use kind::{check_of, instance_name};
 /// How often it is looked whether a wait was called off.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// All of them are what they shall be, or why that cannot be.
-pub(super) type Reached = Result<Done, String>;
+/// All of them are what they shall be, or what came of it.
+pub(super) type Reached = Result<Done, Outcome>;
 
 /// What the keeper is told.
 pub(super) enum Order {
@@ -78,13 +79,15 @@ impl Resources {
         loop {
             match answer.recv_timeout(LOOK) {
                 Ok(reached) => return reached,
-                Err(e) if e.is_disconnected() => return (Err("nobody keeps them".into()), Output::default()),
+                Err(e) if e.is_disconnected() => {
+                    return (Err(Outcome::Failed("nobody keeps them".into())), Output::default());
+                }
                 Err(_) if stop.is_called() => break,
                 Err(_) => {}
             }
         }
         let _ = self.orders.send(Order::Halt);
-        (Err("called off while they changed".into()), Output::default())
+        (Err(Outcome::Unknown("called off while they changed".into())), Output::default())
     }
 
     /// They are watched, and nothing is done about what is seen; or no longer.

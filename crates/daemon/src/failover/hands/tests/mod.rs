@@ -77,7 +77,7 @@ impl Bench {
         let tell = Arc::new(move |words| tell.lock().unwrap().push(words));
         let failed = Arc::new(AtomicBool::new(false));
         let fails = failed.clone();
-        let listeners = Listeners { tell, failed: Arc::new(move || fails.store(true, Ordering::SeqCst)) };
+        let listeners = Listeners { tell, failed: Arc::new(move |_| fails.store(true, Ordering::SeqCst)) };
         let hands = Hands::of(kit, Box::new(Data), listeners, move |end| ended.send(end).unwrap()).unwrap();
         hands.lease(Lease::Unlimited);
         Bench { hands, ends, told, failed }

@@ -1,3 +1,5 @@
+//! Hardware addresses.
+
 use std::fmt;
 use std::str::FromStr;
 

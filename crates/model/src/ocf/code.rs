@@ -1,4 +1,4 @@
-//! What an agent's exit code means (OCF resource agent API 1.1, "Exit status codes").
+//! The exit codes of an agent (OCF resource agent API 1.1, "Exit status codes").
 
 use std::fmt;
 
@@ -35,7 +35,7 @@ pub enum Code {
 
 /// How far a failure reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum Reach {
     /// It may do once more, here.
     Now,
     /// It does not do on this node, until somebody mends it.
@@ -65,11 +65,11 @@ impl Code {
     }
 
     /// How far it reaches as a failure.
-    pub fn scope(self) -> Scope {
+    pub fn reach(self) -> Reach {
         match self {
-            Code::Arguments | Code::Unimplemented | Code::Permission | Code::NotInstalled => Scope::Node,
-            Code::Misconfigured => Scope::Everywhere,
-            _ => Scope::Now,
+            Code::Arguments | Code::Unimplemented | Code::Permission | Code::NotInstalled => Reach::Node,
+            Code::Misconfigured => Reach::Everywhere,
+            _ => Reach::Now,
         }
     }
 }
@@ -100,8 +100,8 @@ mod tests {
 
     #[test]
     fn only_what_may_do_once_more_is_tried_once_more() {
-        let of = |scope| (0..=255).filter(|code| Code::of(*code).scope() == scope).collect::<Vec<_>>();
-        assert_eq!((of(Scope::Node), of(Scope::Everywhere)), (vec![2, 3, 4, 5], vec![6]));
+        let of = |reach| (0..=255).filter(|code| Code::of(*code).reach() == reach).collect::<Vec<_>>();
+        assert_eq!((of(Reach::Node), of(Reach::Everywhere)), (vec![2, 3, 4, 5], vec![6]));
         assert_eq!(Code::of(42), Code::Other(42));
     }
 }

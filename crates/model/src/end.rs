@@ -1,6 +1,6 @@
+//! How a program ended.
+
 use std::fmt;
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 /// How a program ended.
@@ -30,10 +30,6 @@ impl End {
     /// Did it end by itself, and say success?
     pub fn is_success(&self) -> bool {
         *self == End::Exited(0)
-    }
-
-    pub(super) fn of(status: ExitStatus) -> End {
-        status.code().map_or_else(|| End::Killed(status.signal().unwrap_or(0)), End::Exited)
     }
 }
 
