@@ -199,13 +199,13 @@ impl World {
         }
     }
 
-    /// Are all up here, and none there?
+    /// Are all up here, and none there, but where an agent lied that it is gone?
     pub fn is_kept(&self, at: usize) -> bool {
         let is_up = |agent: &Agent| agent.truth == Truth::Up;
         let has_reached = |keeper: &Keeper| keeper.engine.has_reached(Goal::Up);
         let (here, there) = (&self.nodes[at], &self.nodes[1 - at]);
         let is_so = here.keeper.as_ref().is_some_and(has_reached) && here.agents.iter().all(is_up);
-        is_so && !there.agents.iter().any(Agent::is_there)
+        is_so && !there.agents.iter().any(|agent| agent.is_there() && !agent.excused)
     }
 
     /// Never are some of them on both, but where an agent lied that it is gone, or the watchdog cannot end it.
