@@ -46,6 +46,15 @@ pub enum Seen {
     Unknown(String),
 }
 
+/// What speaks against an instance, by its own look before the day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// In the agent's words.
+    pub failure: Failure,
+    /// What it ended with; none: it did not end by itself.
+    pub code: Option<Code>,
+}
+
 impl Instance {
     /// Of that name, which is unique on this machine and stays the same: agents keep their state under it.
     ///
@@ -87,14 +96,16 @@ impl Instance {
     ///
     /// # Errors
     /// In the outcome: what speaks against it.
-    pub fn validate(&self, limit: Duration) -> Outcome<Result<(), Failure>> {
+    pub fn validate(&self, limit: Duration) -> Outcome<Result<(), Refusal>> {
         Outcome::with_output(|output| {
             let ran = self.act("validate-all", None, "0", Term::new(limit, &Stop::never()), output);
             match ran.end {
                 // The action is not mandatory.
                 End::Exited(0 | 3) => Ok(()),
-                _ => Err(self.failure("validate-all", &ran)),
+                End::Exited(code) => Err(Some(Code::of(code))),
+                _ => Err(None),
             }
+            .map_err(|code| Refusal { failure: self.failure("validate-all", &ran), code })
         })
     }
 

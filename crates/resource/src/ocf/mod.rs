@@ -21,7 +21,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use code::{Code, Scope};
-pub use instance::{Instance, Seen};
+pub use instance::{Instance, Refusal, Seen};
 pub use metadata::{Kind, Metadata, Offer, Parameter};
 pub use parameters::{Wrong, check};
 
