@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Agent, Code, Scope, is_word};
 use crate::command::{Command, End, Ran, Secret};
 use crate::procedure::{Switch, To};
-use crate::{Failure, Outcome, Output, State, Stop, Term};
+use crate::{Done, Failure, Outcome, Output, State, Stop, Term};
 
 /// How often a look is said to be repeated, ms: agents take 0 for the first look of all, which proves less.
 const REPEATED_MS: &str = "10000";
@@ -81,6 +81,22 @@ impl Instance {
     /// The same, with what its start leaves running kept together under that name ([`Command::keeps`]).
     pub fn keeping(self, name: String) -> Instance {
         Instance { keeps: Some(name), ..self }
+    }
+
+    /// Has the agent stop what does not run: a crash, or a start that failed, may have left some of it.
+    ///
+    /// # Errors
+    /// In the outcome: it failed.
+    pub fn clear(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        Outcome::with_output(|output| {
+            let ran = self.act("stop", None, "0", Term::new(limit, stop), output);
+            match ran.end {
+                End::Exited(0) => Ok(Done::Changed),
+                // As on a standby: what is not installed left nothing.
+                End::Exited(NOT_INSTALLED) => Ok(Done::Already),
+                _ => Err(self.failure("stop", &ran)),
+            }
+        })
     }
 
     /// Looks how well it runs: 0 is the quickest look, 20 does real work. A depth that the agent does not have is the next
