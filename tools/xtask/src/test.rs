@@ -24,6 +24,7 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "libfaketime",
     "libnfs-utils",
+    "libxml2-utils",
     "mariadb-server",
     "nfs-ganesha",
     "nfs-ganesha-vfs",
