@@ -11,6 +11,7 @@ use crate::{build, machine};
 /// Debian packages that the tests use.
 const PACKAGES: &[&str] = &[
     "acl",
+    "apache2-bin",
     "attr",
     "bind9",
     "bind9-dnsutils",
@@ -22,6 +23,7 @@ const PACKAGES: &[&str] = &[
     "dovecot-lmtpd",
     "e2fsprogs",
     "iproute2",
+    "kmod",
     "libfaketime",
     "libnfs-utils",
     "libxml2-utils",
@@ -43,6 +45,7 @@ const PACKAGES: &[&str] = &[
     "snmptrapd",
     "sqlite3",
     "util-linux",
+    "wget",
     "xfsprogs",
 ];
 /// Crates whose programs run on a mounted directory, with the version that is known to work.
