@@ -87,7 +87,7 @@ impl Local {
         Trial { group: self.group.clone(), resources, has_data: self.has_data, serves: self.serves }
     }
 
-    pub(super) fn role(&self) -> Role {
+    pub(crate) fn role(&self) -> Role {
         if self.serves { Role::Active } else { Role::Standby }
     }
 

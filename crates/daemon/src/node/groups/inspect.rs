@@ -41,7 +41,7 @@ impl Node {
         }
     }
 
-    pub(super) fn serves(&self, group: &GroupName) -> bool {
+    pub(in super::super) fn serves(&self, group: &GroupName) -> bool {
         self.monitor_of(group).is_some_and(|monitor| monitor.doing == "active")
     }
 
