@@ -13,7 +13,7 @@ use stead_resource::service::{self, Boot, Load, UnitName};
 use stead_resource::{Output, Stop, Term};
 
 use super::parts::{self, Part, Remembered};
-use super::trial::Trial;
+use super::trial::{self, Trial};
 use super::{addresses, agents, outside, registrations, room};
 use crate::failover::kept::GroupDir;
 use crate::names;
@@ -84,7 +84,8 @@ impl Local {
     /// Of all its resources.
     fn trial(&self) -> Trial {
         let resources = self.group.resources.iter().map(|resource| resource.name.clone()).collect();
-        Trial { group: self.group.clone(), resources, has_data: self.has_data, serves: self.serves }
+        let Local { has_data, serves, .. } = *self;
+        Trial { group: self.group.clone(), resources, has_data, serves, limit: trial::TIMEOUT }
     }
 
     pub(crate) fn role(&self) -> Role {

@@ -20,7 +20,7 @@ use crate::failover::hands::instance_name;
 use crate::names;
 
 /// As long as the question of the other node bears; all resources are tried at once.
-const TIMEOUT: Duration = Duration::from_secs(8);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(8);
 /// The parameter by which an agent is told where it mounts something.
 const MOUNT: &str = "directory";
 
@@ -35,6 +35,8 @@ pub(crate) struct Trial {
     pub(crate) has_data: bool,
     /// Does this node serve? Else nothing can be written in its copies.
     pub(crate) serves: bool,
+    /// How long an agent may take.
+    pub(crate) limit: Duration,
 }
 
 /// What came of it.
@@ -88,7 +90,7 @@ impl Trial {
         let agent = Agent::find(resource.agent.as_ref()?.parse().ok()?, root).ok()?;
         let instance = Instance::new(agent, &instance_name(&self.group.name, resource), resource.parameters.clone());
         let under = names::under(names::program(), self.group.identity(resource).as_ref());
-        let validated = instance.ok()?.under(under).validate(TIMEOUT);
+        let validated = instance.ok()?.under(under).validate(self.limit);
         let refusal = validated.value.err()?;
         let why = with_last_line(refusal.failure.to_string(), &validated.output);
         Some(self.weighed(resource, &refusal, why))
@@ -203,7 +205,7 @@ mod tests {
         let head = "name = 'notes'\nsource = 'paris'\ntarget = 'lyon'\nsets = ['notes']\n";
         let group: GroupPlan = toml::from_str(&format!("{head}{resources}")).unwrap();
         let resources = group.resources.iter().map(|resource| resource.name.clone()).collect();
-        Trial { group, resources, has_data: true, serves: true }
+        Trial { group, resources, has_data: true, serves: true, limit: TIMEOUT }
     }
 
     fn faulty(code: &str, more: &str) -> String {
@@ -228,6 +230,13 @@ mod tests {
         let standby = |code| Trial { serves: false, ..trial(&faulty(code, "")) };
         assert!(matches!(word(&standby("4")), Some(Word::Later(_))), "copies cannot be written");
         assert!(matches!(word(&standby("5")), Some(Word::Never(_))));
+    }
+
+    #[test]
+    fn an_agent_that_does_not_come_to_an_end_is_not_waited_for() {
+        let hung = Trial { limit: Duration::from_millis(300), ..trial(&faulty("hang", "")) };
+        let begin = std::time::Instant::now();
+        assert!(matches!(word(&hung), Some(Word::Unknown(_))) && begin.elapsed() < TIMEOUT);
     }
 
     #[test]

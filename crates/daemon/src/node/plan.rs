@@ -40,10 +40,9 @@ pub(crate) struct Applying {
 impl Questions {
     /// What is not known of the nodes, each in a line; refused with the line of the plan that one of them speaks against.
     fn put(&self, dialer: &Dialer, own: &NodeName, text: &str) -> Result<Vec<String>, Failure> {
-        let mut unknown = Vec::new();
-        let put = asked(dialer, own, &self.fits)
-            .and_then(|()| self.trials.iter().try_for_each(|trials| Ok(unknown.extend(trials.held(dialer, own)?))));
-        put.map_err(|unfit| unfit.in_plan(text, WHAT)).map(|()| unknown)
+        let held = || self.trials.iter().map(|trials| trials.held(dialer, own)).collect::<Result<Vec<_>, _>>();
+        let unknown = asked(dialer, own, &self.fits).and_then(|()| held());
+        unknown.map(|lines| lines.concat()).map_err(|unfit| unfit.in_plan(text, WHAT))
     }
 }
 

@@ -11,7 +11,7 @@ use stead_model::plan::{GroupPlan, ResourcePlan};
 
 use super::Node;
 use super::fits::Unfit;
-use crate::check::trial::{Trial, Tried};
+use crate::check::trial::{self, Trial, Tried};
 use crate::job;
 use crate::peer::messages::{Ask, Tell};
 use crate::peer::{Dialer, ask};
@@ -66,7 +66,7 @@ impl Node {
 
     fn trial(&self, group: &GroupPlan, resources: Vec<String>) -> Trial {
         let (has_data, serves) = (self.has_data(group), self.serves(&group.name));
-        Trial { group: self.on_this_node(group), resources, has_data, serves }
+        Trial { group: self.on_this_node(group), resources, has_data, serves, limit: trial::TIMEOUT }
     }
 
     /// Another node asks whether resources could work on this one.
