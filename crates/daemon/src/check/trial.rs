@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stead_model::plan::{GroupPlan, ResourcePlan};
-use stead_resource::ocf::{self, Agent, Code, Instance, Refusal};
+use stead_resource::ocf::{self, Agent, Code, Instance};
 use stead_resource::service::{self, Load, UnitName};
 use stead_resource::{Failure, Output, Stop, Term};
 
@@ -23,6 +23,8 @@ use crate::names;
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(8);
 /// The parameter by which an agent is told where it mounts something.
 const MOUNT: &str = "directory";
+/// What programs say of a copy that cannot be written.
+const READ_ONLY: &str = "Read-only file system";
 
 /// Resources of a group that are to be tried on this machine.
 #[derive(Clone, Debug)]
@@ -93,14 +95,14 @@ impl Trial {
         let validated = instance.ok()?.under(under).validate(self.limit);
         let refusal = validated.value.err()?;
         let why = with_last_line(refusal.failure.to_string(), &validated.output);
-        Some(self.weighed(resource, &refusal, why))
+        let is_held = refusal.code == Some(Code::Permission) || validated.output.text().contains(READ_ONLY);
+        Some(self.weighed(resource, &refusal.failure, is_held && !self.serves, why))
     }
 
-    /// What comes with the group may not be here yet.
-    fn weighed(&self, resource: &ResourcePlan, refusal: &Refusal, why: String) -> Word {
-        let is_held = refusal.code == Some(Code::Permission) && !self.serves;
+    /// What comes with the group may not be here yet; `is_held`: it could not write.
+    fn weighed(&self, resource: &ResourcePlan, failure: &Failure, is_held: bool, why: String) -> Word {
         match self.lacks(resource) {
-            _ if !matches!(refusal.failure, Failure::Unusable(_)) => Word::Unknown(why),
+            _ if !matches!(failure, Failure::Unusable(_)) => Word::Unknown(why),
             _ if !self.has_data => Word::Unknown(format!("{why}; the sets of the group are not mirrored here yet")),
             Some(mount) => Word::Later(format!("{why}; what comes with {} is not here yet", mount.display())),
             None if is_held => Word::Later(format!("{why}; nothing is written here while the other node serves")),
