@@ -159,17 +159,56 @@ fn what_cannot_be_meant_is_refused_with_its_line_on_either_node() {
         assert!(why.contains(expected) && why.contains("line "), "{expected}: {why}");
     }
     assert_eq!(town.site.lyon.cli(["plan", "show"]).unwrap(), before);
+}
 
-    // What is there, but would not start here, is found before the day.
-    let validated = "[[group.resource]]\nname = 'a'\nagent = 'ocf:heartbeat:pgsql'\nquick = { interval = '1h' }\n\
-                     [group.resource.parameters]\npgctl = '/no/such/pg_ctl'\n";
-    with_resources(&town, validated).unwrap();
-    let checked = town.site.lyon.output(["plan", "check"]).unwrap();
-    let said = text(&checked.stdout);
-    for node in ["paris", "lyon"] {
-        let told = format!("group notes on {node}: resource a: ocf:heartbeat:pgsql answers validate-all with");
-        assert!(said.contains(&told), "{told}: {said}");
-    }
+#[test]
+fn a_program_that_is_not_installed_is_refused_when_the_plan_is_applied_and_told_when_it_is_checked() {
+    let town = town();
+    town.monitor(&["--witness", "oslo"]).unwrap();
+    let before = town.site.lyon.cli(["plan", "show"]).unwrap();
+    let programs = sides(&town).map(|side| side.join("program"));
+    // By the paths of the set it is another file on each node.
+    let program = town.notes.source.join("../own/program").display().to_string();
+    let agent = format!(
+        "[[group.resource]]\nname = 'a'\nagent = 'ocf:heartbeat:anything'\n[group.resource.parameters]\n\
+         cmdline_options = '1000'\nbinfile = '{program}'\n"
+    );
+    let command = format!(
+        "[[group.resource]]\nname = 'a'\nstatus = ['/bin/true']\nstop = ['/bin/true']\nstart = ['{program}', '1000']\n"
+    );
+    let is_refused = |resource: &str, node: &str, line: &str| {
+        let why = format!("{:#}", with_resources(&town, resource).expect_err(node));
+        let written = fs::read_to_string(town.site.hosts.run().dir().join("plan.toml")).unwrap();
+        let line = 1 + written.lines().position(|written| written.starts_with(line)).unwrap();
+        let place = format!("plan.toml: line {line}: group notes: {node} could not start resource a");
+        assert!(why.contains(&place) && why.contains(&format!("install what it needs on {node}")), "{place}: {why}");
+        assert_eq!(town.site.lyon.cli(["plan", "show"]).unwrap(), before);
+    };
+    is_refused(&agent, "lyon", "binfile");
+    is_refused(&command, "lyon", "[[group.resource]]");
+    std::os::unix::fs::symlink("/bin/sleep", &programs[1]).unwrap();
+    is_refused(&agent, "paris", "binfile");
+    is_refused(&command, "paris", "[[group.resource]]");
+    std::os::unix::fs::symlink("/bin/sleep", &programs[0]).unwrap();
+    with_resources(&town, &agent).unwrap();
+    town.tells("paris", "resources: done").unwrap();
+
+    // What goes later is found before the day.
+    let said = || text(&town.site.lyon.output(["plan", "check"]).unwrap().stdout);
+    let told = |node| format!("group notes on {node}: resource a: ocf:heartbeat:anything answers validate-all with");
+    assert!(!said().contains("validate-all"), "{}", said());
+    fs::remove_file(&programs[1]).unwrap();
+    assert!(said().contains(&told("lyon")) && !said().contains(&told("paris")), "{}", said());
+}
+
+/// A directory of each node's own, beside its copy of the set.
+fn sides(town: &Town) -> [PathBuf; 2] {
+    [&town.notes.source, &town.notes.replica].map(|set| {
+        let own = set.parent().unwrap().join("own");
+        fs::create_dir(&own).unwrap();
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).unwrap();
+        own
+    })
 }
 
 /// PostgreSQL in the protected directory, by its agent.
@@ -230,6 +269,10 @@ fn a_database_by_its_agent_is_restarted_moved_and_brought_back() {
     town.tells("paris", "resources: done").unwrap();
     answers(&town, "0").unwrap();
     asked(&town, "INSERT INTO said VALUES ('one')").unwrap();
+
+    // The copy that stands by cannot be written, which speaks not against it.
+    let checked = text(&town.site.lyon.output(["plan", "check"]).unwrap().stdout);
+    assert!(!checked.contains("resource db"), "{checked}");
 
     // It crashes: recovered where it is.
     kill_server(&town.site.hosts.paris, &data).unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 use stead_tests::command::{text, until};
 use stead_tests::host::Host;
@@ -99,6 +99,14 @@ fn item<'a>(items: &'a [Value], area: &str, what: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("{area} {what}: {items:#?}"))
 }
 
+/// Lyon tells of a role file that was changed by hand, or no more.
+fn is_alerted(town: &Town, is_told: bool) {
+    let told = || town.site.lyon.cli(["alerts"]);
+    let is_so = || Ok(told()?.contains("role-file-drift") == is_told);
+    until("lyon tells whether a file drifted", SOON, is_so).with_context(|| town.standing()).unwrap();
+    assert!(!is_told || told().unwrap().contains("on lyon: "), "{}", town.standing());
+}
+
 #[test]
 fn the_node_that_takes_over_serves_with_its_own_paths_and_all_is_put_back() {
     let mut town = town();
@@ -127,6 +135,7 @@ fn the_node_that_takes_over_serves_with_its_own_paths_and_all_is_put_back() {
     write(&lyon, "etc/relay.conf", "active lyon, by hand");
     let said = checked(&town);
     assert!(said.contains("group notes on lyon:") && said.contains("relay.conf was changed by hand"), "{said}");
+    is_alerted(&town, true);
 
     town.paris_returns().unwrap();
     town.settles_with("lyon").unwrap();
@@ -142,6 +151,7 @@ fn the_node_that_takes_over_serves_with_its_own_paths_and_all_is_put_back() {
     assert_eq!(read(&lyon, "etc/relay.conf"), "standby lyon");
     assert_eq!(read(&lyon, "etc/relay.conf.stead-kept-1"), "active lyon, by hand");
     town.tells("lyon", "relay.conf was changed by hand: what it was is kept in").unwrap();
+    is_alerted(&town, false);
     let said = checked(&town);
     assert!(said.contains("relay.conf.stead-kept-1 holds what"), "{said}");
     let answers = client.stop();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal};
 use stead_tests::command::{text, until};
+use stead_tests::host::Host;
 use stead_tests::samba::{SHARE, Samba, Users};
 use stead_tests::town::{ADDRESS, GROUP, Town};
 
@@ -61,6 +62,17 @@ impl Office {
         until("smbd is started again", SOON, another).with_context(|| self.standing())
     }
 
+    /// The server on paris crashes whenever it runs, oftener than it is restarted there.
+    fn goes_on_crashing(&self, paris: &Host) -> Result<()> {
+        let serves = || Ok(self.town.monitor_at(self.town.node("lyon"))?["doing"] == "active");
+        let moved = until("lyon serves", SOON, || {
+            let _ = self.samba.signal(paris, Signal::KILL);
+            serves()
+        });
+        moved.with_context(|| self.standing())?;
+        self.town.tells("paris", "the resources cannot be kept up here")
+    }
+
     fn standing(&self) -> String {
         let asked = self.samba.ask(&self.town, "ls").unwrap_or_else(|e| format!("{e:#}"));
         format!("a client is told: {asked}\n{}", self.town.standing())
@@ -95,7 +107,7 @@ fn the_kit_keeps_samba_up_moves_it_and_brings_it_back() {
     // Quick, so that the test is; not so quick that a share which is on its way is missed by the check.
     let quick = [("\"10s\"", "\"500ms\""), ("\"30s\"", "\"3s\""), ("\"20s\"", "\"5s\"")];
     let kit = quick.into_iter().fold(kit, |kit, (usual, quick)| kit.replace(usual, quick));
-    let kit = kit.replacen("quick =", "stop-timeout = \"15s\"\nquick =", 1);
+    let kit = kit.replacen("quick =", "restarts = 2\nstop-timeout = \"15s\"\nquick =", 1);
 
     // Samba would not share it: refused on either node, with the line and the remedy.
     let plan = office.plan_with(&kit).unwrap();
@@ -124,6 +136,14 @@ fn the_kit_keeps_samba_up_moves_it_and_brings_it_back() {
     office.samba.signal(&paris, Signal::STOP).unwrap();
     office.is_another(second).unwrap();
     office.takes("two", "said after a hang").unwrap();
+
+    office.goes_on_crashing(&paris).unwrap();
+    office.gives("one", "said on paris").unwrap();
+    office.gives("two", "said after a hang").unwrap();
+    office.town.settles_with("lyon").unwrap();
+    office.town.site.lyon.cli(["failback", GROUP, "--yes"]).unwrap();
+    office.town.is_served_by("paris").unwrap();
+    office.gives("two", "said after a hang").unwrap();
 
     office.town.site.settle(&office.town.notes).unwrap();
     let mut before = office.samba.stays(&office.town).unwrap();

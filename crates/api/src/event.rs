@@ -82,6 +82,9 @@ pub enum Answer {
         differences: Vec<Difference>,
         /// The one that is, as TOML.
         over: String,
+        /// What is not known of the machines, each in a line; it forbids nothing.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unknown: Vec<String>,
     },
     /// What is wrong; nothing: the plan holds.
     Checked(Vec<CheckFinding>),

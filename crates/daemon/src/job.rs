@@ -16,7 +16,7 @@ use crate::api_server::Responder;
 use crate::apply::Steps;
 use crate::event::Event;
 use crate::forks;
-use crate::node::{Applying, Grouped, Resettled, StoodIn};
+use crate::node::{Applying, Drifted, Grouped, Resettled, StoodIn};
 use crate::peer::listen::Caller;
 use crate::peer::messages::{ReplicaAsk, ReplicaChange, Tell};
 use crate::state::peers::Peer;
@@ -59,6 +59,8 @@ pub(crate) enum JobDone {
     Told(Box<ReplicaChange>),
     /// The alert command ended.
     AlertTold,
+    /// The role files of groups at rest were looked at.
+    DriftLooked { found: Vec<Drifted> },
     /// A receiver was told, or why not.
     Delivered { receiver: String, result: Result<(), String> },
     /// A peer told its half of the secret for heartbeats, or why not.

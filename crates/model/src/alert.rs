@@ -45,6 +45,8 @@ pub enum Wrong {
     PathDown,
     /// Much comes as heartbeats and is none: forged, replayed, or of nodes that are not known.
     Flood,
+    /// A role file of a group was changed by hand since it was put there.
+    RoleFileDrift,
     /// Nothing: it is tried whether alerts arrive.
     Test,
 }
@@ -74,7 +76,7 @@ impl Severity {
 
 impl Wrong {
     /// All that is raised by itself.
-    pub const ALL: [Wrong; 16] = [
+    pub const ALL: [Wrong; 17] = [
         Wrong::Halted,
         Wrong::Brake,
         Wrong::NoRoom,
@@ -91,15 +93,15 @@ impl Wrong {
         Wrong::Failing,
         Wrong::PathDown,
         Wrong::Flood,
+        Wrong::RoleFileDrift,
     ];
 
     /// How much it matters.
     pub fn severity(self) -> Severity {
         match self {
             Wrong::Test => Severity::Info,
-            Wrong::Behind | Wrong::SyncLost | Wrong::Different | Wrong::Bypassed | Wrong::PathDown | Wrong::Flood => {
-                Severity::Warning
-            }
+            Wrong::Behind | Wrong::SyncLost | Wrong::Different | Wrong::Bypassed => Severity::Warning,
+            Wrong::PathDown | Wrong::Flood | Wrong::RoleFileDrift => Severity::Warning,
             _ => Severity::Critical,
         }
     }
@@ -123,6 +125,7 @@ impl Wrong {
             Wrong::Failing => "failing",
             Wrong::PathDown => "path-down",
             Wrong::Flood => "flood",
+            Wrong::RoleFileDrift => "role-file-drift",
             Wrong::Test => "test",
         }
     }
@@ -131,7 +134,7 @@ impl Wrong {
 impl Wrong {
     fn is_of_group(self) -> bool {
         use Wrong::*;
-        matches!(self, SourceFailed | Approval | StandsIn | Failing | PathDown | Flood)
+        matches!(self, SourceFailed | Approval | StandsIn | Failing | PathDown | Flood | RoleFileDrift)
     }
 }
 
@@ -203,19 +206,21 @@ pub struct Looked<'a> {
     /// The groups that it watches, each with the first of its sets.
     pub groups: &'a [(SetName, MonitorStatus)],
     /// Of what it takes part in, what is told where it drops much that comes as heartbeats; and that, for people.
-    pub flood: Option<&'a Flooded>,
+    pub flood: Option<&'a OfGroup>,
+    /// Groups of which role files were changed by hand, and which; none: they were not looked at yet.
+    pub drifted: Option<&'a [OfGroup]>,
 }
 
-/// Much comes as heartbeats and is none.
+/// What is told of a group in which the node takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flooded {
-    /// A set of a group in which the node takes part.
+pub struct OfGroup {
+    /// A set of it.
     pub set: SetName,
-    /// The group's source.
+    /// Its source.
     pub source: NodeName,
-    /// The group's target.
+    /// Its target.
     pub target: NodeName,
-    /// How much, and from where.
+    /// For people.
     pub text: String,
 }
 
@@ -234,7 +239,7 @@ impl Raised {
     /// still `planned` but has no status yet keeps its alerts.
     pub fn look(
         &mut self,
-        Looked { connections, groups, flood }: Looked<'_>,
+        Looked { connections, groups, flood, drifted }: Looked<'_>,
         planned: impl Fn(&SetName, &NodeName) -> bool,
         patience: Patience,
         now: Timestamp,
@@ -250,10 +255,15 @@ impl Raised {
                 wrong.insert((what, set.clone(), group.target.clone()), (&group.source, text));
             }
         }
-        if let Some(Flooded { set, source, target, text }) = flood {
-            wrong.insert((Wrong::Flood, set.clone(), target.clone()), (source, text.clone()));
+        let flood = flood.into_iter().map(|told| (Wrong::Flood, told));
+        let drift = drifted.into_iter().flatten().map(|told| (Wrong::RoleFileDrift, told));
+        for (what, OfGroup { set, source, target, text }) in flood.chain(drift) {
+            wrong.insert((what, set.clone(), target.clone()), (source, text.clone()));
         }
         let goes_on = |alert: &Alert| {
+            if alert.wrong == Wrong::RoleFileDrift {
+                return drifted.is_none();
+            }
             if alert.wrong.is_of_group() {
                 return false;
             }
@@ -366,9 +376,8 @@ fn may_last(wrong: Wrong, connection: &ConnectionStatus, patience: Patience) -> 
         }
         Wrong::Different | Wrong::Bypassed | Wrong::NoImage | Wrong::Test => false,
         // Of groups: told for as long as it is seen.
-        Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::Failing | Wrong::PathDown | Wrong::Flood => {
-            false
-        }
+        Wrong::SourceFailed | Wrong::Approval | Wrong::StandsIn | Wrong::Failing => false,
+        Wrong::PathDown | Wrong::Flood | Wrong::RoleFileDrift => false,
     }
 }
 

@@ -163,18 +163,37 @@ fn a_group_is_told_of_while_it_lasts() {
 
 #[test]
 fn a_flood_is_told_while_it_lasts() {
-    let flood = Flooded {
+    let flood = OfGroup {
         set: "notes".parse().unwrap(),
         source: "paris".parse().unwrap(),
         target: "lyon".parse().unwrap(),
         text: "120, the last from 10.0.0.9".into(),
     };
     let mut raised = Raised::default();
-    let mut look = |flood: Option<&Flooded>| {
+    let mut look = |flood: Option<&OfGroup>| {
         let told = raised.look(Looked { flood, ..Looked::default() }, |_, _| true, PATIENCE, Timestamp(1));
         told.into_iter().map(|(edge, alert)| (edge, alert.wrong, alert.text)).collect::<Vec<_>>()
     };
     assert_eq!(look(Some(&flood)), [(Edge::Raise, Wrong::Flood, flood.text.clone())]);
     assert_eq!(look(Some(&flood)), []);
     assert_eq!(look(None), [(Edge::Clear, Wrong::Flood, flood.text)]);
+}
+
+#[test]
+fn a_role_file_that_drifted_is_told_until_it_was_looked_at_and_is_right() {
+    let drift = OfGroup {
+        set: "notes".parse().unwrap(),
+        source: "paris".parse().unwrap(),
+        target: "lyon".parse().unwrap(),
+        text: "/etc/notes.ini was changed by hand".into(),
+    };
+    let mut raised = Raised::default();
+    let mut look = |drifted: Option<&[OfGroup]>| {
+        let told = raised.look(Looked { drifted, ..Looked::default() }, |_, _| true, PATIENCE, Timestamp(1));
+        told.into_iter().map(|(edge, alert)| (edge, alert.wrong)).collect::<Vec<_>>()
+    };
+    assert_eq!(look(None), []);
+    assert_eq!(look(Some(std::slice::from_ref(&drift))), [(Edge::Raise, Wrong::RoleFileDrift)]);
+    assert_eq!(look(None), [], "as after a restart");
+    assert_eq!(look(Some(&[])), [(Edge::Clear, Wrong::RoleFileDrift)]);
 }

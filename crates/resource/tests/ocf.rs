@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -190,6 +191,23 @@ fn what_is_not_installed_here_does_not_run_here() {
     let lacking = faulty(&dir, &[("fail_monitor", "5"), ("fail_start", "5")]);
     assert_eq!(lacking.stop(LIMIT).value, Ok(Done::Already));
     assert!(matches!(lacking.start(LIMIT).value, Err(Failure::Unusable(_))));
+}
+
+/// The tester of Debian's resource-agents has its meta-data checked by the standard's own schema, too.
+#[test]
+fn our_agent_does_what_the_standard_wants_of_each() {
+    let dir = TempDir::new().unwrap();
+    let readable = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = dir.path().join("Faulty");
+    fs::copy(Path::new(OURS).join("resource.d/stead/Faulty"), &copy).unwrap();
+    [dir.path(), &copy].into_iter().for_each(readable);
+    let state = format!("state={}", dir.path().join("state").display());
+    let mut tester = std::process::Command::new("ocf-tester");
+    let tested = tester.args(["-v", "-n", "notes", "-o", &state]).arg(&copy).output();
+    let tested = tested.expect("this test needs ocf-tester, of Debian's resource-agents");
+    let told = String::from_utf8_lossy(&tested.stdout).into_owned() + &String::from_utf8_lossy(&tested.stderr);
+    assert!(tested.status.success() && told.contains("passed all tests"), "{told}");
+    assert!(!told.lines().any(|line| line.starts_with("* rc=")) && !told.contains("not found"), "{told}");
 }
 
 #[test]

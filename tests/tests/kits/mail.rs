@@ -78,6 +78,10 @@ fn configure(side: &Side) {
     for (name, text) in [("postfix/main.cf", &*postfix), ("postfix/master.cf", MASTER), ("dovecot.conf", &*dovecot)] {
         fs::write(side.own.join(name), text).unwrap();
     }
+    // Messages are renamed by their new inodes before the first start on a side; whoever does that writes here, or fails.
+    let log = side.own.join("postfix.log");
+    fs::write(&log, "").unwrap();
+    run(Command::new("chown").arg("postfix").arg(&log)).unwrap();
 }
 
 impl Service for Mail {

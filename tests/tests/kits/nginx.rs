@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -17,7 +16,7 @@ struct Nginx {
 impl Nginx {
     fn new(town: &Town) -> Nginx {
         let sides = sides(town);
-        sides.iter().for_each(|side| fs::write(side.own.join("nginx.conf"), configuration(&side.own)).unwrap());
+        sides.iter().for_each(|side| fs::write(side.own.join("nginx.conf"), configuration(side)).unwrap());
         let [paris, _] = sides;
         fs::create_dir(paris.set.join("html")).unwrap();
         fs::write(paris.set.join("html/index.html"), "page one\n").unwrap();
@@ -25,12 +24,13 @@ impl Nginx {
     }
 }
 
-fn configuration(own: &Path) -> String {
-    let own = own.display();
+/// Its log is in the set, so that it cannot be written while the node stands by.
+fn configuration(Side { set, own }: &Side) -> String {
+    let (set, own) = (set.display(), own.display());
     let paths =
         ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {own}/{kind};"));
     format!(
-        "pid {own}/nginx.pid;\nerror_log {own}/error.log;\nworker_processes 1;\nmaster_process off;\ndaemon on;\nevents {{}}\n\
+        "pid {own}/nginx.pid;\nerror_log {set}/error.log;\nworker_processes 1;\nmaster_process off;\ndaemon on;\nevents {{}}\n\
          http {{ access_log off; {} server {{ listen 80; root html; }} }}\n",
         paths.join(" ")
     )

@@ -11,6 +11,7 @@ use crate::{build, machine};
 /// Debian packages that the tests use.
 const PACKAGES: &[&str] = &[
     "acl",
+    "apache2-bin",
     "attr",
     "bind9",
     "bind9-dnsutils",
@@ -23,8 +24,10 @@ const PACKAGES: &[&str] = &[
     "dovecot-lmtpd",
     "e2fsprogs",
     "iproute2",
+    "kmod",
     "libfaketime",
     "libnfs-utils",
+    "libxml2-utils",
     "mariadb-server",
     "nfs-ganesha",
     "nfs-ganesha-vfs",
@@ -44,6 +47,7 @@ const PACKAGES: &[&str] = &[
     "sqlite3",
     "systemd",
     "util-linux",
+    "wget",
     "xfsprogs",
 ];
 /// Crates whose programs run on a mounted directory, with the version that is known to work.

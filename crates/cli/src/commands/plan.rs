@@ -116,17 +116,19 @@ fn known_nodes(state: &Path, plan: &Plan) -> Option<BTreeSet<NodeName>> {
 
 fn apply(state: &Path, args: &Apply) -> Ended {
     let text = read(&args.file)?;
-    let (differences, over) = match ask_quietly(state, &Request::PlanCompare { text: text.clone() })? {
-        Answer::Compared { differences, over } => (differences, over),
+    let (differences, over, unknown) = match ask_about(state, &args.file, &Request::PlanCompare { text: text.clone() })?
+    {
+        Answer::Compared { differences, over, unknown } => (differences, over, unknown),
         other => return Err(misunderstood(&other)),
     };
     if !args.json {
         differences.iter().for_each(|difference| say(format_args!("{difference}\n")));
     }
+    unknown.iter().for_each(|line| eprintln!("note: {line}"));
     let is_applied = !differences.is_empty() && !args.dry_run;
     if is_applied {
         agree(args.yes || !differences.iter().any(Difference::ends_protection), &ends(&differences))?;
-        ask_quietly(state, &Request::PlanApply { text, over: Some(over) })?;
+        ask_about(state, &args.file, &Request::PlanApply { text, over: Some(over) })?;
     }
     match (args.json, is_applied) {
         (true, _) => say(format_args!("{}\n", as_json(&differences, is_applied))),
@@ -135,6 +137,14 @@ fn apply(state: &Path, args: &Apply) -> Ended {
         (false, false) => {}
     }
     DONE
+}
+
+/// What is wrong in a line of the file is told with its name, too.
+fn ask_about(state: &Path, file: &Path, request: &Request) -> Result<Answer, Failure> {
+    ask_quietly(state, request).map_err(|failure| match failure.why.strip_prefix("line ") {
+        Some(rest) => Failure { why: format!("{}: line {rest}", file.display()), ..failure },
+        None => failure,
+    })
 }
 
 /// What ends, to be asked.

@@ -5,17 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stead_model::plan::{GroupPlan, ResourcePlan};
-use stead_resource::ocf::{self, Agent, Instance};
+use stead_model::plan::ResourcePlan;
+use stead_resource::ocf::{self, Agent};
 use stead_resource::share::{Nfs, Samba};
 
-use crate::failover::hands::instance_name;
+use super::trial::{Trial, Tried};
 use crate::names;
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// As short as the question of the other node bears, for several.
 const SHARE_TIMEOUT: Duration = Duration::from_secs(5);
-const VALIDATE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why a resource cannot be started on a machine, ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,13 +33,13 @@ pub(crate) fn misfits(resources: &[ResourcePlan]) -> Vec<Misfit> {
 }
 
 /// The same, and what the agents themselves say about working here.
-pub(super) fn findings(group: &GroupPlan) -> Vec<String> {
+pub(super) fn findings(trial: &Trial) -> Vec<String> {
+    let misfits = misfits(&trial.group.resources);
+    let is_fit = |name: &String| !misfits.iter().any(|misfit| misfit.resource == *name);
+    let resources = trial.resources.iter().filter(|name| is_fit(name)).cloned().collect();
+    let Tried { misfits: more, unknown, .. } = Trial { resources, ..trial.clone() }.of_agents();
     let told = |misfit: Misfit| format!("resource {}: {}", misfit.resource, misfit.why);
-    let found = |resource: &ResourcePlan| match misfits_of(resource, &ocf::root()) {
-        none if none.is_empty() => refusal(resource, group).into_iter().collect::<Vec<_>>(),
-        misfits => misfits.into_iter().map(told).collect(),
-    };
-    group.resources.iter().flat_map(found).collect()
+    misfits.into_iter().chain(more).map(told).chain(unknown).collect()
 }
 
 fn misfits_of(resource: &ResourcePlan, root: &Path) -> Vec<Misfit> {
@@ -70,17 +69,6 @@ fn share_misfit(resource: &ResourcePlan) -> Option<String> {
         return Samba::new(samba.clone()).misfit(SHARE_TIMEOUT);
     }
     Nfs::new(resource.nfs.clone()?, &resource.name).misfit(SHARE_TIMEOUT)
-}
-
-fn refusal(resource: &ResourcePlan, group: &GroupPlan) -> Option<String> {
-    let agent = Agent::find(resource.agent.as_ref()?.parse().ok()?, &ocf::root()).ok()?;
-    let instance = Instance::new(agent, &instance_name(&group.name, resource), resource.parameters.clone()).ok()?;
-    let instance = instance.under(names::under(names::program(), group.identity(resource).as_ref()));
-    let validated = instance.validate(VALIDATE_TIMEOUT);
-    let written = validated.output.text();
-    let more = written.lines().rev().find(|line| !line.trim().is_empty());
-    let more = more.map(|line| format!(": {}", line.trim())).unwrap_or_default();
-    validated.value.err().map(|why| format!("resource {}: {why}{more}", resource.name))
 }
 
 #[cfg(test)]

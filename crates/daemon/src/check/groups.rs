@@ -13,6 +13,7 @@ use stead_resource::service::{self, Boot, Load, UnitName};
 use stead_resource::{Output, Stop, Term};
 
 use super::parts::{self, Part, Remembered};
+use super::trial::{self, Trial};
 use super::{addresses, agents, outside, registrations, room};
 use crate::failover::kept::GroupDir;
 use crate::names;
@@ -60,12 +61,15 @@ pub(crate) struct Local {
     pub(crate) dir: GroupDir,
     /// Does this node serve?
     pub(crate) serves: bool,
+    /// Is here what its sets hold?
+    pub(crate) has_data: bool,
 }
 
 impl Local {
     /// What stands against a takeover on this machine; `parts`: its units and programs as they are here.
     pub(crate) fn findings(&self, parts: &[Part]) -> Vec<String> {
         let mut found = on_this_machine(&self.group, &self.own, &self.roots);
+        found.extend(agents::findings(&self.trial()));
         let places: Vec<_> = self.roots.iter().chain([&self.state]).cloned().collect();
         found.extend(room::findings(&places));
         found.extend(self.changes(parts));
@@ -77,7 +81,14 @@ impl Local {
         found.into_iter().map(|text| format!("group {name} on {own}: {text}")).collect()
     }
 
-    pub(super) fn role(&self) -> Role {
+    /// Of all its resources.
+    fn trial(&self) -> Trial {
+        let resources = self.group.resources.iter().map(|resource| resource.name.clone()).collect();
+        let Local { has_data, serves, .. } = *self;
+        Trial { group: self.group.clone(), resources, has_data, serves, limit: trial::TIMEOUT }
+    }
+
+    pub(crate) fn role(&self) -> Role {
         if self.serves { Role::Active } else { Role::Standby }
     }
 
@@ -93,7 +104,6 @@ impl Local {
 fn on_this_machine(group: &GroupPlan, own: &NodeName, roots: &[PathBuf]) -> Vec<String> {
     let mut found = addresses::findings(&group.addresses);
     found.extend(group.services.iter().flat_map(service_findings));
-    found.extend(agents::findings(group));
     found.extend(group.resources.iter().flat_map(resource_findings));
     found.extend(mounts_finding(group, roots));
     found.extend(group.resources.iter().filter_map(|resource| outside_finding(resource, roots)));
@@ -170,7 +180,7 @@ fn script_finding(script: &ScriptPlan) -> Option<String> {
 }
 
 /// Is it a program that can be run, by its path or in `PATH`?
-fn is_found(program: &str) -> bool {
+pub(super) fn is_found(program: &str) -> bool {
     let runs =
         |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     if program.contains('/') {
@@ -179,7 +189,7 @@ fn is_found(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| runs(&dir.join(program))))
 }
 
-fn missing(what: &str, program: &str) -> String {
+pub(super) fn missing(what: &str, program: &str) -> String {
     format!("{what} {program} is not there, or cannot be run")
 }
 

@@ -10,6 +10,7 @@ mod packages;
 pub(crate) mod parts;
 mod registrations;
 mod room;
+pub(crate) mod trial;
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use stead_api::Failure;
-use stead_model::alert::{Alert, Edge, Flooded, Looked, Patience, Raised};
+use stead_model::alert::{Alert, Edge, Looked, OfGroup, Patience, Raised};
 use stead_model::delivery::{Deliveries, Notice};
 use stead_model::plan::GroupPlan;
 use stead_model::status::{ConnectionStatus, MonitorStatus, State, Status, Timestamp};
@@ -148,6 +148,7 @@ impl Node {
     /// Looks for what began and what ended to be wrong, and has it told.
     pub(super) fn look_for_alerts(&mut self, now: Timestamp) {
         self.keep_receivers();
+        self.look_for_drift();
         let Status { mut connections, monitors, .. } = self.local_status();
         let groups = self.watched(monitors);
         self.pulse.alerts.date(&mut connections, now, Instant::now());
@@ -155,8 +156,9 @@ impl Node {
         let patience = Patience { behind: settings.behind(), disconnected: settings.disconnected() };
         let plan = &self.plan;
         let planned = |set: &_, target: &NodeName| plan.connections_of(set).any(|c| c.target == *target);
-        let flood = self.flooded();
-        let seen = Looked { connections: &connections, groups: &groups, flood: flood.as_ref() };
+        let (flood, drifted) = (self.flooded(), self.drifted());
+        let (flood, drifted) = (flood.as_ref(), drifted.as_deref());
+        let seen = Looked { connections: &connections, groups: &groups, flood, drifted };
         let told = self.pulse.alerts.kept.raised.look(seen, planned, patience, now);
         for (event, alert) in told {
             let (kind, set, target) = (alert.wrong.as_str(), alert.set.as_str(), alert.target.as_str());
@@ -182,11 +184,11 @@ impl Node {
     }
 
     /// Much that comes as heartbeats is dropped: told of the first group in which this node takes part.
-    fn flooded(&self) -> Option<Flooded> {
+    fn flooded(&self) -> Option<OfGroup> {
         let text = format!("on {}: {}", self.name, self.groups.failover.flood()?);
         let group = self.plan.groups.iter().find(|group| group.has(&self.name))?;
         let (source, target) = (group.source.clone(), group.target.clone());
-        Some(Flooded { set: first_set(group)?, source, target, text })
+        Some(OfGroup { set: first_set(group)?, source, target, text })
     }
 
     /// The command ended, however: the next event is its turn.
@@ -222,7 +224,7 @@ impl Node {
 }
 
 /// Under which set a group's alerts stand; one without sets stands under its own name.
-fn first_set(group: &GroupPlan) -> Option<SetName> {
+pub(super) fn first_set(group: &GroupPlan) -> Option<SetName> {
     group.sets.first().cloned().or_else(|| group.name.as_str().parse().ok())
 }
 

@@ -4,6 +4,7 @@ mod alerts;
 mod api;
 mod backup;
 mod deliveries;
+mod drift;
 mod forks;
 mod groups;
 mod live;
@@ -45,6 +46,7 @@ use crate::state::invites::Invites;
 use crate::state::peers::Peers;
 use crate::state::replaced::Replaced;
 use crate::state::rotation::Rotation;
+pub(crate) use drift::Drifted;
 pub(crate) use groups::make::Grouped;
 pub(crate) use groups::{Groups, Resettled, StoodIn};
 use live::Untold;
@@ -205,6 +207,7 @@ impl Node {
             JobDone::Told(change) => self.change_told(*change),
             JobDone::Named { set, responder } => self.unprotect_open(&set, responder),
             JobDone::AlertTold => self.alert_told(),
+            JobDone::DriftLooked { found } => self.drift_looked(found),
             JobDone::Delivered { receiver, result } => self.delivered(&receiver, result),
             JobDone::Exchanged { peer, told } => self.exchanged(&peer, told),
             JobDone::Compared { options, result, responder } => self.compared_all(options, result, responder),

@@ -47,6 +47,7 @@ impl Node {
             (Ask::Fits { addresses, resources, copies }, Some(_)) => {
                 return self.tell_unfit(addresses, resources, copies, reply);
             }
+            (Ask::Try { group, resources }, Some(_)) => return self.tell_tried(&group, resources, reply),
             (Ask::Facts { group }, Some(_)) => return self.tell_facts(&group, reply),
             (Ask::Explain { group }, Some(_)) => Ok(Tell::Timelines(self.timelines(group.as_ref()))),
             (Ask::ForkPoint { set, known }, Some(name)) => self.fork_point(&set, known, name).map(Tell::ForkPoint),

@@ -9,16 +9,25 @@ use stead_model::{GroupName, NodeName};
 
 use super::Node;
 use super::groups::fits::{Question, asked};
+use super::groups::trials::Trials;
 use super::live::ask_change;
 use crate::api_server::Responder;
 use crate::apply::{self, Steps};
 use crate::check;
 use crate::failover::config;
 use crate::job::{self, JobDone};
+use crate::peer::Dialer;
 use crate::protect;
 use crate::state::sets::SetState;
 
 const WHAT: &str = "the plan was not applied, nothing was changed";
+
+/// What the nodes of groups are asked before anything is changed.
+#[derive(Default)]
+struct Questions {
+    fits: Vec<Question>,
+    trials: Vec<Trials>,
+}
 
 /// A plan that is being made true.
 pub(crate) struct Applying {
@@ -26,6 +35,15 @@ pub(crate) struct Applying {
     pub(crate) text: String,
     /// The sets are as it says, and only groups are left.
     pub(crate) are_sets_done: bool,
+}
+
+impl Questions {
+    /// What is not known of the nodes, each in a line; refused with the line of the plan that one of them speaks against.
+    fn put(&self, dialer: &Dialer, own: &NodeName, text: &str) -> Result<Vec<String>, Failure> {
+        let held = || self.trials.iter().map(|trials| trials.held(dialer, own)).collect::<Result<Vec<_>, _>>();
+        let unknown = asked(dialer, own, &self.fits).and_then(|()| held());
+        unknown.map(|lines| lines.concat()).map_err(|unfit| unfit.in_plan(text, WHAT))
+    }
 }
 
 impl Node {
@@ -38,8 +56,8 @@ impl Node {
         let (now, dialer, own) = (self.plan.at_home(), self.dialer.clone(), self.name.clone());
         job::spawn(&self.events, move || {
             let differences = plan::differences(&now, &wanted.at_home());
-            let fits = asked(&dialer, &own, &questions).map_err(|unfit| unfit.in_plan(&text, WHAT));
-            responder.end(fits.map(|()| Answer::Compared { differences, over: now.to_toml() }));
+            let unknown = questions.put(&dialer, &own, &text);
+            responder.end(unknown.map(|unknown| Answer::Compared { differences, over: now.to_toml(), unknown }));
             None
         });
     }
@@ -51,7 +69,7 @@ impl Node {
         };
         let (dialer, own) = (self.dialer.clone(), self.name.clone());
         job::spawn(&self.events, move || {
-            let result = asked(&dialer, &own, &questions).map_err(|unfit| unfit.in_plan(&text, WHAT));
+            let result = questions.put(&dialer, &own, &text).map(drop);
             let applying = Applying { text, are_sets_done: false };
             Some(JobDone::Examined { applying, over, result, responder })
         });
@@ -113,7 +131,7 @@ impl Node {
     }
 
     /// Refuses what could not be applied, as far as it is seen from here; with what the nodes are to be asked.
-    fn examine(&self, text: &str) -> Result<(Plan, Vec<Question>), Failure> {
+    fn examine(&self, text: &str) -> Result<(Plan, Questions), Failure> {
         let wanted = self.parsed(text)?;
         wanted.check_nodes(&self.known_nodes(), text).map_err(|e| unusable(&e))?;
         if wanted.alerts != self.plan.alerts {
@@ -132,18 +150,19 @@ impl Node {
         self.plan.nodes().into_iter().chain(peers).chain([self.name.clone()]).collect()
     }
 
-    fn examine_groups(&self, wanted: &Plan) -> Result<Vec<Question>, Failure> {
+    fn examine_groups(&self, wanted: &Plan) -> Result<Questions, Failure> {
         for group in self.plan.groups.iter().filter(|group| wanted.group(&group.name).is_none()) {
             self.is_at_home(group, WHAT)?;
         }
         let others = wanted.groups.iter().filter(|group| self.plan.group(&group.name) != Some(group));
-        let mut questions = Vec::new();
+        let mut questions = Questions::default();
         for group in others {
             if group.other(&self.name).is_none() {
                 return Err(self.is_of_others(&group.name, [&group.target, &group.source]));
             }
             config::machine(group, &self.name, false, 1)?;
-            questions.extend(Question::of(group, self.plan.group(&group.name)));
+            questions.fits.extend(Question::of(group, self.plan.group(&group.name)));
+            questions.trials.extend(self.trials_of(group));
         }
         Ok(questions)
     }

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::Node;
 use super::alerts::Alerts;
+use super::drift::Drift;
 use super::pace::Pace;
 use crate::clock::wall_clock;
 use crate::seam::{Command, CommandId};
@@ -38,6 +39,7 @@ pub(crate) struct Pulse {
     verifies: BTreeMap<CommandId, SetName>,
     reports: BTreeMap<SetName, LastVerify>,
     pub(super) alerts: Alerts,
+    pub(super) drift: Drift,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -65,6 +67,7 @@ impl Pulse {
             verifies: BTreeMap::new(),
             reports: BTreeMap::new(),
             alerts: Alerts::load(state),
+            drift: Drift::default(),
         }
     }
 

@@ -16,6 +16,7 @@ use super::Fingerprint;
 use crate::check::agents::Misfit;
 use crate::check::checklist::Fact;
 use crate::check::parts::Part;
+use crate::check::trial::Tried;
 
 /// A question.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,6 +62,9 @@ pub(crate) enum Ask {
         #[serde(default)]
         copies: Vec<PathBuf>,
     },
+    /// Could those resources of that group, which is as you are to have it, work on your machine by what their agents say?
+    /// Nothing is changed (version 3).
+    Try { group: Box<GroupPlan>, resources: Vec<String> },
     /// What is on your machine of that group that is not kept alike by itself? (version 3)
     Facts { group: GroupName },
     /// What happened to groups, or to that one, as you saw it? (version 3)
@@ -90,6 +94,7 @@ impl Ask {
             | Ask::Move { .. }
             | Ask::CheckGroup { .. }
             | Ask::Fits { .. }
+            | Ask::Try { .. }
             | Ask::Facts { .. }
             | Ask::Explain { .. }
             | Ask::Replaced { .. }
@@ -130,6 +135,7 @@ pub(crate) enum Tell {
         #[serde(default)]
         copies: Vec<(PathBuf, String)>,
     },
+    Tried(Tried),
     Facts(Vec<Fact>),
     /// And what the clock shows, and which units and programs of the group are there.
     Findings {

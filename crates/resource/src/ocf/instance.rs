@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use stead_model::ocf::{self, Seen};
 
-use super::{Agent, is_word};
+use super::{Agent, Code, is_word};
 use crate::command::{Command, End, Ran, Secret};
 use crate::procedure::{Switch, To};
-use crate::{Failure, Outcome, Output, State, Stop, Term};
+use crate::{Done, Failure, Outcome, Output, State, Stop, Term};
 
 /// How often a look is said to be repeated, ms: agents take 0 for the first look of all, which proves less.
 const REPEATED_MS: &str = "10000";
@@ -24,6 +24,15 @@ pub struct Instance {
     parameters: Vec<(String, Secret)>,
     under: Vec<OsString>,
     keeps: Option<String>,
+}
+
+/// What speaks against an instance, by its own look before the day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// In the agent's words.
+    pub failure: Failure,
+    /// What it ended with; none: it did not end by itself.
+    pub code: Option<Code>,
 }
 
 impl Instance {
@@ -54,6 +63,21 @@ impl Instance {
         Instance { keeps: Some(name), ..self }
     }
 
+    /// Has the agent stop what does not run: a crash, or a start that failed, may have left some of it.
+    ///
+    /// # Errors
+    /// In the outcome: it failed.
+    pub fn clear(&self, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        Outcome::with_output(|output| {
+            let ran = self.act("stop", None, "0", Term::new(limit, stop), output);
+            match ran.end {
+                // As on a standby: what is not installed left nothing.
+                End::Exited(code) if Code::of(code) == Code::NotInstalled => Ok(Done::Already),
+                _ => ocf::told(&self.agent.name, "stop", &ran.end, &reason(&ran.output)).map(|()| Done::Changed),
+            }
+        })
+    }
+
     /// Looks how well it runs: 0 is the quickest look, 20 does real work. A depth that the agent does not have is the next
     /// lower one's.
     pub fn look(&self, depth: u32, limit: Duration, stop: &Stop) -> Outcome<Seen> {
@@ -67,7 +91,7 @@ impl Instance {
     ///
     /// # Errors
     /// In the outcome: what speaks against it.
-    pub fn validate(&self, limit: Duration) -> Outcome<Result<(), Failure>> {
+    pub fn validate(&self, limit: Duration) -> Outcome<Result<(), Refusal>> {
         Outcome::with_output(|output| {
             let ran = self.act("validate-all", None, "0", Term::new(limit, &Stop::never()), output);
             match ran.end {
@@ -75,6 +99,7 @@ impl Instance {
                 End::Exited(0 | 3) => Ok(()),
                 _ => ocf::told(&self.agent.name, "validate-all", &ran.end, &reason(&ran.output)),
             }
+            .map_err(|failure| Refusal { failure, code: code(&ran.end) })
         })
     }
 
@@ -104,6 +129,10 @@ impl Instance {
         }
         command
     }
+}
+
+fn code(end: &End) -> Option<Code> {
+    if let End::Exited(code) = end { Some(Code::of(*code)) } else { None }
 }
 
 /// What the agent says of it by itself, the last time it does: `: reason`; it may say nothing.

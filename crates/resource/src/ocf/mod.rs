@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use instance::Instance;
+pub use instance::{Instance, Refusal};
 pub use metadata::{Kind, Metadata, Offer, Parameter};
 pub use parameters::{Wrong, check};
 pub use stead_model::ocf::{Code, Reach, Seen};

@@ -122,6 +122,14 @@ impl RoleFile {
         found
     }
 
+    /// What of the file is not as it was put there for the role; a copy that was changed since is not of the file.
+    pub fn drifted(&self, role: Role) -> Option<String> {
+        let now = self.now().ok()?;
+        let put = self.state(put_for(role)).ok().flatten()?;
+        let is_as_put = now.as_ref().is_some_and(|now| now.is_like(&put));
+        if is_as_put { None } else { self.drift(role, now.as_ref()) }
+    }
+
     /// Nobody switches it any more: what was there before is kept beside it. Returns where.
     ///
     /// # Errors

@@ -159,12 +159,14 @@ fn what_was_changed_by_hand_is_told_and_never_lost() {
     bench.switch(Role::Active);
     bench.write("notes.ini", "serve, by hand");
     assert!(bench.look(Role::Active).contains("was changed by hand since it was put there"));
+    assert!(bench.file.drifted(Role::Active).unwrap().contains("was changed by hand since it was put there"));
     let again = bench.switch(Role::Active);
     assert!(again.told.unwrap().ends_with("and stays so"));
     assert_eq!(bench.ini().unwrap(), "serve, by hand");
 
     let back = bench.switch(Role::Standby);
     assert!(back.told.unwrap().contains("notes.ini.stead-kept-1"));
+    assert_eq!(bench.file.drifted(Role::Standby), None);
     assert_eq!(bench.ini().unwrap(), "wait");
     assert_eq!(bench.read("notes.ini.stead-kept-1").unwrap(), "serve, by hand");
     assert!(bench.look(Role::Standby).contains("notes.ini.stead-kept-1 holds what"));
@@ -184,6 +186,7 @@ fn a_copy_that_was_changed_takes_effect_at_the_next_switch() {
     bench.switch(Role::Active);
     bench.write("active", "serve otherwise");
     assert!(bench.look(Role::Active).contains("active was changed; "), "{}", bench.look(Role::Active));
+    assert_eq!(bench.file.drifted(Role::Active), None, "the file is as it was put there");
     assert_eq!(bench.switch(Role::Active), Switched { done: Done::Changed, told: None });
     assert_eq!(bench.ini().unwrap(), "serve otherwise");
 }

@@ -35,9 +35,19 @@ impl Node {
             all_roots: self.all_roots(),
             state: self.state.path().to_path_buf(),
             dir,
-            serves: self.monitor_of(&group.name).is_some_and(|monitor| monitor.doing == "active"),
+            serves: self.serves(&group.name),
+            has_data: self.has_data(&group),
             group,
         }
+    }
+
+    pub(in super::super) fn serves(&self, group: &GroupName) -> bool {
+        self.monitor_of(group).is_some_and(|monitor| monitor.doing == "active")
+    }
+
+    /// Is here what all of its sets hold: as their source, or mirrored once?
+    pub(super) fn has_data(&self, group: &GroupPlan) -> bool {
+        group.sets.iter().all(|set| self.plan.set(set).is_some() && !self.is_no_image(set))
     }
 
     /// Where sets and replicas are on this node.

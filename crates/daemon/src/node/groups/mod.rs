@@ -12,6 +12,7 @@ mod resettle;
 mod restore;
 mod secrets;
 mod steps;
+pub(super) mod trials;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};

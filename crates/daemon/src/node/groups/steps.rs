@@ -76,8 +76,8 @@ impl Node {
         self.plan.set(set).is_some_and(|planned| planned.source == self.name)
     }
 
-    /// Is there no image to go to? A person took it over nevertheless.
-    fn is_no_image(&self, set: &SetName) -> bool {
+    /// Is there no image to go to? Where it is taken over, a person does so nevertheless.
+    pub(super) fn is_no_image(&self, set: &SetName) -> bool {
         self.plane.status().iter().any(|c| c.set == *set && c.target == self.name && c.consistent_at.is_none())
     }
 

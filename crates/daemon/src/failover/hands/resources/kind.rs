@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use stead_failover::resources::{Goal, LookConfig, Reach, ResourceConfig, Seen};
@@ -46,6 +46,8 @@ pub(in super::super) struct Kind<M> {
     runs: Runs,
     /// Stops that failed, one after the other.
     failed_stops: AtomicU32,
+    /// It was started or seen up since its agent stopped it: what a crash left of it may still be there.
+    may_be_left: AtomicBool,
     looks: Vec<Look>,
     /// Held while it is started or stopped; looks share it.
     pub(super) busy: RwLock<()>,
@@ -84,7 +86,8 @@ impl<M: Manager> Kind<M> {
         let looks = [Look::Quick].into_iter().chain(plan.deep.map(|_| Look::Deep));
         let looks = looks.chain(plan.checks.iter().map(|check| Look::Check(check_under(check, &runs.under)))).collect();
         let (name, plan, failed_stops) = (plan.name.clone(), plan.clone(), AtomicU32::new(0));
-        Ok(Kind { name, plan, way, runs, failed_stops, looks, busy: RwLock::default() })
+        let may_be_left = AtomicBool::new(false);
+        Ok(Kind { name, plan, way, runs, failed_stops, may_be_left, looks, busy: RwLock::default() })
     }
 
     /// What the mind has to know of it. An agent is asked; where it does not tell, what is usual holds.
@@ -141,12 +144,28 @@ impl<M: Manager> Kind<M> {
             Way::Samba(samba) => switch(samba, goal, limit, stop),
             Way::Nfs(nfs) => switch(nfs, goal, limit, stop),
             Way::Agent { .. } => match self.instance() {
-                Ok(instance) => switch(&instance, goal, limit, stop),
+                Ok(instance) if goal == Goal::Down => self.stop_by_agent(&instance, limit, stop),
+                Ok(instance) => {
+                    self.may_be_left.store(true, Ordering::Relaxed);
+                    switch(&instance, goal, limit, stop)
+                }
                 // What is not installed here cannot run here.
                 Err(_) if goal == Goal::Down => at_once(Ok(Done::Already)),
                 Err(why) => at_once(Err(why)),
             },
         }
+    }
+
+    /// Where it does not run after all, its agent clears away what a crash or a start that failed has left.
+    fn stop_by_agent(&self, instance: &Instance, limit: Duration, stop: &Stop) -> Outcome<Result<Done, Failure>> {
+        let mut stopped = switch(instance, Goal::Down, limit, stop);
+        if stopped.value == Ok(Done::Already) && self.may_be_left.load(Ordering::Relaxed) {
+            stopped = instance.clear(limit, stop);
+        }
+        if stopped.value.is_ok() {
+            self.may_be_left.store(false, Ordering::Relaxed);
+        }
+        stopped
     }
 
     pub(super) fn look(&self, look: usize, limit: Duration, stop: &Stop) -> Outcome<Seen> {
@@ -161,7 +180,11 @@ impl<M: Manager> Kind<M> {
             (_, Way::Samba(samba)) => map(samba.check(limit, stop), of_share),
             (_, Way::Nfs(nfs)) => map(nfs.check(limit, stop), of_share),
             (look, Way::Agent { .. }) => match self.instance() {
-                Ok(instance) => map(instance.look(look.depth(), limit, stop), Seen::from),
+                Ok(instance) => {
+                    let seen = instance.look(look.depth(), limit, stop);
+                    self.may_be_left.fetch_or(matches!(seen.value, ocf::Seen::Running { .. }), Ordering::Relaxed);
+                    map(seen, Seen::from)
+                }
                 Err(why) => at_once(Seen::Unknown(why.to_string())),
             },
         }

@@ -199,6 +199,24 @@ fn agents_are_judged_by_what_they_say_and_by_how_long_they_take() {
     }
 }
 
+/// As Apache's children outlive the process that its agent looks at, and keep its port.
+#[test]
+fn what_a_crash_leaves_is_cleared_away_by_the_agent_before_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::with_agents(dir.path(), &agent(dir.path(), "rest = '1'"), AGENTS.as_ref());
+    let [state, rest] = ["state", "state.rest"].map(|name| dir.path().join(name));
+    assert_eq!(bench.outcome(ALL, Turn::Undo), Outcome::Already);
+    assert_eq!(bench.outcome(ALL, Turn::Do), Outcome::Done);
+    assert!(rest.exists());
+    fs::remove_file(&state).unwrap();
+    wait_for("it is restarted", || bench.was_told("all resources are up again") || bench.has_failed());
+    assert!(!bench.has_failed() && state.exists());
+    fs::remove_file(&state).unwrap();
+    assert_eq!(bench.outcome(ALL, Turn::Undo), Outcome::Done);
+    assert!(!rest.exists(), "it is cleared away where the group leaves, too");
+    assert_eq!(bench.outcome(ALL, Turn::Undo), Outcome::Already);
+}
+
 #[test]
 fn what_is_not_installed_cannot_start_and_is_stopped() {
     let dir = tempfile::tempdir().unwrap();
