@@ -102,7 +102,7 @@ impl Trial {
     /// What comes with the group may not be here yet; `is_held`: it could not write.
     fn weighed(&self, resource: &ResourcePlan, failure: &Failure, is_held: bool, why: String) -> Word {
         match self.lacks(resource) {
-            _ if !matches!(failure, Failure::Unusable(_)) => Word::Unknown(why),
+            _ if !matches!(failure, Failure::Unusable(_) | Failure::Misconfigured(_)) => Word::Unknown(why),
             _ if !self.has_data => Word::Unknown(format!("{why}; the sets of the group are not mirrored here yet")),
             Some(mount) => Word::Later(format!("{why}; what comes with {} is not here yet", mount.display())),
             None if is_held => Word::Later(format!("{why}; nothing is written here while the other node serves")),
@@ -225,6 +225,7 @@ mod tests {
     fn what_an_agent_says_of_this_machine_counts_as_far_as_it_can_know() {
         assert_eq!(word(&trial(&faulty("", ""))), None);
         assert!(matches!(word(&trial(&faulty("5", ""))), Some(Word::Never(why)) if why.ends_with("as told")));
+        assert!(matches!(word(&trial(&faulty("6", ""))), Some(Word::Never(_))), "its parameters do nowhere");
         assert!(matches!(word(&trial(&faulty("1", ""))), Some(Word::Unknown(_))), "it may pass the next time");
         let before = Trial { has_data: false, ..trial(&faulty("5", "")) };
         assert!(matches!(word(&before), Some(Word::Unknown(why)) if why.contains("not mirrored here yet")));
