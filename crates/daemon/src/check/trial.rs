@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stead_model::plan::{GroupPlan, ResourcePlan};
 use stead_resource::ocf::{self, Agent, Code, Instance};
-use stead_resource::service::{self, Load, UnitName};
-use stead_resource::{Failure, Output, Stop, Term};
+use stead_resource::service::{self, Unit};
+use stead_resource::{Failure, Output, Stop};
 
 use super::agents::Misfit;
 use super::groups::{is_found, missing};
@@ -95,14 +95,16 @@ impl Trial {
         let validated = instance.ok()?.under(under).validate(self.limit);
         let refusal = validated.value.err()?;
         let why = with_last_line(refusal.failure.to_string(), &validated.output);
+        if !matches!(refusal.failure, Failure::Unusable(_) | Failure::Misconfigured(_)) {
+            return Some(Word::Unknown(why));
+        }
         let is_held = refusal.code == Some(Code::Permission) || validated.output.text().contains(READ_ONLY);
-        Some(self.weighed(resource, &refusal.failure, is_held && !self.serves, why))
+        Some(self.weighed(resource, is_held && !self.serves, why))
     }
 
     /// What comes with the group may not be here yet; `is_held`: it could not write.
-    fn weighed(&self, resource: &ResourcePlan, failure: &Failure, is_held: bool, why: String) -> Word {
+    fn weighed(&self, resource: &ResourcePlan, is_held: bool, why: String) -> Word {
         match self.lacks(resource) {
-            _ if !matches!(failure, Failure::Unusable(_) | Failure::Misconfigured(_)) => Word::Unknown(why),
             _ if !self.has_data => Word::Unknown(format!("{why}; the sets of the group are not mirrored here yet")),
             Some(mount) => Word::Later(format!("{why}; what comes with {} is not here yet", mount.display())),
             None if is_held => Word::Later(format!("{why}; nothing is written here while the other node serves")),
@@ -116,11 +118,7 @@ impl Trial {
         let absent = commands.filter_map(|argv| argv.first()).find(|program| !is_found(program));
         let why =
             absent.map(|program| missing("program", program)).or_else(|| missing_unit(resource.unit.as_ref()?))?;
-        Some(match self.lacks(resource) {
-            _ if !self.has_data => Word::Unknown(format!("{why}; the sets of the group are not mirrored here yet")),
-            Some(mount) => Word::Later(format!("{why}; what comes with {} is not here yet", mount.display())),
-            None => Word::Never(why),
-        })
+        Some(self.weighed(resource, false, why))
     }
 
     /// A place that something which it requires mounts, where a path that it names is not there.
@@ -182,9 +180,8 @@ fn with_last_line(why: String, output: &Output) -> String {
 
 /// Where nothing is known of it, it may be there.
 fn missing_unit(unit: &str) -> Option<String> {
-    let name = unit.parse::<UnitName>().ok()?;
-    let looked = service::manager().look(&name, Term::new(TIMEOUT, &Stop::never()), &mut Output::default());
-    (looked.ok()?.load == Load::NotFound).then(|| format!("there is no unit {name}"))
+    let unit = Unit { name: unit.parse().ok()?, manager: service::manager() };
+    unit.is_absent(TIMEOUT, &Stop::never()).then(|| format!("there is no unit {}", unit.name))
 }
 
 fn paths(value: &str) -> impl Iterator<Item = PathBuf> {
