@@ -105,15 +105,15 @@ extern "C" fn become_program(child: *mut c_void) -> c_int {
 unsafe fn prepare(child: &Child) -> bool {
     // SAFETY: system calls on descriptors that the parent holds open, and on values of this stack.
     unsafe {
-        let leads = libc::setsid() != -1;
-        let is_kept = match child.door {
+        let stays_together = || match child.door {
             -1 => libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) == 0,
             door => libc::write(door, c"0".as_ptr().cast(), 1) == 1,
         };
         // Rust opens 0 to 2 before main: what was opened since is none of them, and is closed by the exec.
         let turn = |from, to| libc::dup2(from, to) != -1;
-        let is_turned = turn(child.input, 0) && turn(child.output, 1) && turn(child.output, 2);
-        leads && is_kept && is_turned && libc::chdir(c"/".as_ptr()) == 0 && forget_signals()
+        let has_streams = || turn(child.input, 0) && turn(child.output, 1) && turn(child.output, 2);
+        let begins = libc::setsid() != -1 && stays_together() && has_streams();
+        begins && libc::chdir(c"/".as_ptr()) == 0 && forget_signals()
     }
 }
 
