@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::command::run;
 use crate::host::Host;
 use crate::outside::{Bind, OTHER, ZONE};
 use crate::run::MARK;
@@ -61,6 +62,23 @@ impl Zone {
         let file = town.site.hosts.run().dir().join("zones.toml");
         fs::write(&file, format!("{}\n{group}\n{}", town.site.lyon.cli(["plan", "show"])?, self.kit(town)?))?;
         town.site.lyon.cli([Path::new("plan"), Path::new("apply"), &file, Path::new("--yes")]).map(drop)
+    }
+
+    /// What `ocf-tester` says of the agent, on paris and beside any group.
+    ///
+    /// # Errors
+    /// Where the agent does not pass, or the program is missing.
+    pub fn tested(&self, town: &Town) -> Result<String> {
+        let host = &town.site.hosts.paris;
+        let servers = format!("servers={} {}", self.paris.address(), self.lyon.address());
+        let zones = format!("zones={ZONE}");
+        let files = ["primary", "secondary"].map(|role| format!("{role}=named/zones.{role}"));
+        let rest = ["switch=named/zones", "pid=named/named.pid", "key=named/stead.key", "rndc=-c named/rndc.conf"];
+        let all = [&zones, &servers, &files[0], &files[1]].map(String::as_str).into_iter().chain(rest);
+        let mut tester = host.command("ocf-tester");
+        tester.args(["-v", "-n", ZONES]).args(all.flat_map(|parameter| ["-o", parameter]));
+        tester.arg(self.agents.join("resource.d/stead/bind-zone")).env(MARK, host.dir().join("tester"));
+        run(&mut tester)
     }
 
     /// The kit, quick for the test. Its paths are beneath the directory of each host.

@@ -54,6 +54,14 @@ fn is_newer(serial: u32, than: u32) -> bool {
 }
 
 #[test]
+fn the_agent_does_what_the_standard_asks() {
+    let mut town = Town::unprotected(Path::new(LOAD), "notes").unwrap();
+    let zone = Zone::start(&mut town, PARIS, &[]).unwrap();
+    let told = zone.tested(&town).unwrap();
+    assert!(told.contains("passed all tests") && !told.lines().any(|line| line.starts_with("* rc=")), "{told}");
+}
+
+#[test]
 fn a_secondary_becomes_primary_when_the_primary_is_gone_for_long_and_gives_back_what_it_took() {
     let (mut town, mut zone) = town();
     assert!(zone.lyon.update("refused").is_err(), "it is a secondary");
