@@ -161,14 +161,14 @@ fn a_group_is_told_of_while_it_lasts() {
     }
 }
 
+fn of_notes(text: &str) -> OfGroup {
+    let (source, target) = ("paris".parse().unwrap(), "lyon".parse().unwrap());
+    OfGroup { set: "notes".parse().unwrap(), source, target, text: text.into() }
+}
+
 #[test]
 fn a_flood_is_told_while_it_lasts() {
-    let flood = OfGroup {
-        set: "notes".parse().unwrap(),
-        source: "paris".parse().unwrap(),
-        target: "lyon".parse().unwrap(),
-        text: "120, the last from 10.0.0.9".into(),
-    };
+    let flood = of_notes("120, the last from 10.0.0.9");
     let mut raised = Raised::default();
     let mut look = |flood: Option<&OfGroup>| {
         let told = raised.look(Looked { flood, ..Looked::default() }, |_, _| true, PATIENCE, Timestamp(1));
@@ -181,12 +181,7 @@ fn a_flood_is_told_while_it_lasts() {
 
 #[test]
 fn a_role_file_that_drifted_is_told_until_it_was_looked_at_and_is_right() {
-    let drift = OfGroup {
-        set: "notes".parse().unwrap(),
-        source: "paris".parse().unwrap(),
-        target: "lyon".parse().unwrap(),
-        text: "/etc/notes.ini was changed by hand".into(),
-    };
+    let drift = of_notes("/etc/notes.ini was changed by hand");
     let mut raised = Raised::default();
     let mut look = |drifted: Option<&[OfGroup]>| {
         let told = raised.look(Looked { drifted, ..Looked::default() }, |_, _| true, PATIENCE, Timestamp(1));

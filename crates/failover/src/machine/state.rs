@@ -19,7 +19,8 @@
 //!                         └── planned ─▸ Asking    (the other node hands over)
 //! ```
 //! Whatever precedes *Committing* goes back to Standby when it fails; whatever follows it ends in Active, or in Down and
-//! another try. A person has it go offline from Active through *Closing* to Down. Only the writer of the newest durable epoch is ever in the upper row.
+//! another try. A person has it go offline from Active through *Closing* to Down. Only the writer of the newest durable epoch
+//! is ever in the upper row.
 
 use std::time::Instant;
 
