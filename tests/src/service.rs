@@ -244,6 +244,15 @@ pub fn one_after_the_other(clients: &[&[Answered]], expected: &[&str]) -> Result
     Ok(())
 }
 
+/// What may not be missing after a power cut, where the other node had everything of before `replicated`: all but what the
+/// node that fell acknowledged after that.
+pub fn owed(answers: &[Answered], replicated: Instant) -> Vec<Answered> {
+    let (before, since) = answers.split_at(answers.partition_point(|answered| answered.at < replicated));
+    let fell = before.last().map(|answered| &answered.holder);
+    let others = since.iter().skip_while(|answered| Some(&answered.holder) == fell);
+    before.iter().chain(others).cloned().collect()
+}
+
 /// How many acknowledged transactions a database does not have.
 ///
 /// # Errors

@@ -4,13 +4,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use stead_tests::command::{text, until};
 use stead_tests::host::Host;
-use stead_tests::service::lost;
+use stead_tests::service::{lost, owed};
 use stead_tests::town::{GROUP, Town};
 
 const LOAD: &str = env!("CARGO_BIN_EXE_stead-load");
@@ -122,6 +122,7 @@ fn the_node_that_takes_over_serves_with_its_own_paths_and_all_is_put_back() {
     assert!(!checked(&town).contains("etc/"), "{}", checked(&town));
 
     let client = town.client(100).unwrap();
+    let replicated = Instant::now();
     town.site.paris.wait(GROUP).unwrap();
     town.paris_dies().unwrap();
     town.answers(&client, "lyon", SOON).unwrap();
@@ -155,7 +156,7 @@ fn the_node_that_takes_over_serves_with_its_own_paths_and_all_is_put_back() {
     let said = checked(&town);
     assert!(said.contains("relay.conf.stead-kept-1 holds what"), "{said}");
     let answers = client.stop();
-    assert_eq!(lost(&answers, &source.join("notes.db")).unwrap(), 0);
+    assert_eq!(lost(&owed(&answers, replicated), &source.join("notes.db")).unwrap(), 0);
 }
 
 #[test]
