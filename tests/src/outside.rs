@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 use crate::command::{run, until};
 use crate::host::Host;
-use crate::run::signal;
+use crate::run::{is_alive, signal};
 
 /// The zone.
 pub const ZONE: &str = "example.test";
@@ -168,8 +168,7 @@ impl Bind {
 
     /// Is its process gone, though nobody here ended it?
     pub fn has_ended(&self) -> bool {
-        let state = |child: &Child| fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        self.child.as_ref().is_none_or(|child| state(child).contains("State:\tZ"))
+        self.child.as_ref().is_none_or(|child| !is_alive(child.id() as i32))
     }
 
     /// Where it answers.

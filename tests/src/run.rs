@@ -144,6 +144,11 @@ pub fn kill_program(program: &str, run: &Path) {
     }
 }
 
+/// Does that process do anything still? One that only waits to be reaped does not.
+pub fn is_alive(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| !status.contains("State:\tZ"))
+}
+
 /// Sends a signal; a process that is gone is fine.
 pub fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {

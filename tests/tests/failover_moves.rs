@@ -41,6 +41,19 @@ fn stood_in_with_more() -> (Town, Client, Pairing) {
     (town, client, more)
 }
 
+/// The same where nobody is witness, and a person says so.
+fn stood_in_by_hand() -> (Town, Client) {
+    let mut town = Town::new(Path::new(LOAD)).unwrap();
+    town.monitor(&[]).unwrap();
+    let client = town.client(100).unwrap();
+    town.paris_dies().unwrap();
+    let missed = || Ok(town.monitor_at(&town.site.lyon)?["state"] == "failed");
+    until("paris is missed", SOON, missed).unwrap();
+    town.site.lyon.cli(["failover", GROUP, "--yes"]).unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
+    (town, client)
+}
+
 fn returns(town: &mut Town) {
     town.paris_returns().unwrap();
     town.does("paris", "restore-required").unwrap();
@@ -218,6 +231,25 @@ fn another_machine_takes_the_place_of_a_source_beyond_repair() {
     town.answers(&client, "berne", SOON).unwrap();
     replicates(&town, &berne, GROUP);
     assert!(!lyon.host().has_address(ADDRESS).unwrap());
+    assert_eq!(town.monitor_at(lyon).unwrap()["doing"], "standby");
+}
+
+#[test]
+fn another_machine_takes_the_place_where_nobody_is_witness() {
+    let (mut town, client) = stood_in_by_hand();
+    fs::write(town.notes.beneath.join("only-paris"), "stays").unwrap();
+    let berne = Node::start(&town.berne).unwrap();
+    let map = format!("{}={}", town.notes.replica.display(), town.berne.disk().join(GROUP).display());
+    berne.join(&town.site.lyon).unwrap();
+    town.site.lyon.cli(["restore", GROUP, "--to", "berne", "--map", &map, "--yes"]).unwrap();
+    town.goes_on(&client, "lyon").unwrap();
+    assert_eq!(town.monitor_at(&berne).unwrap()["doing"], "standby");
+    is_replaced(&mut town).unwrap();
+    let lyon = &town.site.lyon;
+    lyon.cli(["failback", GROUP, "--yes"]).unwrap();
+    town.answers(&client, "berne", SOON).unwrap();
+    replicates(&town, &berne, GROUP);
+    assert!(!lyon.host().has_address(ADDRESS).unwrap() && !town.site.paris.host().has_address(ADDRESS).unwrap());
     assert_eq!(town.monitor_at(lyon).unwrap()["doing"], "standby");
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use stead_tests::command::{text, until};
 use stead_tests::host::Host;
 use stead_tests::postgres::Cluster;
+use stead_tests::run::is_alive;
 use stead_tests::service::lost;
 use stead_tests::town::{ADDRESS, GROUP, Town};
 
@@ -87,6 +88,72 @@ fn what_cannot_be_kept_up_is_restarted_and_then_moved_with_nothing_lost() {
     town.answers(&client, "paris", SOON).unwrap();
     let answers = client.stop();
     assert_eq!(lost(&answers, &town.notes.source.join("notes.db")).unwrap(), 0);
+}
+
+/// Its start tells its process of it, and then waits until it may go on.
+fn slow_program(town: &Town) -> PathBuf {
+    let path = town.site.hosts.run().dir().join("slow");
+    let text = "#!/bin/sh\nhere=$(dirname \"$STEAD_TEST_HOST\")\ncase $1 in\n\
+                start) echo $$ >>\"$here/starting\"; while [ ! -e \"$here/go\" ]; do sleep 0.02; done\n\
+                echo $$ >>\"$here/started\"; : >\"$here/$2\" ;;\n\
+                stop) rm -f \"$here/$2\" ;;\nstatus) [ -e \"$here/$2\" ] || exit 3 ;;\nesac\n";
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn pids(host: &Host, file: &str) -> Vec<i32> {
+    let text = fs::read_to_string(host.dir().join(file)).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+#[test]
+fn a_start_that_outlives_its_daemon_is_ended_before_the_next_one() {
+    let mut town = town();
+    town.monitor(&["--witness", "oslo"]).unwrap();
+    let (paris, lyon) = (town.site.hosts.paris.clone(), town.site.hosts.lyon.clone());
+    fs::write(paris.dir().join("go"), "").unwrap();
+    let program = slow_program(&town);
+    with_resources(&town, &resource(&program, "slow", "[]")).unwrap();
+    until("it is up on paris", SOON, || Ok(has(&paris, "slow"))).unwrap();
+    town.is_served_by("paris").unwrap();
+
+    let mut switchover = town.site.paris.command(["switchover", GROUP, "--yes"]).unwrap().spawn().unwrap();
+    until("lyon starts it", SOON, || Ok(pids(&lyon, "starting").len() == 1)).unwrap();
+    let first = pids(&lyon, "starting")[0];
+    town.site.lyon.kill();
+    assert!(is_alive(first), "it outlives its daemon");
+    town.site.lyon.launch().unwrap();
+    until("lyon starts it again", SOON, || Ok(pids(&lyon, "starting").len() == 2)).unwrap();
+    assert!(!is_alive(first), "two starts at once");
+    fs::write(lyon.dir().join("go"), "").unwrap();
+    town.is_served_by("lyon").unwrap();
+    assert_eq!(pids(&lyon, "started"), pids(&lyon, "starting")[1..]);
+    switchover.wait().unwrap();
+    town.settles_with("lyon").unwrap();
+    assert!(!has(&paris, "slow"));
+}
+
+#[test]
+fn a_start_whose_daemon_stays_dead_brings_nothing_up_past_the_lease() {
+    let mut town = town();
+    town.monitor(&["--witness", "oslo"]).unwrap();
+    let (paris, lyon) = (town.site.hosts.paris.clone(), town.site.hosts.lyon.clone());
+    fs::write(lyon.dir().join("go"), "").unwrap();
+    let program = slow_program(&town);
+    let before = town.site.lyon.cli(["plan", "show"]).unwrap();
+    assert!(!before.contains("slow"));
+    with_resources(&town, &resource(&program, "slow", "[]")).unwrap();
+    until("paris starts it", SOON, || Ok(pids(&paris, "starting").len() == 1)).unwrap();
+    let first = pids(&paris, "starting")[0];
+    town.site.paris.kill();
+    town.is_served_by("lyon").unwrap();
+    until("it is up on lyon", SOON, || Ok(has(&lyon, "slow"))).unwrap();
+    assert!(!is_alive(first), "it goes on past the lease");
+    fs::write(paris.dir().join("go"), "").unwrap();
+    town.site.paris.launch().unwrap();
+    town.does("paris", "restore-required").unwrap();
+    assert!(pids(&paris, "started").is_empty() && !has(&paris, "slow"));
 }
 
 #[test]
