@@ -26,6 +26,7 @@ pub mod dns;
 pub mod fence;
 mod files;
 pub mod hook;
+mod http;
 pub mod identity;
 mod net;
 pub mod notify;

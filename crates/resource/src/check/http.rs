@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use super::{connect, left, read};
-use crate::Failure;
+use crate::{Failure, http};
 
 /// What of an answer is read, where its first line says all.
 const HEAD_BYTES_MAX: usize = 64;
@@ -20,18 +20,14 @@ pub(super) fn look(url: &str, expect: Option<&str>, moment: Instant) -> Result<(
     let most = if expect.is_some() { PAGE_BYTES_MAX } else { HEAD_BYTES_MAX };
     let text = asked.and_then(|()| read(&mut stream, most, |bytes| expect.is_none() && bytes.contains(&b'\n'), moment));
     let text = text.map_err(|e| Failure::Failed(format!("{url} does not answer: {e}")))?;
-    let line = text.lines().next().unwrap_or_default();
-    match line.split(' ').nth(1).and_then(|code| code.parse::<u16>().ok()) {
-        Some(200..=399) if expect.is_none_or(|expect| body(&text).contains(expect)) => Ok(()),
+    let holds = |expect: &str| http::body(&text).is_some_and(|body| body.contains(expect));
+    match http::code(text.as_bytes()) {
+        Some(200..=399) if expect.is_none_or(holds) => Ok(()),
         Some(200..=399) => {
             Err(Failure::Failed(format!("{url} answers, and not with {:?}", expect.unwrap_or_default())))
         }
-        _ => Err(Failure::Failed(format!("{url} answers {line:?}"))),
+        _ => Err(Failure::Failed(format!("{url} answers {:?}", text.lines().next().unwrap_or_default()))),
     }
-}
-
-fn body(text: &str) -> &str {
-    text.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }
 
 fn parts(url: &str) -> Option<(&str, &str)> {

@@ -1,6 +1,5 @@
 //! Hooks: others are told by a request of HTTP or HTTPS, once for each call.
 
-mod answer;
 mod https;
 mod url;
 
@@ -16,7 +15,7 @@ pub use url::Url;
 
 use crate::files::secret;
 use crate::net::Stream;
-use crate::{Failure, Outcome, Stop, Term};
+use crate::{Failure, Outcome, Stop, Term, http};
 
 /// How often it is looked whether a wait for a name is to end.
 const LOOK: Duration = Duration::from_millis(20);
@@ -55,12 +54,12 @@ impl Hook {
         } else {
             talk(stream, request.as_bytes()).map_err(|e| self.failed(&e, term))?
         };
-        let code = answer::code(&answer).ok_or_else(|| {
-            Failure::Failed(format!("{} answers {:?}, which is not HTTP", self.url, answer::shown(&answer)))
+        let code = http::code(&answer).ok_or_else(|| {
+            Failure::Failed(format!("{} answers {:?}, which is not HTTP", self.url, http::shown(&answer)))
         })?;
         match self.expect.iter().any(|codes| codes.contains(&code)) {
             true => Ok(code),
-            false => Err(Failure::Failed(format!("{} answers {code}: {}", self.url, answer::shown(&answer)))),
+            false => Err(Failure::Failed(format!("{} answers {code}: {}", self.url, http::shown(&answer)))),
         }
     }
 
@@ -120,5 +119,5 @@ fn connect<'a>(addresses: &[SocketAddr], term: Term<'a>) -> io::Result<Stream<'a
 fn talk(mut stream: impl Read + Write, request: &[u8]) -> io::Result<Vec<u8>> {
     stream.write_all(request)?;
     stream.flush()?;
-    answer::read(&mut stream)
+    http::read(&mut stream)
 }

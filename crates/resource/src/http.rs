@@ -1,4 +1,4 @@
-//! What a server answers, as far as it is looked at.
+//! Answers of HTTP/1, as far as they are looked at.
 
 use std::io::{self, Read};
 
@@ -8,7 +8,7 @@ const BYTES_MAX: usize = 8 << 10;
 const SHOWN_CHARS_MAX: usize = 200;
 
 /// The head of an answer, and what came with it of the body.
-pub(super) fn read(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+pub fn read(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     let (mut answer, mut bytes) = (Vec::new(), [0; 1024]);
     while answer.len() < BYTES_MAX {
         match stream.read(&mut bytes) {
@@ -38,18 +38,29 @@ fn is_whole(answer: &[u8]) -> bool {
 }
 
 /// The code of the first line.
-pub(super) fn code(answer: &[u8]) -> Option<u16> {
+pub fn code(answer: &[u8]) -> Option<u16> {
     let text = String::from_utf8_lossy(answer);
     let mut words = text.lines().next()?.split(' ');
     words.next().filter(|version| version.starts_with("HTTP/1."))?;
     words.next()?.parse().ok()
 }
 
+/// What follows the head, where that is there.
+pub fn body(answer: &str) -> Option<&str> {
+    answer.split_once("\r\n\r\n").map(|(_, body)| body)
+}
+
 /// The beginning of the body, for people.
-pub(super) fn shown(answer: &[u8]) -> String {
+pub fn shown(answer: &[u8]) -> String {
     let text = String::from_utf8_lossy(answer);
-    let body = text.split_once("\r\n\r\n").map_or(&*text, |(_, body)| body);
-    body.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN_CHARS_MAX).collect()
+    body(&text)
+        .unwrap_or(&text)
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .take(SHOWN_CHARS_MAX)
+        .collect()
 }
 
 #[cfg(test)]
