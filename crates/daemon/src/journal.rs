@@ -2,6 +2,7 @@
 //! one for each field of the event.
 
 use std::fmt::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -21,8 +22,8 @@ pub(crate) struct Journal(UnixDatagram);
 impl Journal {
     /// Where systemd has this process write to the journal anyway.
     pub(crate) fn of_this_service() -> Option<Journal> {
-        std::env::var_os("JOURNAL_STREAM")?;
-        Journal::at(Path::new(SOCKET)).ok()
+        let stream = std::env::var("JOURNAL_STREAM").ok()?;
+        is_stream(&stream, std::io::stderr()).then(|| Journal::at(Path::new(SOCKET)).ok())?
     }
 
     fn at(socket: &Path) -> std::io::Result<Journal> {
@@ -32,6 +33,12 @@ impl Journal {
         journal.set_nonblocking(true)?;
         Ok(Journal(journal))
     }
+}
+
+/// Is that file the stream of the variable, device and inode (systemd.exec(5))? Whatever a service starts has the variable, also
+/// where its output goes elsewhere.
+fn is_stream(stream: &str, file: impl AsFd) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 impl<S: Subscriber> Layer<S> for Journal {
@@ -61,6 +68,7 @@ struct Entry {
 
 impl Entry {
     fn bytes(self, priority: u8, target: &str) -> Vec<u8> {
+        let unsaid = self.unsaid();
         let Entry { message, fields } = self;
         let about = [("set", "STEAD_SET"), ("group", "STEAD_GROUP")].into_iter().filter_map(|(word, name)| {
             let is_said = fields.iter().any(|(field, _)| field == name);
@@ -72,8 +80,14 @@ impl Entry {
         add(&mut bytes, "SYSLOG_IDENTIFIER", IDENTIFIER);
         add(&mut bytes, "STEAD_MODULE", target);
         about.iter().chain(&fields).for_each(|(name, value)| add(&mut bytes, name, value));
-        add(&mut bytes, "MESSAGE", &message);
+        add(&mut bytes, "MESSAGE", &(message + &unsaid));
         bytes
+    }
+
+    /// What the message does not say: nobody who reads the journal sees its fields.
+    fn unsaid(&self) -> String {
+        let unsaid = self.fields.iter().filter(|(_, value)| !self.message.contains(value.as_str()));
+        unsaid.map(|(name, value)| format!(" {}={value}", name.trim_start_matches("STEAD_").to_lowercase())).collect()
     }
 }
 
@@ -140,6 +154,8 @@ mod tests {
             tracing::warn!("set notes: late\nby {}", 7);
             tracing::info!(kind = "behind", set = "notes", "raise: behind");
             tracing::error!("group office: no lease");
+            tracing::info!(set = "notes", target = "lyon", state = "disconnected", why = "no route", "its state");
+            tracing::info!(set = "notes", why = "", "set notes: its state");
         });
         let has = |fields: &[(String, String)], name: &str, value: &str| {
             assert!(fields.iter().any(|field| *field == (name.into(), value.into())), "{name}: {fields:?}");
@@ -153,5 +169,15 @@ mod tests {
         has(&second, "STEAD_KIND", "behind");
         has(&second, "STEAD_SET", "notes");
         has(&entry(&journal), "STEAD_GROUP", "office");
+        has(&entry(&journal), "MESSAGE", "its state set=notes target=lyon state=disconnected why=no route");
+        has(&entry(&journal), "MESSAGE", "set notes: its state");
+    }
+
+    #[test]
+    fn output_that_goes_elsewhere_is_not_the_journal() {
+        let file = tempfile::tempfile().unwrap();
+        let stat = rustix::fs::fstat(&file).unwrap();
+        assert!(is_stream(&format!("{}:{}", stat.st_dev, stat.st_ino), &file));
+        assert!(!is_stream("8:1", &file) && !is_stream("", &file));
     }
 }
