@@ -15,8 +15,9 @@ use crate::run::Run;
 const SOON: Duration = Duration::from_secs(20);
 /// In a cgroup of its own, which systemd takes for the root of all.
 const START: &str = r#"mkdir "$1" && echo $$ > "$1/cgroup.procs" && shift && exec "$@""#;
-const APART: &str = "setpriv --pdeathsig KILL unshare --fork --kill-child --pid --mount --cgroup --mount-proc";
-/// What it changes is kept in memory; nothing of this machine's is started in it but a bus.
+const APART: &str = "setpriv --pdeathsig KILL unshare --fork --kill-child --pid --mount --cgroup --uts --mount-proc";
+/// What it changes is kept in memory, but for what the host has of its own; nothing of this machine's is started in it but a bus
+/// and the journal.
 const BOOT: &str = r#"set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$1"
@@ -24,19 +25,30 @@ mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
 cd "$1/root"
 mount -t proc proc proc
-mount --rbind /dev dev
+mount -t tmpfs tmpfs dev
+for node in null zero full random urandom tty fuse; do cp -a /dev/$node dev; done
+mkdir dev/pts dev/shm
+mount -t devpts devpts dev/pts
 mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp
 mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
+cat /proc/sys/kernel/random/uuid > run/boot
+mount --bind run/boot proc/sys/kernel/random/boot_id
 rm -rf etc/systemd/system/*
-printf '[Unit]\nRequires=dbus.socket\nAfter=dbus.socket\n' > etc/systemd/system/test.target
+find lib/systemd/system/*.wants/ -type l ! -name '*journal*' ! -name 'dbus*' -delete
+echo "$2" > etc/hostname
+for own in srv var/lib/stead etc/systemd/system usr/bin/stead usr/bin/notes; do
+    [ "$3" ] && [ -e "$3/$own" ] || continue
+    if [ -d "$3/$own" ]; then mkdir -p $own; else touch $own; fi
+    mount --bind "$3/$own" $own
+done
 mkdir before
 pivot_root . before
 umount -l before
 rmdir before
 export container=test
-exec /lib/systemd/systemd --system --unit=test.target --log-target=console --show-status=no
+exec /lib/systemd/systemd --system --unit=multi-user.target --log-target=console --show-status=no
 "#;
 
 /// One that runs; it ends with the test.
@@ -49,7 +61,7 @@ pub struct Booted {
 }
 
 impl Booted {
-    /// Without a host it has the network of this process.
+    /// Without a host it has the network of this process. What is in [`Booted::root`] of the host outlives it.
     ///
     /// # Errors
     /// Where this machine does not let it run; what it printed is named.
@@ -60,7 +72,8 @@ impl Booted {
         let (out, cgroup) = (File::create(&log)?, cgroup(run.name())?);
         let mut maker = host.map_or_else(|| Command::new("sh"), |host| host.command("sh"));
         maker.args(["-c", START, "sh"]).arg(&cgroup).args(APART.split(' '));
-        maker.args(["sh", "-c", BOOT, "sh"]).arg(root);
+        let (name, own) = host.map(|host| (host.name(), Booted::root(host))).unwrap_or(("localhost", PathBuf::new()));
+        maker.args(["sh", "-c", BOOT, "sh"]).arg(root).arg(name).arg(own);
         let maker = maker.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn()?;
         let mut booted = Booted { maker, pid: String::new(), cgroup, run };
         let runs = until("systemd runs", SOON, || {
@@ -70,6 +83,11 @@ impl Booted {
         });
         runs.with_context(|| fs::read_to_string(log).unwrap_or_default())?;
         Ok(booted)
+    }
+
+    /// What a host has of its own: some directories and programs, each at its place beneath this one.
+    pub fn root(host: &Host) -> PathBuf {
+        host.dir().join("root")
     }
 
     /// Of its bus.
@@ -86,6 +104,13 @@ impl Booted {
         fs::write(&path, format!("#!/bin/sh\nexec nsenter --target {} --mount --pid systemctl \"$@\"\n", self.pid))?;
         fs::set_permissions(&path, Permissions::from_mode(0o755))?;
         Ok(path)
+    }
+
+    /// A program that runs among what it started.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.pid, "--mount", "--pid", "--cgroup", "--uts", program]);
+        command
     }
 
     /// Gives it a unit, started at boot or not.

@@ -50,7 +50,8 @@ fn works<M: Manager>(systemd: &Booted, manager: impl Fn() -> M) {
 }
 
 fn starts_and_stops(systemd: &Booted, notes: Unit<impl Manager>) {
-    assert!(matches!(notes.status(LIMIT).value, State::Unknown(_)), "it is not there");
+    let state = notes.status(LIMIT).value;
+    assert!(matches!(state, State::Unknown(_)), "it is not there: {state:?}");
     systemd.add("notes.service", &text("ExecStart=sleep infinity"), true).unwrap();
     assert_eq!(notes.status(LIMIT).value, State::Stopped);
     assert_eq!(notes.stop(LIMIT).value, Ok(Done::Already));
