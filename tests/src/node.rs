@@ -94,10 +94,10 @@ impl Node {
     pub fn launch_as(&mut self, options: &[&str], variables: &[(&str, &str)]) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = self.host.command(stead()?);
-        command
-            .args(["daemon", "--name", &self.name, "--listen", &self.listen(), "--state"])
-            .arg(&self.state)
-            .args(options);
+        // As where nothing is said: on all addresses.
+        let everywhere = format!("0.0.0.0:{}", self.port);
+        let listen = if self.host.has_network() { everywhere } else { self.listen() };
+        command.args(["daemon", "--name", &self.name, "--listen", &listen, "--state"]).arg(&self.state).args(options);
         // The same path on two hosts that share their files: /proc/self/cwd.
         command.current_dir(self.host.dir());
         command.env(MARK, self.mark()).envs(self.environment.clone()).envs(variables.iter().copied());
@@ -122,7 +122,7 @@ impl Node {
         &self.host
     }
 
-    /// Where it listens.
+    /// Where others reach it.
     pub fn listen(&self) -> String {
         format!("{}:{}", self.host.address(), self.port)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rustix::process::Signal;
-use stead_tests::command::until;
+use stead_tests::command::{run, until};
 use stead_tests::host::Host;
 use stead_tests::node::Node;
 use stead_tests::run::signal;
@@ -240,6 +240,30 @@ fn a_server_goes_on_without_its_witness_and_stops_without_both() {
     town.site.lyon.launch().unwrap();
     town.settles_with("paris").unwrap();
     assert_eq!(epoch(&town, "lyon"), 1);
+}
+
+/// As at the boot of a machine: the daemon is up, and then its network.
+fn starts_before_its_network(node: &mut Node) {
+    node.kill_host();
+    let host = node.host().clone();
+    let ip = |what: &str| _ = run(host.command("ip").arg("address").args(what.split(' '))).unwrap();
+    ["eth0", "eth1"].iter().for_each(|card| ip(&format!("flush dev {card}")));
+    node.launch().unwrap();
+    ip(&format!("add {}/24 dev eth0", host.address()));
+}
+
+#[test]
+fn machines_that_start_before_their_network_hear_each_other_once_it_is_up() {
+    let mut town = town(WITNESS);
+    town.site.paris.wait(GROUP).unwrap();
+    for node in [&mut town.oslo, &mut town.site.lyon, &mut town.site.paris] {
+        starts_before_its_network(node);
+    }
+    town.is_served_by("paris").unwrap();
+    let client = town.client(100).unwrap();
+    starts_before_its_network(&mut town.oslo);
+    town.paris_dies().unwrap();
+    town.answers(&client, "lyon", SOON).unwrap();
 }
 
 #[test]

@@ -30,7 +30,7 @@ use crate::peer::messages::Meant;
 use crate::peer::{Book, Dialer, Identity, Keyring, listen};
 use crate::seam::{Context, Events};
 use crate::state::invites::Invites;
-use crate::state::peers::{ADDRESSES_MAX, Peers};
+use crate::state::peers::Peers;
 use crate::state::replaced::Replaced;
 use crate::state::rotation::Rotation;
 use crate::state::{StateDir, files, node};
@@ -71,9 +71,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
     let (events, received) = sync_channel(EVENTS_MAX);
     stop_on_signals(events.clone())?;
-    let addresses = listen(options, &keys, &book, &events)?;
+    let listens = listen(options, &keys, &book, &events)?;
     let clients = api_server::serve(&state.file(SOCKET), events.clone())?;
-    info!("node {name} listens on {addresses:?}, state {}", state.path().display());
+    info!("node {name} listens on {listens:?}, state {}", state.path().display());
 
     let dialer = Dialer::new(keys.clone(), book.clone());
     let executable = names::program().to_owned();
@@ -83,7 +83,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let secrets = Secrets::begin(&state)?;
     let restart = restart(options);
     let life = Life::begin(state.path(), restart.is_some())?;
-    let failover = Failover::start(&name, secrets.run(), &addresses, book.clone(), life.beats(), told)?;
+    let failover = Failover::start(&name, secrets.run(), &listens, book.clone(), life.beats(), told)?;
     let (forks, left_over) = Forks::load(&state)?;
     crate::forks::remove(&events, left_over);
     let node = Node {
@@ -100,7 +100,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         keys,
         tell_at: rotation.is_some().then(Instant::now),
         rotation,
-        addresses,
+        listens,
         peers,
         book,
         invites,
@@ -169,7 +169,7 @@ pub(crate) fn load_plan(state: &StateDir) -> Result<Plan, Failure> {
     })
 }
 
-/// Listens everywhere; returns the addresses under which other nodes reach this one.
+/// Listens everywhere; returns where.
 fn listen(
     options: &Options,
     keys: &Keyring,
@@ -178,29 +178,13 @@ fn listen(
 ) -> Result<Vec<SocketAddr>, Failure> {
     let everywhere = [SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)];
     let wanted = if options.listen.is_empty() { &everywhere[..] } else { &options.listen };
-    let mut addresses = Vec::new();
+    let mut listens = Vec::new();
     for address in wanted {
         let listener = listen::bind(*address)?;
-        let bound = listener.local_addr().unwrap_or(*address);
-        addresses.extend(reached_at(bound));
+        listens.push(listener.local_addr().unwrap_or(*address));
         listen::serve(listener, keys, book.clone(), events.clone())?;
     }
-    addresses.truncate(ADDRESSES_MAX);
-    Ok(addresses)
-}
-
-/// An unspecified address stands for all addresses of this machine; loopback ones come last.
-fn reached_at(bound: SocketAddr) -> Vec<SocketAddr> {
-    if !bound.ip().is_unspecified() {
-        return vec![bound];
-    }
-    let same = |ip: &IpAddr| ip.is_ipv4() == bound.is_ipv4();
-    let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    let found = if_addrs::get_if_addrs().unwrap_or_default();
-    let mut ips: Vec<_> = found.iter().map(|interface| interface.ip()).collect();
-    ips.retain(|ip| same(ip) && !is_link_local(ip));
-    ips.sort_by_key(IpAddr::is_loopback);
-    ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect()
+    Ok(listens)
 }
 
 fn stop_on_signals(events: SyncSender<Event>) -> Result<(), Failure> {

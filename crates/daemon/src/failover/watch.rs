@@ -354,11 +354,8 @@ impl Watcher {
     }
 
     fn ways_anyhow(&self, node: &NodeName) -> Vec<Way> {
-        let addresses = self.addresses(node);
-        let far: Vec<_> = addresses.iter().copied().filter(|address| !address.ip().is_loopback()).collect();
-        let used = if far.is_empty() { addresses } else { far };
         let way = |address| Way { path: 0, to: node_id(node), from: None, address };
-        used.into_iter().take(ADDRESSES_MAX).map(way).collect()
+        self.addresses(node).into_iter().take(ADDRESSES_MAX).map(way).collect()
     }
 
     fn addresses(&self, node: &NodeName) -> Vec<SocketAddr> {

@@ -11,10 +11,12 @@ use socket2::{Domain, Socket, Type};
 use stead_failover::heartbeat::{Came, DATAGRAM_LEN_MAX};
 use tracing::warn;
 
+use crate::peer::listen::bind_freely;
+
 /// Datagrams that are read from one socket before others have their turn.
 const AT_ONCE_MAX: usize = 64;
 
-/// The sockets, by the address that they are bound to.
+/// The sockets, by the address that they are bound to: an unspecified one receives what comes to any.
 pub(super) struct Wire {
     port: u16,
     sockets: BTreeMap<IpAddr, UdpSocket>,
@@ -23,11 +25,11 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Binds where the daemon listens; the port is that of the first.
+    /// Binds where the daemon listens, as that does: at boot addresses come later. The port is that of the first.
     pub(super) fn new(listens: &[SocketAddr]) -> Wire {
         let port = listens.first().map_or(crate::start::PORT, SocketAddr::port);
         let mut wire = Wire { port, sockets: BTreeMap::new(), unbound: BTreeMap::new() };
-        listens.iter().for_each(|address| wire.open(address.ip()));
+        listens.iter().for_each(|address| wire.open(address.ip(), bind_freely));
         wire
     }
 
@@ -35,7 +37,7 @@ impl Wire {
     pub(super) fn send(&mut self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
         let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let from = from.unwrap_or_else(|| self.sockets.keys().copied().find(|ip| suits(*ip, to)).unwrap_or(any));
-        self.open(from);
+        self.open(from, |socket, address| socket.bind(&address.into()));
         if let Some(socket) = self.sockets.get(&from) {
             let _ = socket.send_to(datagram, to);
         }
@@ -62,11 +64,11 @@ impl Wire {
         let _ = poll(&mut fds, Some(&timeout));
     }
 
-    fn open(&mut self, ip: IpAddr) {
+    fn open(&mut self, ip: IpAddr, bind: impl FnOnce(&Socket, SocketAddr) -> io::Result<()>) {
         if self.sockets.contains_key(&ip) {
             return;
         }
-        match bind(SocketAddr::new(ip, self.port)) {
+        match socket(SocketAddr::new(ip, self.port), bind) {
             Ok(socket) => {
                 self.unbound.remove(&ip);
                 self.sockets.insert(ip, socket);
@@ -86,12 +88,9 @@ fn suits(ip: IpAddr, to: SocketAddr) -> bool {
     ip.is_ipv4() == to.is_ipv4() && (ip.is_unspecified() || ip.is_loopback() == to.ip().is_loopback())
 }
 
-fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+fn socket(address: SocketAddr, bind: impl FnOnce(&Socket, SocketAddr) -> io::Result<()>) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.cloexec().nonblocking(), None)?;
     socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
+    bind(&socket, address)?;
     Ok(socket.into())
 }

@@ -70,7 +70,8 @@ pub(crate) struct Node {
     pub(crate) rotation: Option<Rotation>,
     /// When peers that do not know the new certificate are told again; none while they are being told.
     pub(crate) tell_at: Option<Instant>,
-    pub(crate) addresses: Vec<SocketAddr>,
+    /// Where it listens; an unspecified address stands for all.
+    pub(crate) listens: Vec<SocketAddr>,
     pub(crate) peers: Peers,
     pub(crate) book: Book,
     pub(crate) invites: Invites,

@@ -15,6 +15,7 @@ use crate::api_server::Responder;
 use crate::failover::Order;
 use crate::job::{self, JobDone};
 use crate::peer::hello::VERSIONS;
+use crate::peer::listen::reached_at;
 use crate::peer::messages::{Ask, JoinAsk, Tell};
 use crate::peer::{Book, Dialer, ask, ask_address};
 use crate::state::invites::Line;
@@ -33,8 +34,7 @@ pub(super) struct Newcomer {
 
 impl Node {
     pub(super) fn invite(&mut self) -> Result<Answer, Failure> {
-        let address = self.addresses.iter().find(|a| !a.ip().is_loopback()).or(self.addresses.first()).copied();
-        let address = address.ok_or_else(|| {
+        let address = reached_at(&self.listens).first().copied().ok_or_else(|| {
             let remedy = "Start the daemon with --listen IP:PORT, an address that the other node reaches";
             Failure::new("no invitation was made", "this node listens on no address", remedy)
         })?;
@@ -71,7 +71,7 @@ impl Node {
     }
 
     pub(super) fn newcomer(&self) -> Newcomer {
-        let (name, addresses) = (self.name.clone(), self.addresses.clone());
+        let (name, addresses) = (self.name.clone(), reached_at(&self.listens));
         Newcomer { name, addresses, dialer: self.dialer.clone() }
     }
 
@@ -124,7 +124,7 @@ impl Node {
         NodeInfo {
             name: self.name.clone(),
             fingerprint: self.keys.fingerprint().to_string(),
-            addresses: self.addresses.clone(),
+            addresses: reached_at(&self.listens),
             reachable: None,
             since: None,
             last_heard: None,
@@ -157,8 +157,8 @@ impl Node {
     pub(super) fn move_node(&mut self, node: &NodeName, addresses: &[SocketAddr]) -> Result<Answer, Failure> {
         let what = format!("the address of {node} was not changed");
         let peer = self.trusted(node, &what)?;
-        let own = addresses.iter().find(|address| self.addresses.contains(address));
-        if let Some(own) = own {
+        let own = reached_at(&self.listens);
+        if let Some(own) = addresses.iter().find(|address| own.contains(address)) {
             return Err(Failure::new(what, format!("{own} is this node's own"), "").kind(FailureKind::Usage));
         }
         let routes = self.plan.connections.iter().filter(|c| c.target == *node);

@@ -1,6 +1,6 @@
 //! Connections from peers: one thread for each listener, one for each connection, bounded in number.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -18,6 +18,7 @@ use super::messages::{Ask, Tell};
 use super::stream::PeerStream;
 use super::{Book, Fingerprint, Keyring, Purpose, tls};
 use crate::event::Event;
+use crate::state::peers::ADDRESSES_MAX;
 
 /// Connections that are being served at the same time, data streams apart; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -40,15 +41,12 @@ pub(crate) struct Caller {
     pub(crate) address: SocketAddr,
 }
 
-/// Binds an address.
+/// Binds an address, also one that the machine does not have yet: at boot the network comes later.
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let bound = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
         socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&address.into())?;
+        bind_freely(&socket, address)?;
         socket.listen(128)?;
         Ok(TcpListener::from(socket))
     };
@@ -56,6 +54,42 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
         let remedy = "Choose another address and port with --listen, or end whoever listens there (ss -ltnp)";
         Failure::new(format!("cannot listen on {address}"), e.to_string(), remedy)
     })
+}
+
+/// IPv6 apart from IPv4, and addresses that are not up yet.
+pub(crate) fn bind_freely(socket: &Socket, address: SocketAddr) -> std::io::Result<()> {
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+        socket.set_freebind_v6(true)?;
+    } else {
+        socket.set_freebind_v4(true)?;
+    }
+    socket.bind(&address.into())
+}
+
+/// The addresses under which other nodes reach what listens there, as they are now. An unspecified address stands for all of
+/// this machine; loopback ones lead nowhere from elsewhere, and are told where there are no others.
+pub(crate) fn reached_at(listens: &[SocketAddr]) -> Vec<SocketAddr> {
+    let own = if_addrs::get_if_addrs().unwrap_or_default();
+    let own: Vec<_> = own.iter().map(|interface| interface.ip()).collect();
+    reached_of(listens, &own)
+}
+
+fn reached_of(listens: &[SocketAddr], own: &[IpAddr]) -> Vec<SocketAddr> {
+    let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let of = |listen: &SocketAddr| -> Vec<SocketAddr> {
+        let same = |ip: &&IpAddr| ip.is_ipv4() == listen.is_ipv4() && !is_link_local(ip);
+        match listen.ip().is_unspecified() {
+            true => own.iter().filter(same).map(|ip| SocketAddr::new(*ip, listen.port())).collect(),
+            false => vec![*listen],
+        }
+    };
+    let mut all: Vec<_> = listens.iter().flat_map(of).collect();
+    if all.iter().any(|address| !address.ip().is_loopback()) {
+        all.retain(|address| !address.ip().is_loopback());
+    }
+    all.truncate(ADDRESSES_MAX);
+    all
 }
 
 /// Serves a listener until the process ends.
@@ -179,5 +213,25 @@ fn stranger(fingerprint: Fingerprint) -> Failure {
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
     if let Err(e) = thread::Builder::new().name(format!("stead-{name}")).stack_size(512 << 10).spawn(work) {
         warn!("no thread for {name}: {e}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_told_addresses_that_lead_here_from_elsewhere() {
+        let own: Vec<IpAddr> =
+            ["127.0.0.1", "10.0.0.3", "fe80::1", "10.1.0.3", "::1"].map(|ip| ip.parse().unwrap()).into();
+        let told = |listens: &[&str], own: &[IpAddr]| {
+            let listens: Vec<_> = listens.iter().map(|listen| listen.parse().unwrap()).collect();
+            reached_of(&listens, own).iter().map(SocketAddr::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&["0.0.0.0:7130"], &own), ["10.0.0.3:7130", "10.1.0.3:7130"]);
+        assert_eq!(told(&["0.0.0.0:7130"], &own[..1]), ["127.0.0.1:7130"], "there is no other");
+        assert_eq!(told(&["[::]:7130"], &own), ["[::1]:7130"]);
+        assert_eq!(told(&["127.0.0.1:7130", "10.0.0.9:7131"], &own), ["10.0.0.9:7131"]);
+        assert_eq!(told(&["127.77.0.1:7130"], &own), ["127.77.0.1:7130"]);
     }
 }
