@@ -1,9 +1,9 @@
 //! What comes as a heartbeat and is none of a peer's: it changes nothing, and is counted.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
 use stead_tests::command::until;
 use stead_tests::heartbeats::{Recorded, Replay, record, send};
 use stead_tests::service::one_after_the_other;
@@ -19,13 +19,16 @@ fn town() -> Town {
     town
 }
 
-/// What lyon dropped that came from berne, by reason.
-fn dropped(town: &Town) -> Vec<(String, u64)> {
+/// What lyon dropped that came from berne, at any of its addresses, by reason.
+fn dropped(town: &Town) -> BTreeMap<String, u64> {
     let status = town.site.lyon.json(["status", "--json", "--local"]).unwrap();
     let all = status["dropped_heartbeats"].as_array().cloned().unwrap_or_default();
     let ours = all.iter().filter(|one| one["node"] == "lyon" && one["from"] == BERNE);
-    let count = |one: &Value| (one["reason"].as_str().unwrap().to_owned(), one["count"].as_u64().unwrap());
-    ours.map(count).collect()
+    let mut dropped = BTreeMap::new();
+    ours.for_each(|one| {
+        *dropped.entry(one["reason"].as_str().unwrap().into()).or_default() += one["count"].as_u64().unwrap()
+    });
+    dropped
 }
 
 #[test]
@@ -39,15 +42,12 @@ fn what_is_none_of_a_peers_changes_nothing_and_is_counted() {
     let mut all = recorded.clone();
     kinds.iter().for_each(|(_, at)| all.extend(recorded.iter().map(|one| one.changed(*at))));
     send(&town.berne, &all).unwrap();
-    let mut expected: Vec<_> = kinds.iter().map(|(reason, _)| ((*reason).to_owned(), 5)).collect();
-    expected.push(("replayed".into(), 5));
-    expected.sort();
+    let reasons = kinds.iter().map(|(reason, _)| *reason).chain(["replayed"]);
+    let expected: BTreeMap<_, _> = reasons.map(|reason| (reason.to_owned(), 5)).collect();
     until("lyon has counted them all", SOON, || Ok(dropped(&town) == expected)).unwrap();
     let said = town.site.paris.cli(["status"]).unwrap();
-    assert!(
-        said.contains(&format!("lyon dropped heartbeats at 10.77.0.2 from {BERNE}: 5 forged, 5 malformed")),
-        "{said}"
-    );
+    let tells = |at: &str| said.contains(&format!("lyon dropped heartbeats at {at} from {BERNE}: "));
+    assert!(recorded.iter().all(|one| tells(&one.to.ip().to_string())), "{said}");
     town.goes_on(&client, "paris").unwrap();
     let monitor = town.monitor_at(&town.site.lyon).unwrap();
     assert_eq!(
@@ -71,6 +71,7 @@ fn what_is_replayed_keeps_no_dead_server_alive() {
     town.paris_dies().unwrap();
     town.answers(&client, "lyon", SOON).unwrap();
     let explained = town.site.lyon.cli(["explain", GROUP]).unwrap();
-    assert!(explained.contains(&format!("the last from {BERNE} at 10.77.0.2: it is a replay")), "{explained}");
+    let at = ["10.77.0.2", "10.78.0.2"].map(|at| format!("the last from {BERNE} at {at}: it is a replay"));
+    assert!(at.iter().any(|told| explained.contains(told)), "{explained}");
     one_after_the_other(&[&client.stop()], &["paris", "lyon"]).unwrap();
 }

@@ -18,9 +18,7 @@ pub fn dropped_text(dropped: &[DroppedHeartbeats]) -> String {
     let line = |some: &[DroppedHeartbeats]| {
         let counts: Vec<_> = some.iter().map(|one| format!("{} {}", one.count, one.reason)).collect();
         let from = some[0].from.map_or_else(|| "other addresses".into(), |from| from.to_string());
-        let at = some[0].at;
-        let at = if at.is_unspecified() { String::new() } else { format!(" at {at}") };
-        format!("{} dropped heartbeats{at} from {from}: {}\n", some[0].node, counts.join(", "))
+        format!("{} dropped heartbeats at {} from {from}: {}\n", some[0].node, some[0].at, counts.join(", "))
     };
     dropped.chunk_by(|one, next| way(one) == way(next)).map(line).collect()
 }

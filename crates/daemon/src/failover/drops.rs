@@ -48,6 +48,5 @@ impl Seen {
 /// A flood in words.
 pub(super) fn text(Flood { count, came: Came { at, from }, why }: &Flood) -> String {
     let from = from.map_or_else(|| "many addresses".into(), |from| from.to_string());
-    let at = if at.is_unspecified() { String::new() } else { format!(" at {at}") };
-    format!("{count} datagrams that came as heartbeats were dropped, the last from {from}{at}: {why}")
+    format!("{count} datagrams that came as heartbeats were dropped, the last from {from} at {at}: {why}")
 }

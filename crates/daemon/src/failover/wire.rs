@@ -1,11 +1,14 @@
 //! The datagrams of heartbeats: sockets on this node's addresses, and where they lead.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+use nix::cmsg_space;
+use nix::libc::in6_pktinfo;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 use stead_failover::heartbeat::{Came, DATAGRAM_LEN_MAX};
@@ -46,12 +49,11 @@ impl Wire {
     /// Hands every datagram that is there to `take`, with where it came from.
     pub(super) fn receive(&self, mut take: impl FnMut(&[u8], Came)) {
         let mut buffer = [0; DATAGRAM_LEN_MAX + 1];
+        let mut control = cmsg_space!(in6_pktinfo);
         for (at, socket) in &self.sockets {
             for _ in 0..AT_ONCE_MAX {
-                match socket.recv_from(&mut buffer) {
-                    Ok((len, from)) => take(&buffer[..len], Came { at: *at, from: Some(from.ip()) }),
-                    Err(_) => break,
-                }
+                let Ok((len, from, to)) = received(socket, &mut buffer, &mut control) else { break };
+                take(&buffer[..len], Came { at: to.unwrap_or(*at), from });
             }
         }
     }
@@ -83,6 +85,26 @@ impl Wire {
     }
 }
 
+/// The next datagram: how long it is, where it came from, and which address it came to, where the kernel says so.
+fn received(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+    control: &mut [u8],
+) -> io::Result<(usize, Option<IpAddr>, Option<IpAddr>)> {
+    let mut parts = [IoSliceMut::new(buffer)];
+    let got = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(control), MsgFlags::empty())?;
+    let from = got.address.and_then(|from| {
+        let v4 = from.as_sockaddr_in().map(|from| from.ip().into());
+        v4.or_else(|| from.as_sockaddr_in6().map(|from| from.ip().into()))
+    });
+    let to = got.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::Ipv4PacketInfo(info) => Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into()),
+        ControlMessageOwned::Ipv6PacketInfo(info) => Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into()),
+        _ => None,
+    });
+    Ok((got.bytes, from, to))
+}
+
 /// Can a socket bound to that address send there?
 fn suits(ip: IpAddr, to: SocketAddr) -> bool {
     ip.is_ipv4() == to.is_ipv4() && (ip.is_unspecified() || ip.is_loopback() == to.ip().is_loopback())
@@ -92,5 +114,10 @@ fn socket(address: SocketAddr, bind: impl FnOnce(&Socket, SocketAddr) -> io::Res
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.cloexec().nonblocking(), None)?;
     socket.set_reuse_address(true)?;
     bind(&socket, address)?;
+    if address.is_ipv4() {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+    }
     Ok(socket.into())
 }
