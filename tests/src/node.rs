@@ -281,6 +281,15 @@ impl Node {
         Ok(self.connection(set)?["state"].as_str().unwrap_or("none").to_string())
     }
 
+    /// Does the set replicate, and is the replica known to be whole?
+    ///
+    /// # Errors
+    /// As [`Node::connection`].
+    pub fn replicates(&self, set: &str) -> Result<bool> {
+        let connection = self.connection(set)?;
+        Ok(connection["state"] == "replicating" && !connection["consistent_at"].is_null())
+    }
+
     /// Sends a signal to the daemon.
     pub fn signal(&self, what: Signal) {
         if self.pid() != 0 {

@@ -77,13 +77,12 @@ impl Site {
         self.replicates(&pairing.set)
     }
 
-    /// Waits until the set's state is `replicating`.
+    /// Waits until the set replicates, and its replica is whole.
     ///
     /// # Errors
     /// After a minute.
     pub fn replicates(&self, set: &str) -> Result<()> {
-        let replicates = || Ok(self.paris.state_of(set)? == "replicating");
-        until("the set replicates", Duration::from_secs(60), replicates).with_context(|| {
+        until("the set replicates", Duration::from_secs(60), || self.paris.replicates(set)).with_context(|| {
             let status = self.paris.connection(set).map(|value| value.to_string()).unwrap_or_default();
             format!("{status}\nparis: {}\nlyon: {}", self.paris.log(), self.lyon.log())
         })

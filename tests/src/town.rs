@@ -191,7 +191,7 @@ impl Town {
             self.node(name).cli(["restore", GROUP, "--yes"])?;
         }
         self.does(other, "standby")?;
-        let replicates = || Ok(self.node(name).state_of(GROUP)? == "replicating");
+        let replicates = || self.node(name).replicates(GROUP);
         until("the set replicates", Duration::from_secs(60), replicates).with_context(|| self.standing())?;
         ensure!(self.doing(name)? == "active", "{}", self.standing());
         let has = |name: &str| self.node(name).host().has_address(ADDRESS);

@@ -318,6 +318,8 @@ fn a_person_insists_where_source_and_witness_are_gone() {
     let (client, own) = (town.client(100).unwrap(), town.client_on(&town.site.hosts.paris, 100).unwrap());
     let gone = [&town.site.hosts.paris, town.oslo.host()];
     gone.iter().for_each(|host| host.plugged(false).unwrap());
+    let waits = || Ok(town.monitor_at(&town.site.lyon)?["remark"].to_string().contains("the agreement of oslo"));
+    until("lyon says for whom it waits", SOON, waits).unwrap();
     town.does("paris", "down").unwrap();
     town.tells("lyon", "no takeover: not everything agreed in time").unwrap();
     is_answered_no_more(&own).unwrap();

@@ -87,8 +87,7 @@ fn changes(preview: &Value) -> Vec<(String, PathBuf)> {
 }
 
 fn replicates(town: &Town, node: &Node, set: &str) {
-    let replicates = || Ok(node.state_of(set)? == "replicating");
-    until("the set replicates", LATER, replicates).with_context(|| town.standing()).unwrap();
+    until("the set replicates", LATER, || node.replicates(set)).with_context(|| town.standing()).unwrap();
 }
 
 fn holds(town: &Town, path: &Path, content: &str) {

@@ -48,12 +48,15 @@ fn detail(monitor: &MonitorStatus) -> String {
         parts.push(format!("{:.1} s to fail", monitor.time_to_fail_seconds));
     }
     if !matches!(monitor.doing.as_str(), "" | "active") {
-        parts.push(format!("{}: {}", monitor.target, monitor.doing));
+        parts.push(format!("{}: {}", monitor.node.as_ref().unwrap_or(&monitor.target), monitor.doing));
     }
     parts.push(match &monitor.active {
         Some(node) => format!("active: {node}, epoch {}", monitor.epoch),
         None => "active: not known".into(),
     });
+    parts.extend(
+        monitor.node.as_ref().filter(|node| **node != monitor.target).map(|node| format!("as {node} tells it")),
+    );
     parts.join(", ")
 }
 
@@ -87,6 +90,8 @@ mod tests {
             {"group": "web", "source": "rome", "target": "lyon", "state": "failed-over", "time_to_fail_seconds": 0.0,
              "paths": [], "active": "lyon", "doing": "active", "epoch": 7, "remark": "restore rome: stead restore web"},
             {"group": "x", "source": "rome", "target": "lyon", "state": "failed", "time_to_fail_seconds": 0.0, "paths": []},
+            {"group": "y", "source": "rome", "target": "lyon", "state": "failed", "time_to_fail_seconds": 0.0, "paths": [],
+             "active": "rome", "node": "rome", "doing": "down", "epoch": 1},
         ]);
         serde_json::from_value(json).unwrap()
     }
@@ -99,6 +104,7 @@ mod tests {
 ● web     rome → lyon   failed-over  active: lyon, epoch 7
     restore rome: stead restore web
 ● x       rome → lyon   failed       active: not known
+● y       rome → lyon   failed       rome: down, active: rome, epoch 1, as rome tells it
 ";
         assert_eq!(monitors_text(&monitors(), false), expected);
     }

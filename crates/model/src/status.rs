@@ -186,7 +186,10 @@ pub struct MonitorStatus {
     /// The node that has the newest epoch.
     #[serde(default)]
     pub active: Option<NodeName>,
-    /// What the target does: `standby`, `confirming`, `raising`, `active`, …
+    /// Whose view this is: of its two nodes the target, or the source where the target says nothing.
+    #[serde(default)]
+    pub node: Option<NodeName>,
+    /// What that node does: `standby`, `confirming`, `raising`, `active`, …
     #[serde(default)]
     pub doing: String,
     /// What the other node says that it is: `active`, `standby`, `restore-required`, …

@@ -14,9 +14,9 @@ use stead_failover::{
     Ballot, Config, Entry, GroupId, Input, Machine, MonitorConfig, MonitorInput, NodeId, Output, Record, Witness,
     WitnessConfig, WitnessInput, WitnessOutput,
 };
-use stead_model::Epoch;
 use stead_model::plan::GroupPlan;
 use stead_model::status::{MonitorStatus, Timestamp};
+use stead_model::{Epoch, NodeName};
 use tracing::info;
 
 use super::config::{group_id, node_id};
@@ -461,8 +461,8 @@ impl Group {
         told.into_iter().map(|(when, output)| words::concluded(output, &self.plan, at(when))).collect()
     }
 
-    /// How it stands, as the node says it that watches the source.
-    pub(super) fn status(&self, now: Instant) -> Option<MonitorStatus> {
+    /// How it stands, as this node says it.
+    pub(super) fn status(&self, me: &NodeName, now: Instant) -> Option<MonitorStatus> {
         let machine = self.machine()?;
         let plan = &self.plan;
         let path = |number: u32| {
@@ -481,16 +481,17 @@ impl Group {
             time_to_fail_seconds: machine.time_to_fail(now).map_or(0.0, |left| left.as_secs_f64()),
             paths: (0..paths).map(path).collect(),
             active: active.cloned(),
+            node: Some(me.clone()),
             doing: words::doing(machine.state(), machine.record().hold).into(),
             failing: machine.is_failing(),
             hold: words::hold(machine.record().hold).map(Into::into),
             other: machine.peer_role().map(|role| words::role(role).into()),
             epoch: machine.record().epoch.number,
-            remark: self.remark(machine),
+            remark: self.remark(machine, now),
         })
     }
 
-    fn remark(&self, machine: &Machine) -> Option<String> {
+    fn remark(&self, machine: &Machine, now: Instant) -> Option<String> {
         match machine.record().hold {
             Hold::None => {}
             Hold::Offline => return Some(format!("offline until: stead group online {}", self.plan.name)),
@@ -500,6 +501,9 @@ impl Group {
         }
         if machine.is_failing() {
             return Some(format!("its resources cannot be kept up here: stead explain {}", self.plan.name));
+        }
+        if let Some(awaited) = machine.awaits(now) {
+            return Some(words::awaited(awaited, &self.plan));
         }
         match words::doing(machine.state(), Hold::None) {
             "approval" => Some(format!("a person has to approve the takeover: stead approve {}", self.plan.name)),

@@ -373,7 +373,7 @@ impl Watcher {
         seen.at = Some(now);
         seen.dropped.look(&self.drops, now);
         for (group, _) in self.groups.by_id.values() {
-            if let Some(status) = group.status(now) {
+            if let Some(status) = group.status(&self.me, now) {
                 seen.monitors.insert(group.plan.name.clone(), status);
             }
         }

@@ -2,7 +2,7 @@
 
 use stead_api::TimelineEntry;
 use stead_failover::heartbeat::{Hold, Role};
-use stead_failover::machine::{State, Step, Turn};
+use stead_failover::machine::{Await, State, Step, Turn};
 use stead_failover::{Entry, MonitorOutput, Watch};
 use stead_model::plan::{GroupPlan, ServicePlan};
 use stead_model::status::Timestamp;
@@ -76,6 +76,20 @@ pub(super) fn path_name(path: u32, plan: &GroupPlan) -> String {
     match plan.paths.get(path as usize) {
         Some(path) => format!("{}={}", path.source, path.target),
         None => format!("{}={}", plan.source, plan.target),
+    }
+}
+
+/// What a takeover that is being confirmed waits for.
+pub(super) fn awaited(what: Await, plan: &GroupPlan) -> String {
+    let GroupPlan { name, witness, .. } = plan;
+    match (what, witness) {
+        (Await::References, _) => "waits until one of the reference addresses answers".into(),
+        (Await::Vote, Some(witness)) => format!(
+            "waits for the agreement of {witness}; where {witness} is gone and the other node surely dead: \
+             stead failover {name} --force"
+        ),
+        (Await::Vote, None) => "waits for the agreement of a witness".into(),
+        (Await::Lapse, _) => "waits until the lease of the other node is over".into(),
     }
 }
 

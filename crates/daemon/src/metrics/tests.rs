@@ -15,6 +15,7 @@ fn monitor() -> MonitorStatus {
         time_to_fail_seconds: 1.5,
         paths: vec!["10.0.0.1=10.0.0.2".into(), "10.1.0.1=10.1.0.2 down".into()],
         active: None,
+        node: None,
         doing: "standby".into(),
         other: None,
         failing: false,

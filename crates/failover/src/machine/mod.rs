@@ -32,7 +32,7 @@ pub use config::{BadConfig, Config, Limits, OnFailure, Policy, Resources};
 pub use record::{Record, Work, WorkKind};
 pub use requests::{Answer, Refusal, Request, Want};
 use runner::Runner;
-pub use state::{Claim, State, Then};
+pub use state::{Await, Claim, State, Then};
 pub use step::{Action, Hook, Outcome, Step, Turn};
 
 use crate::heartbeat::{Event, Hold, Note, Role, Say};

@@ -28,6 +28,17 @@ use stead_model::Epoch;
 
 use crate::heartbeat::{Event, Role};
 
+/// What a takeover waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Await {
+    /// One of the reference addresses.
+    References,
+    /// The agreement of the witness.
+    Vote,
+    /// The end of the lease that the other node was granted.
+    Lapse,
+}
+
 /// What is to become of a node that takes everything down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use stead_model::Epoch;
 
 use super::requests::Refusal;
-use super::{Claim, Fitness, Machine, Saved, State, Then, Turn, Work, WorkKind};
+use super::{Await, Claim, Fitness, Machine, Saved, State, Then, Turn, Work, WorkKind};
 use crate::heartbeat::{Event, Hold, No, Note, Say};
 use crate::monitor::{Presence, Watch};
 use crate::planted::{Planted, is_planted};
@@ -245,6 +245,17 @@ impl Machine {
             self.runner.start(vec![(Step::Fence, Turn::Do)], false);
         } else {
             self.commit(claim, now);
+        }
+    }
+
+    /// What a takeover that is being confirmed still waits for.
+    pub fn awaits(&self, now: Instant) -> Option<Await> {
+        let State::Confirming(claim) = self.state else { return None };
+        match claim {
+            _ if !claim.references => Some(Await::References),
+            _ if !claim.vote => Some(Await::Vote),
+            _ if now < self.granter.lapsed_at() => Some(Await::Lapse),
+            _ => None,
         }
     }
 
