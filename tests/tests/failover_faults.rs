@@ -234,6 +234,11 @@ fn a_server_goes_on_without_its_witness_and_stops_without_both() {
     is_answered_no_more(&client).unwrap();
     is_answered_no_more(&own).unwrap();
     assert!(!town.site.hosts.paris.has_address(ADDRESS).unwrap());
+    let remark = town.monitor_at(&town.site.paris).unwrap()["remark"].to_string();
+    assert!(
+        remark.contains("waits for a lease from lyon or oslo; where oslo is gone and lyon surely dead: "),
+        "{remark}"
+    );
     town.oslo.launch().unwrap();
     town.is_served_by("paris").unwrap();
     town.goes_on(&client, "paris").unwrap();

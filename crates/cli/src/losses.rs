@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use stead_api::{Answer, Failure, Request};
-use stead_model::GroupName;
 use stead_model::status::{ConnectionStatus, Gone, MonitorStatus, State, Status};
+use stead_model::{GroupName, NodeName};
 
 use crate::client::{ask_quietly, misunderstood};
 use crate::show::{portion, seconds, size};
@@ -37,19 +37,23 @@ fn losses(status: &Status, group: &GroupName) -> Vec<String> {
     let Some(monitor) = status.monitors.iter().find(|monitor| monitor.group == group.as_str()) else {
         return vec![format!("nothing is known of group {group}: its target does not answer")];
     };
+    let node = monitor.node.as_ref().unwrap_or(&monitor.target);
+    let is_again = monitor.active.as_ref() == Some(node) && ["down", "offline"].contains(&monitor.doing.as_str());
     let connections = status.connections.iter().filter(|c| monitor.sets.contains(&c.set) && c.target == monitor.target);
-    let mut lines: Vec<_> = connections.map(of_set).collect();
-    lines.push(of_source(monitor));
+    let mut lines: Vec<_> = match is_again {
+        true => vec![format!("{node} would serve again, with all that it has")],
+        false => connections.map(of_set).collect(),
+    };
+    lines.push(of_other(monitor, if node == &monitor.source { &monitor.target } else { &monitor.source }));
     lines
 }
 
-fn of_source(monitor: &MonitorStatus) -> String {
-    let MonitorStatus { source, state, .. } = monitor;
-    match (state.as_str(), monitor.other.as_deref()) {
-        ("online" | "late", Some("active" | "moving")) => format!("{source} serves: both would"),
-        ("online" | "late", _) => format!("{source} is heard, and does not serve"),
-        ("failed", _) => format!("{source} is not heard; whether it still serves nobody knows"),
-        _ => format!("whether {source} serves is not known"),
+fn of_other(monitor: &MonitorStatus, other: &NodeName) -> String {
+    match (monitor.state.as_str(), monitor.other.as_deref()) {
+        ("online" | "late", Some("active" | "moving")) => format!("{other} serves: both would"),
+        ("online" | "late", _) => format!("{other} is heard, and does not serve"),
+        ("failed", _) => format!("{other} is not heard; whether it still serves nobody knows"),
+        _ => format!("whether {other} serves is not known"),
     }
 }
 
@@ -138,6 +142,22 @@ mod tests {
         assert!(
             halted[0].starts_with("set notes on lyon: halted (no room), how much is missing is not known"),
             "{halted:?}"
+        );
+    }
+
+    #[test]
+    fn a_server_that_is_down_would_serve_again() {
+        let status = json!({
+            "node": "paris", "connections": [], "monitors": [{"group": "office", "source": "paris", "target": "lyon",
+            "state": "failed", "time_to_fail_seconds": 0.0, "paths": [], "active": "paris", "node": "paris",
+            "doing": "down"}]
+        });
+        assert_eq!(
+            losses(&serde_json::from_value(status).unwrap(), &"office".parse().unwrap()),
+            [
+                "paris would serve again, with all that it has",
+                "lyon is not heard; whether it still serves nobody knows"
+            ]
         );
     }
 }

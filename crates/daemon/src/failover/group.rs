@@ -487,11 +487,11 @@ impl Group {
             hold: words::hold(machine.record().hold).map(Into::into),
             other: machine.peer_role().map(|role| words::role(role).into()),
             epoch: machine.record().epoch.number,
-            remark: self.remark(machine, now),
+            remark: self.remark(machine, me, now),
         })
     }
 
-    fn remark(&self, machine: &Machine, now: Instant) -> Option<String> {
+    fn remark(&self, machine: &Machine, me: &NodeName, now: Instant) -> Option<String> {
         match machine.record().hold {
             Hold::None => {}
             Hold::Offline => return Some(format!("offline until: stead group online {}", self.plan.name)),
@@ -503,7 +503,7 @@ impl Group {
             return Some(format!("its resources cannot be kept up here: stead explain {}", self.plan.name));
         }
         if let Some(awaited) = machine.awaits(now) {
-            return Some(words::awaited(awaited, &self.plan));
+            return Some(words::awaited(awaited, &self.plan, me));
         }
         match words::doing(machine.state(), Hold::None) {
             "approval" => Some(format!("a person has to approve the takeover: stead approve {}", self.plan.name)),

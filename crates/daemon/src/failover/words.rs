@@ -4,6 +4,7 @@ use stead_api::TimelineEntry;
 use stead_failover::heartbeat::{Hold, Role};
 use stead_failover::machine::{Await, State, Step, Turn};
 use stead_failover::{Entry, MonitorOutput, Watch};
+use stead_model::NodeName;
 use stead_model::plan::{GroupPlan, ServicePlan};
 use stead_model::status::Timestamp;
 
@@ -79,17 +80,16 @@ pub(super) fn path_name(path: u32, plan: &GroupPlan) -> String {
     }
 }
 
-/// What a takeover that is being confirmed waits for.
-pub(super) fn awaited(what: Await, plan: &GroupPlan) -> String {
-    let GroupPlan { name, witness, .. } = plan;
-    match (what, witness) {
-        (Await::References, _) => "waits until one of the reference addresses answers".into(),
-        (Await::Vote, Some(witness)) => format!(
-            "waits for the agreement of {witness}; where {witness} is gone and the other node surely dead: \
-             stead failover {name} --force"
-        ),
-        (Await::Vote, None) => "waits for the agreement of a witness".into(),
-        (Await::Lapse, _) => "waits until the lease of the other node is over".into(),
+/// What a node waits for before it serves.
+pub(super) fn awaited(what: Await, plan: &GroupPlan, me: &NodeName) -> String {
+    let other = plan.other(me).map_or("the other node", NodeName::as_str);
+    let witness = plan.witness.as_ref().map_or("a witness", NodeName::as_str);
+    let force = format!("where {witness} is gone and {other} surely dead: stead failover {} --force", plan.name);
+    match what {
+        Await::References => "waits until one of the reference addresses answers".into(),
+        Await::Vote => format!("waits for the agreement of {witness}; {force}"),
+        Await::Lapse => format!("waits until the lease of {other} is over"),
+        Await::Grant => format!("waits for a lease from {other} or {witness}; {force}"),
     }
 }
 

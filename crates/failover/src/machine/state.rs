@@ -28,7 +28,7 @@ use stead_model::Epoch;
 
 use crate::heartbeat::{Event, Role};
 
-/// What a takeover waits for.
+/// What a node waits for before it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Await {
     /// One of the reference addresses.
@@ -37,6 +37,8 @@ pub enum Await {
     Vote,
     /// The end of the lease that the other node was granted.
     Lapse,
+    /// A lease, from the other node or the witness.
+    Grant,
 }
 
 /// What is to become of a node that takes everything down.

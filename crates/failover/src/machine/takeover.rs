@@ -248,9 +248,13 @@ impl Machine {
         }
     }
 
-    /// What a takeover that is being confirmed still waits for.
+    /// What it still waits for before it takes over, or serves again.
     pub fn awaits(&self, now: Instant) -> Option<Await> {
-        let State::Confirming(claim) = self.state else { return None };
+        let claim = match self.state {
+            State::Down { .. } => return Some(Await::Grant).filter(|_| !self.may_serve(now)),
+            State::Confirming(claim) => claim,
+            _ => return None,
+        };
         match claim {
             _ if !claim.references => Some(Await::References),
             _ if !claim.vote => Some(Await::Vote),
