@@ -47,6 +47,21 @@ fn a_wrong_invitation_is_refused_and_five_tries_are_all() {
 }
 
 #[test]
+fn an_address_that_comes_up_later_is_listened_on() {
+    let hosts = Hosts::new().unwrap();
+    if !hosts.paris.has_network() {
+        return println!("network namespaces are not permitted here: no address can come up later");
+    }
+    let (mut paris, lyon) = (Node::start(&hosts.paris).unwrap(), Node::start(&hosts.lyon).unwrap());
+    paris.stop().unwrap();
+    paris.launch_as(&["--listen", "10.77.0.9:7131"], &[]).unwrap();
+    assert!(paris.log().contains("10.77.0.9 is no address of this machine yet"), "{}", paris.log());
+    run(hosts.paris.command("ip").args("address add 10.77.0.9/24 dev eth0".split(' '))).unwrap();
+    let line = paris.invite().unwrap().replace(&paris.listen(), "10.77.0.9:7131");
+    lyon.cli(["join", &line]).unwrap();
+}
+
+#[test]
 fn an_invitation_of_another_node_is_noticed_by_its_fingerprint() {
     let hosts = Hosts::new().unwrap();
     let (paris, lyon) = (Node::start(&hosts.paris).unwrap(), Node::start(&hosts.lyon).unwrap());

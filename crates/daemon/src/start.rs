@@ -181,6 +181,9 @@ fn listen(
     let mut listens = Vec::new();
     for address in wanted {
         let listener = listen::bind(*address)?;
+        if listen::is_elsewhere(address.ip()) {
+            warn!("{} is no address of this machine yet: nobody reaches this node there", address.ip());
+        }
         listens.push(listener.local_addr().unwrap_or(*address));
         listen::serve(listener, keys, book.clone(), events.clone())?;
     }

@@ -67,6 +67,12 @@ pub(crate) fn bind_freely(socket: &Socket, address: SocketAddr) -> std::io::Resu
     socket.bind(&address.into())
 }
 
+/// Is that no address of this machine, as far as can be told?
+pub(crate) fn is_elsewhere(ip: IpAddr) -> bool {
+    let is_here = ip.is_unspecified() || ip.is_loopback();
+    !is_here && if_addrs::get_if_addrs().is_ok_and(|own| own.iter().all(|interface| interface.ip() != ip))
+}
+
 /// The addresses under which other nodes reach what listens there, as they are now. An unspecified address stands for all of
 /// this machine; loopback ones lead nowhere from elsewhere, and are told where there are no others.
 pub(crate) fn reached_at(listens: &[SocketAddr]) -> Vec<SocketAddr> {
