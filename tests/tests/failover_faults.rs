@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rustix::process::Signal;
-use stead_tests::command::{run, until};
+use stead_tests::command::{run, text, until};
 use stead_tests::host::Host;
 use stead_tests::node::Node;
 use stead_tests::run::signal;
@@ -269,6 +269,27 @@ fn machines_that_start_before_their_network_hear_each_other_once_it_is_up() {
     starts_before_its_network(&mut town.oslo);
     town.paris_dies().unwrap();
     town.answers(&client, "lyon", SOON).unwrap();
+}
+
+#[test]
+fn a_server_that_comes_back_alone_serves_when_a_person_insists() {
+    let mut town = town(WITNESS);
+    let client = town.client(100).unwrap();
+    town.paris_dies().unwrap();
+    town.site.lyon.kill_host();
+    town.oslo.kill_host();
+    town.paris_returns().unwrap();
+    town.does("paris", "down").unwrap();
+    let before = client.answers().len();
+    let output = town.site.paris.output(["failover", GROUP, "--force", "--yes"]).unwrap();
+    let told = text(&output.stderr);
+    assert!(output.status.success() && told.contains("paris would serve again, with all that it has"), "{told}");
+    until("paris answers", SOON, || Ok(client.answers().len() > before)).unwrap();
+    town.site.lyon.launch().unwrap();
+    town.oslo.launch().unwrap();
+    town.settles_with("paris").unwrap();
+    town.goes_on(&client, "paris").unwrap();
+    one_after_the_other(&[&client.stop()], &["paris"]).unwrap();
 }
 
 #[test]
