@@ -113,11 +113,40 @@ fn suits(ip: IpAddr, to: SocketAddr) -> bool {
 fn socket(address: SocketAddr, bind: impl FnOnce(&Socket, SocketAddr) -> io::Result<()>) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.cloexec().nonblocking(), None)?;
     socket.set_reuse_address(true)?;
-    bind(&socket, address)?;
-    if address.is_ipv4() {
-        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-    } else {
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
         setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
     }
+    bind(&socket, address)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_to_any_address_is_told_with_where_it_came_and_from_where() {
+        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut ways: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
+        match UdpSocket::bind("[::1]:0") {
+            Ok(_) => ways.push(Ipv6Addr::LOCALHOST.into()),
+            Err(e) => println!("IPv6 is not used here: {e}"),
+        }
+        let everywhere = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+        let mut wire = Wire::new(&everywhere.map(|ip| SocketAddr::new(ip, port)));
+        ways.iter().for_each(|to| wire.send(None, SocketAddr::new(*to, port), to.to_string().as_bytes()));
+        let (mut heard, until) = (Vec::new(), Instant::now() + Duration::from_secs(10));
+        while heard.len() < ways.len() && Instant::now() < until {
+            wire.receive(|bytes, came| heard.push((String::from_utf8_lossy(bytes).into_owned(), came)));
+        }
+        heard.sort();
+        let came = |to: &IpAddr| Came { at: *to, from: Some(if to.is_ipv4() { ways[0] } else { *to }) };
+        let expected: Vec<_> = ways.iter().map(|to| (to.to_string(), came(to))).collect();
+        assert_eq!(heard, expected);
+    }
 }

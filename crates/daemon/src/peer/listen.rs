@@ -46,6 +46,9 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let bound = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
         socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
         bind_freely(&socket, address)?;
         socket.listen(128)?;
         Ok(TcpListener::from(socket))
@@ -56,10 +59,9 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-/// IPv6 apart from IPv4, and addresses that are not up yet.
+/// Binds an address, also one that is not up yet.
 pub(crate) fn bind_freely(socket: &Socket, address: SocketAddr) -> std::io::Result<()> {
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
         socket.set_freebind_v6(true)?;
     } else {
         socket.set_freebind_v4(true)?;
