@@ -85,6 +85,14 @@ impl Booted {
         Ok(booted)
     }
 
+    /// Waits until it is off.
+    ///
+    /// # Errors
+    /// After a while.
+    pub fn goes_off(mut self) -> Result<()> {
+        until("systemd ends", Duration::from_secs(60), || Ok(self.maker.try_wait()?.is_some()))
+    }
+
     /// What a host has of its own: some directories and programs, each at its place beneath this one.
     pub fn root(host: &Host) -> PathBuf {
         host.dir().join("root")

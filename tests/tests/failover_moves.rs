@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use stead_tests::command::{text, until};
 use stead_tests::node::Node;
-use stead_tests::service::Client;
+use stead_tests::service::{Client, lost};
 use stead_tests::site::Pairing;
 use stead_tests::town::{ADDRESS, GROUP, Town};
 
@@ -267,6 +267,26 @@ fn a_forced_failover_says_first_what_would_be_lost() {
         }
     }
     town.is_served_by("paris").unwrap();
+}
+
+#[test]
+fn what_a_node_serves_goes_away_and_nothing_else() {
+    let mut town = Town::new(Path::new(LOAD)).unwrap();
+    town.monitor(&["--witness", "oslo"]).unwrap();
+    let client = town.client(100).unwrap();
+    let away = |town: &Town, name: &str| town.node(name).cli(["group", "away", "--yes"]).unwrap();
+    for (serves, other) in [("paris", "lyon"), ("lyon", "paris")] {
+        assert_eq!(away(&town, other), "no group is served here\n");
+        assert_eq!(away(&town, serves), format!("group {GROUP} is served by {other}\n"));
+        town.answers(&client, other, SOON).unwrap();
+        town.settles_with(other).unwrap();
+    }
+    town.lyon_dies().unwrap();
+    let output = town.site.paris.output(["group", "away", "--yes"]).unwrap();
+    let told = text(&output.stderr);
+    assert!(!output.status.success() && told.contains("lyon could not be asked"), "{told}");
+    town.goes_on(&client, "paris").unwrap();
+    assert_eq!(lost(&client.stop(), &town.notes.source.join("notes.db")).unwrap(), 0);
 }
 
 #[test]

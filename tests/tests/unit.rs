@@ -14,7 +14,8 @@ use stead_tests::host::{Host, Hosts};
 use stead_tests::node::stead;
 
 const SOON: Duration = Duration::from_secs(30);
-const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist");
+const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist");
+const UNITS: [&str; 3] = ["stead.service", "stead-barrier.service", "stead-away.service"];
 /// Sooner than the minute that the unit has.
 const HANGS: &str = "[Service]\nWatchdogSec=3\n";
 /// A service that writes to the set for as long as it runs.
@@ -56,13 +57,13 @@ impl Machine {
         fs::set_permissions(&service, fs::Permissions::from_mode(0o755))?;
         symlink(host.disk(), place("srv")?)?;
         fs::create_dir_all(place("var/lib/stead")?)?;
-        for unit in ["stead.service", "stead-barrier.service"] {
-            fs::copy(Path::new(UNITS).join(unit), place(&format!("etc/systemd/system/{unit}"))?)?;
+        for unit in UNITS {
+            fs::copy(Path::new(DIST).join(unit), place(&format!("etc/systemd/system/{unit}"))?)?;
         }
         fs::write(place("etc/systemd/system/stead.service.d/hangs.conf")?, HANGS)?;
 
         let machine = Machine(Booted::on(Some(host))?);
-        machine.run("systemd-analyze verify --man=no stead.service stead-barrier.service")?;
+        machine.run(&format!("systemd-analyze verify --man=no {}", UNITS.join(" ")))?;
         machine.run("systemctl enable --now stead")?;
         Ok(machine)
     }
@@ -81,6 +82,13 @@ impl Machine {
     fn is_back(&self, restarts: &str) -> Result<()> {
         let is_back = || Ok(self.property("NRestarts")? == restarts && self.run("stead status --local").is_ok());
         until(&format!("it was started again {restarts} times"), SOON, is_back).with_context(|| self.journal())
+    }
+
+    /// Waits until it serves.
+    fn serves(&self) {
+        let status = || anyhow::Ok(serde_json::from_str::<Value>(&self.run("stead status --json --local")?)?);
+        let serves = || Ok(status()?["monitors"][0]["doing"] == "active");
+        until("it serves", SOON, serves).with_context(|| self.journal()).unwrap();
     }
 
     /// Waits until the service has written more than it has now.
@@ -124,9 +132,7 @@ fn machines() -> Option<(Machine, Machine, Hosts)> {
 fn monitored(paris: &Machine, lyon: &Machine) {
     let service = "--start=/usr/bin/notes start|--stop=/usr/bin/notes stop|--status=/usr/bin/notes status";
     run(lyon.0.command("stead").args(["monitor", "notes", "--set", "notes"]).args(service.split('|'))).unwrap();
-    let status = || anyhow::Ok(serde_json::from_str::<Value>(&paris.run("stead status --json --local")?)?);
-    let serves = || Ok(status()?["monitors"][0]["doing"] == "active");
-    until("paris serves", SOON, serves).with_context(|| paris.journal()).unwrap();
+    paris.serves();
 }
 
 #[test]
@@ -187,4 +193,24 @@ fn what_is_written_from_the_boot_on_is_captured() {
     paris.run("stead wait notes --timeout 60s").unwrap();
     let [ours, theirs] = [&paris, &lyon].map(|machine| fs::read(machine.0.inside("srv/notes/log")).unwrap());
     assert!(!ours.is_empty() && ours == theirs, "{} and {} bytes", ours.len(), theirs.len());
+}
+
+#[test]
+fn a_machine_that_is_shut_down_hands_over_first_what_it_serves() {
+    let Some((paris, lyon, hosts)) = machines() else { return };
+    monitored(&paris, &lyon);
+    paris.run("systemctl enable --now stead-away").unwrap();
+    paris.run("systemctl restart stead").unwrap();
+    paris.serves();
+    assert!(!lyon.run("stead explain notes").unwrap().contains("switchover"), "a restart of the daemon moves nothing");
+
+    paris.is_written_to().unwrap();
+    paris.run("systemctl poweroff").unwrap();
+    paris.0.goes_off().unwrap();
+    lyon.serves();
+    lyon.is_written_to().unwrap();
+    let told = lyon.run("stead explain notes").unwrap();
+    assert!(told.contains("switchover") && !told.contains("is silent"), "{told}");
+    let [ours, theirs] = [hosts.paris.disk(), hosts.lyon.disk()].map(|disk| fs::read(disk.join("notes/log")).unwrap());
+    assert!(!ours.is_empty() && theirs.starts_with(&ours), "something that paris had is lost");
 }

@@ -151,6 +151,9 @@ _stead() {
             stead__subcmd__fork,show)
                 cmd="stead__subcmd__fork__subcmd__show"
                 ;;
+            stead__subcmd__group,away)
+                cmd="stead__subcmd__group__subcmd__away"
+                ;;
             stead__subcmd__group,maintenance)
                 cmd="stead__subcmd__group__subcmd__maintenance"
                 ;;
@@ -619,8 +622,26 @@ _stead() {
             return 0
             ;;
         stead__subcmd__group)
-            opts="-h --state --help move offline online maintenance"
+            opts="-h --state --help move away offline online maintenance"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stead__subcmd__group__subcmd__away)
+            opts="-h --yes --state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

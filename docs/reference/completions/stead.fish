@@ -228,15 +228,19 @@ complete -c stead -n "__fish_stead_using_subcommand as" -l machine-id -d 'Machin
 complete -c stead -n "__fish_stead_using_subcommand as" -l hosts -d 'Line that it sees in /etc/hosts before the node\'s own, as \'10.0.0.100 paris\'; may be said several times' -r
 complete -c stead -n "__fish_stead_using_subcommand as" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand as" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -l state -d 'State directory; says which daemon is meant' -r -F
-complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -s h -l help -d 'Print help'
-complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -f -a "move" -d 'Have the node serve that stands by, nothing lost: away from the source, or back to it'
-complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -f -a "offline" -d 'Take everything of the group down, until it is taken online again; nobody takes it over meanwhile'
-complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -f -a "online" -d 'Bring up what was taken offline; where its node is gone, the other one takes over as soon as it may'
-complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move offline online maintenance" -f -a "maintenance" -d 'Watch the group and do nothing about what is seen, or no longer: while a person works on it'
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move away offline online maintenance" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move away offline online maintenance" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move away offline online maintenance" -f -a "move" -d 'Have the node serve that stands by, nothing lost: away from the source, or back to it'
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move away offline online maintenance" -f -a "away" -d 'Have other nodes serve what this one serves, nothing lost: before the machine goes down'
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move away offline online maintenance" -f -a "offline" -d 'Take everything of the group down, until it is taken online again; nobody takes it over meanwhile'
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move away offline online maintenance" -f -a "online" -d 'Bring up what was taken offline; where its node is gone, the other one takes over as soon as it may'
+complete -c stead -n "__fish_stead_using_subcommand group; and not __fish_seen_subcommand_from move away offline online maintenance" -f -a "maintenance" -d 'Watch the group and do nothing about what is seen, or no longer: while a person works on it'
 complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from move" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from move" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
 complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from move" -s h -l help -d 'Print help'
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from away" -l state -d 'State directory; says which daemon is meant' -r -F
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from away" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
+complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from away" -s h -l help -d 'Print help'
 complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from offline" -l state -d 'State directory; says which daemon is meant' -r -F
 complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from offline" -l yes -d 'Do not ask whether it is meant; needed where there is no terminal to ask on'
 complete -c stead -n "__fish_stead_using_subcommand group; and __fish_seen_subcommand_from offline" -s h -l help -d 'Print help'

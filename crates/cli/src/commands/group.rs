@@ -1,8 +1,9 @@
 use std::path::Path;
+use std::thread;
 
 use stead_api::{Answer, Failure, FailureKind, Request, Want};
-use stead_model::GroupName;
 use stead_model::status::MonitorStatus;
+use stead_model::{GroupName, NodeName};
 
 use super::{DONE, Ended, failback};
 use crate::agree::agree;
@@ -21,6 +22,12 @@ pub struct Args {
 enum What {
     /// Have the node serve that stands by, nothing lost: away from the source, or back to it
     Move(MoveArgs),
+    /// Have other nodes serve what this one serves, nothing lost: before the machine goes down
+    Away {
+        /// Do not ask whether it is meant; needed where there is no terminal to ask on
+        #[arg(long)]
+        yes: bool,
+    },
     /// Take everything of the group down, until it is taken online again; nobody takes it over meanwhile
     Offline(MoveArgs),
     /// Bring up what was taken offline; where its node is gone, the other one takes over as soon as it may
@@ -45,6 +52,7 @@ enum Turn {
 pub fn run(state: &Path, args: Args) -> Ended {
     match args.what {
         What::Move(args) => move_it(state, args),
+        What::Away { yes } => away(state, yes),
         What::Offline(MoveArgs { group, yes }) => {
             agree(yes, &format!("take group {group} offline: its services are stopped and its addresses removed"))?;
             have_moved(state, &group, Want::Offline)?;
@@ -79,6 +87,49 @@ fn move_it(state: &Path, args: MoveArgs) -> Ended {
     have_moved(state, &group, Want::Switchover)?;
     say(format_args!("group {group} is served by {to}\n"));
     DONE
+}
+
+/// All of them at once: whoever waits for it has little time.
+fn away(state: &Path, yes: bool) -> Ended {
+    let served = served_here(state)?;
+    if served.is_empty() {
+        say(format_args!("no group is served here\n"));
+        return DONE;
+    }
+    let names: Vec<_> = served.iter().map(|(group, ..)| group.as_str()).collect();
+    agree(yes, &format!("stop here and start on the other node: {}", names.join(", ")))?;
+    let moves = thread::scope(|scope| {
+        let hand_over = |(group, to, want)| move || have_moved(state, group, want).map(|()| (group, to));
+        let moves: Vec<_> = served.iter().map(|(group, to, want)| scope.spawn(hand_over((group, to, *want)))).collect();
+        moves.into_iter().filter_map(|one| one.join().ok()).collect::<Vec<_>>()
+    });
+    let mut failures = Vec::new();
+    for moved in moves {
+        match moved {
+            Ok((group, to)) => say(format_args!("group {group} is served by {to}\n")),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    let last = failures.pop();
+    failures.iter().for_each(|failure| eprintln!("stead: {failure}"));
+    last.map_or(DONE, Err)
+}
+
+/// What this node serves, who else could, and what has to be asked for then.
+fn served_here(state: &Path) -> Result<Vec<(GroupName, NodeName, Want)>, Failure> {
+    let Answer::Status(status) = ask_quietly(state, &Request::Status { watch: false, local: true })? else {
+        return Err(Failure::new("no group was moved", "the daemon gave another answer", ""));
+    };
+    let served =
+        status.monitors.into_iter().filter(|monitor| monitor.doing == "active" && monitor.node == monitor.active);
+    let other = |monitor: MonitorStatus| {
+        let group = monitor.group.parse().ok()?;
+        match monitor.active? == monitor.source {
+            true => Some((group, monitor.target, Want::Switchover)),
+            false => Some((group, monitor.source, Want::Failback)),
+        }
+    };
+    Ok(served.filter_map(other).collect())
 }
 
 fn monitor(state: &Path, group: &GroupName) -> Result<MonitorStatus, Failure> {
