@@ -75,3 +75,17 @@ fn what_is_replayed_keeps_no_dead_server_alive() {
     assert!(at.iter().any(|told| explained.contains(told)), "{explained}");
     one_after_the_other(&[&client.stop()], &["paris", "lyon"]).unwrap();
 }
+
+#[test]
+fn a_daemon_that_starts_again_knows_who_sends() {
+    let mut town = Town::new(Path::new(LOAD)).unwrap();
+    town.monitor(&["--witness", "oslo", "--heartbeat", "10ms", "--timeout", "3s"]).unwrap();
+    town.is_served_by("paris").unwrap();
+    for _ in 0..5 {
+        town.site.lyon.kill();
+        town.site.lyon.launch().unwrap();
+        until("lyon hears paris", SOON, || Ok(town.monitor_at(&town.site.lyon)?["other"] == "active")).unwrap();
+        let status = town.site.lyon.json(["status", "--json", "--local"]).unwrap();
+        assert!(status["dropped_heartbeats"].as_array().is_none_or(Vec::is_empty), "{status}");
+    }
+}

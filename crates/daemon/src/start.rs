@@ -17,9 +17,9 @@ use tracing::{info, warn};
 use crate::api_server;
 use crate::data;
 use crate::event::{Event, GroupEvent};
-use crate::failover::Failover;
 use crate::failover::secrets::Secrets;
 use crate::failover::watchdog::{self, Restart};
+use crate::failover::{Failover, Order};
 use crate::forks::Forks;
 use crate::life::Life;
 use crate::log;
@@ -83,7 +83,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let secrets = Secrets::begin(&state)?;
     let restart = restart(options);
     let life = Life::begin(state.path(), restart.is_some())?;
-    let failover = Failover::start(&name, secrets.run(), &listens, book.clone(), life.beats(), told)?;
+    let known = |node: NodeName| secrets.key(&name, &node).map(|(key, run)| Order::Know { node, key, run });
+    let known = plan.partners(&name).into_iter().filter_map(known);
+    let failover = Failover::start(&name, secrets.run(), &listens, book.clone(), known, life.beats(), told)?;
     let (forks, left_over) = Forks::load(&state)?;
     crate::forks::remove(&events, left_over);
     let node = Node {

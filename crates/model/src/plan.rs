@@ -339,6 +339,13 @@ impl Plan {
         self.sets.iter().find(|set| set.name == *name)
     }
 
+    /// The other nodes of all groups in which that one takes part.
+    pub fn partners(&self, node: &NodeName) -> BTreeSet<NodeName> {
+        let groups = self.groups.iter().filter(|group| group.has(node));
+        let nodes = groups.flat_map(|group| [Some(&group.source), Some(&group.target), group.witness.as_ref()]);
+        nodes.flatten().filter(|other| *other != node).cloned().collect()
+    }
+
     /// The group of that name.
     pub fn group(&self, name: &GroupName) -> Option<&GroupPlan> {
         self.groups.iter().find(|group| group.name == *name)

@@ -72,12 +72,14 @@ pub(crate) struct Failover {
 }
 
 impl Failover {
-    /// Starts the watcher, with no groups yet; it raises `beats` while it lives.
+    /// Starts the watcher, with no groups yet; it raises `beats` while it lives. `known`: what it is told before it hears
+    /// anybody.
     pub(crate) fn start(
         me: &NodeName,
         run: u32,
         listens: &[SocketAddr],
         book: Book,
+        known: impl IntoIterator<Item = Order>,
         beats: Beats,
         tell: impl Fn(Told) + Send + 'static,
     ) -> Result<Failover, Failure> {
@@ -90,7 +92,7 @@ impl Failover {
         let kept = kept::spawn(move |group, number| saved.give(Order::Saved(group, number)))?;
         let seen = Arc::<Mutex<Seen>>::default();
         let id = config::node_id(me);
-        let watcher = Watcher {
+        let mut watcher = Watcher {
             me: me.clone(),
             book,
             wire: Wire::new(listens),
@@ -105,6 +107,7 @@ impl Failover {
             tell: Box::new(tell),
             groups: Groups::default(),
         };
+        known.into_iter().for_each(|order| watcher.order(order));
         threads::spawn("groups-watch", move || watcher.run())?;
         Ok(Failover { orders, seen })
     }

@@ -133,7 +133,7 @@ impl Watcher {
         }
     }
 
-    fn order(&mut self, order: Order) {
+    pub(super) fn order(&mut self, order: Order) {
         let now = clock::now();
         match order {
             Order::Run(setup) => self.begin(*setup, now),

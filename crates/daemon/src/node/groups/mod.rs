@@ -106,11 +106,6 @@ impl Groups {
 impl Node {
     /// Runs all groups in which this node takes part.
     pub(super) fn run_groups(&mut self) {
-        for peer in self.partners() {
-            if let Some((key, run)) = self.groups.secrets.key(&self.name, &peer) {
-                self.groups.failover.give(Order::Know { node: peer, key, run });
-            }
-        }
         let groups: Vec<_> = self.plan.groups.iter().filter(|group| group.has(&self.name)).cloned().collect();
         for group in groups {
             if let Err(failure) = self.run_group(&group, false) {
@@ -126,9 +121,7 @@ impl Node {
 
     /// The other nodes of all groups in which this node takes part.
     fn partners(&self) -> BTreeSet<NodeName> {
-        let groups = self.plan.groups.iter().filter(|group| group.has(&self.name));
-        let nodes = groups.flat_map(|group| [Some(&group.source), Some(&group.target), group.witness.as_ref()]);
-        nodes.flatten().filter(|node| **node != self.name).cloned().collect()
+        self.plan.partners(&self.name)
     }
 
     /// Runs a group, or goes on running it by another plan. `is_new`: it was just made.
