@@ -10,6 +10,7 @@ use stead_tests::compare::same;
 use stead_tests::host::Hosts;
 use stead_tests::node::Node;
 use stead_tests::site::{Pairing, Site};
+use stead_tests::town::{ADDRESS, Town};
 use stead_tests::tree;
 
 fn refused(node: &Node, args: &[&str], words: &[&str]) {
@@ -201,4 +202,15 @@ fn journal_files(state: &Path) -> Vec<PathBuf> {
     let listed =
         run(Command::new("find").arg(state).args(["-type", "f", "-path", "*journal*", "-size", "+0"])).unwrap();
     listed.lines().map(PathBuf::from).collect()
+}
+
+#[test]
+fn an_address_that_goes_with_a_group_is_not_told_as_that_of_its_node() {
+    let town = Town::new(Path::new(env!("CARGO_BIN_EXE_stead-load"))).unwrap();
+    town.monitor(&["--witness", "oslo"]).unwrap();
+    until("paris has it", Duration::from_secs(30), || town.site.hosts.paris.has_address(ADDRESS)).unwrap();
+    let berne = Node::start(&town.berne).unwrap();
+    berne.join(&town.site.paris).unwrap();
+    let listed = berne.cli(["node", "list", "--json"]).unwrap();
+    assert!(listed.contains("10.77.0.1:7130") && !listed.contains(ADDRESS), "{listed}");
 }

@@ -2,6 +2,7 @@
 //! it was.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -337,6 +338,18 @@ impl Plan {
     /// The set of that name.
     pub fn set(&self, name: &SetName) -> Option<&SetPlan> {
         self.sets.iter().find(|set| set.name == *name)
+    }
+
+    /// Addresses that go with groups, also by agents.
+    pub fn moving(&self) -> BTreeSet<IpAddr> {
+        let of_agents = |resource: &ResourcePlan| -> Vec<IpAddr> {
+            resource.parameters.values().filter_map(|value| value.parse().ok()).collect()
+        };
+        let of = |group: &GroupPlan| -> Vec<IpAddr> {
+            let own = group.addresses.iter().filter_map(AddressPlan::ip);
+            own.chain(group.resources.iter().flat_map(of_agents)).collect()
+        };
+        self.groups.iter().flat_map(of).collect()
     }
 
     /// The other nodes of all groups in which that one takes part.

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::{Node, unix_seconds};
 use crate::job::{self, JobDone};
-use crate::peer::listen::{Caller, PeerAsk, reached_at};
+use crate::peer::listen::{Caller, PeerAsk};
 use crate::peer::messages::{Ask, JoinAsk, JoinTell, ReplicaAsk, Tell};
 use crate::protect;
 use crate::state::peers::Peer;
@@ -109,7 +109,7 @@ impl Node {
         checked.inspect_err(|failure| warn!("{} was not let in: {failure}", from.address))?;
         let again = self.trust(newcomer(ask, from))?;
         info!("{} joined from {}", ask.name, from.address);
-        Ok(Tell::Joined(JoinTell { name: self.name.clone(), addresses: reached_at(&self.listens), again }))
+        Ok(Tell::Joined(JoinTell { name: self.name.clone(), addresses: self.addresses(), again }))
     }
 
     fn release_for(&mut self, set: &SetName, source: &NodeName, undo: bool) -> Result<Tell, Failure> {

@@ -33,8 +33,13 @@ pub(super) struct Newcomer {
 }
 
 impl Node {
+    /// Where other nodes reach this one.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        reached_at(&self.listens, &self.plan.moving())
+    }
+
     pub(super) fn invite(&mut self) -> Result<Answer, Failure> {
-        let address = reached_at(&self.listens).first().copied().ok_or_else(|| {
+        let address = self.addresses().first().copied().ok_or_else(|| {
             let remedy = "Start the daemon with --listen IP:PORT, an address that the other node reaches";
             Failure::new("no invitation was made", "this node listens on no address", remedy)
         })?;
@@ -71,7 +76,7 @@ impl Node {
     }
 
     pub(super) fn newcomer(&self) -> Newcomer {
-        let (name, addresses) = (self.name.clone(), reached_at(&self.listens));
+        let (name, addresses) = (self.name.clone(), self.addresses());
         Newcomer { name, addresses, dialer: self.dialer.clone() }
     }
 
@@ -124,7 +129,7 @@ impl Node {
         NodeInfo {
             name: self.name.clone(),
             fingerprint: self.keys.fingerprint().to_string(),
-            addresses: reached_at(&self.listens),
+            addresses: self.addresses(),
             reachable: None,
             since: None,
             last_heard: None,
@@ -157,7 +162,7 @@ impl Node {
     pub(super) fn move_node(&mut self, node: &NodeName, addresses: &[SocketAddr]) -> Result<Answer, Failure> {
         let what = format!("the address of {node} was not changed");
         let peer = self.trusted(node, &what)?;
-        let own = reached_at(&self.listens);
+        let own = self.addresses();
         if let Some(own) = addresses.iter().find(|address| own.contains(address)) {
             return Err(Failure::new(what, format!("{own} is this node's own"), "").kind(FailureKind::Usage));
         }

@@ -1,5 +1,6 @@
 //! Connections from peers: one thread for each listener, one for each connection, bounded in number.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -76,14 +77,15 @@ pub(crate) fn is_elsewhere(ip: IpAddr) -> bool {
 }
 
 /// The addresses under which other nodes reach what listens there, as they are now. An unspecified address stands for all of
-/// this machine; loopback ones lead nowhere from elsewhere, and are told where there are no others.
-pub(crate) fn reached_at(listens: &[SocketAddr]) -> Vec<SocketAddr> {
+/// this machine. Loopback ones lead nowhere from elsewhere, and those that go with groups lead elsewhere tomorrow: they are told
+/// where there are no others.
+pub(crate) fn reached_at(listens: &[SocketAddr], moving: &BTreeSet<IpAddr>) -> Vec<SocketAddr> {
     let own = if_addrs::get_if_addrs().unwrap_or_default();
     let own: Vec<_> = own.iter().map(|interface| interface.ip()).collect();
-    reached_of(listens, &own)
+    reached_of(listens, &own, moving)
 }
 
-fn reached_of(listens: &[SocketAddr], own: &[IpAddr]) -> Vec<SocketAddr> {
+fn reached_of(listens: &[SocketAddr], own: &[IpAddr], moving: &BTreeSet<IpAddr>) -> Vec<SocketAddr> {
     let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     let of = |listen: &SocketAddr| -> Vec<SocketAddr> {
         let same = |ip: &&IpAddr| ip.is_ipv4() == listen.is_ipv4() && !is_link_local(ip);
@@ -93,11 +95,17 @@ fn reached_of(listens: &[SocketAddr], own: &[IpAddr]) -> Vec<SocketAddr> {
         }
     };
     let mut all: Vec<_> = listens.iter().flat_map(of).collect();
-    if all.iter().any(|address| !address.ip().is_loopback()) {
-        all.retain(|address| !address.ip().is_loopback());
-    }
+    prefer(&mut all, |ip| !ip.is_loopback());
+    prefer(&mut all, |ip| !moving.contains(&ip));
     all.truncate(ADDRESSES_MAX);
     all
+}
+
+/// Only those, where there are some.
+fn prefer(all: &mut Vec<SocketAddr>, is_better: impl Fn(IpAddr) -> bool) {
+    if all.iter().any(|address| is_better(address.ip())) {
+        all.retain(|address| is_better(address.ip()));
+    }
 }
 
 /// Serves a listener until the process ends.
@@ -231,12 +239,14 @@ mod tests {
     #[test]
     fn others_are_told_addresses_that_lead_here_from_elsewhere() {
         let own: Vec<IpAddr> =
-            ["127.0.0.1", "10.0.0.3", "fe80::1", "10.1.0.3", "::1"].map(|ip| ip.parse().unwrap()).into();
+            ["127.0.0.1", "10.0.0.3", "fe80::1", "10.1.0.3", "10.2.0.3", "::1"].map(|ip| ip.parse().unwrap()).into();
         let told = |listens: &[&str], own: &[IpAddr]| {
             let listens: Vec<_> = listens.iter().map(|listen| listen.parse().unwrap()).collect();
-            reached_of(&listens, own).iter().map(SocketAddr::to_string).collect::<Vec<_>>()
+            let moving = ["10.1.0.3", "10.9.0.9"].map(|ip| ip.parse().unwrap()).into();
+            reached_of(&listens, own, &moving).iter().map(SocketAddr::to_string).collect::<Vec<_>>()
         };
-        assert_eq!(told(&["0.0.0.0:7130"], &own), ["10.0.0.3:7130", "10.1.0.3:7130"]);
+        assert_eq!(told(&["0.0.0.0:7130"], &own), ["10.0.0.3:7130", "10.2.0.3:7130"]);
+        assert_eq!(told(&["0.0.0.0:7130"], &own[2..4]), ["10.1.0.3:7130"], "it has taken the place of the host's own");
         assert_eq!(told(&["0.0.0.0:7130"], &own[..1]), ["127.0.0.1:7130"], "there is no other");
         assert_eq!(told(&["[::]:7130"], &own), ["[::1]:7130"]);
         assert_eq!(told(&["127.0.0.1:7130", "10.0.0.9:7131"], &own), ["10.0.0.9:7131"]);
