@@ -51,6 +51,9 @@ fn sites() -> Sites {
     until("paris has the zone", SOON, || Ok(zone.paris.update("begin").is_ok())).unwrap();
     let watch = ["monitor", GROUP, "--set", GROUP, "--witness", "oslo"].map(String::from).into_iter();
     town.site.lyon.cli(watch.chain(commands.options())).unwrap();
+    // What runs already goes on with the configuration that it was started with.
+    town.is_served_by("paris").unwrap();
+    town.site.lyon.cli(["group", "offline", GROUP, "--yes"]).unwrap();
     let role_file = format!(
         "\n[[group.role-file]]\npath = '{HERE}/etc/registrations.conf'\nas-active = '{HERE}/roles/registrations.conf'\n\
          as-standby = '{HERE}/etc/registrations.none'\n"
@@ -59,6 +62,7 @@ fn sites() -> Sites {
     let file = town.site.hosts.run().dir().join("plan.toml");
     fs::write(&file, town.site.lyon.cli(["plan", "show"]).unwrap() + &role_file + &told).unwrap();
     town.site.lyon.cli([Path::new("plan"), Path::new("apply"), &file, Path::new("--yes")]).unwrap();
+    town.site.lyon.cli(["group", "online", GROUP]).unwrap();
     town.is_served_by("paris").unwrap();
     town.tells("paris", "dns www.example.test A: is 10.77.0.1").unwrap();
     Sites { town, zone, secondary, calls, provider }
