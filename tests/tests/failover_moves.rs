@@ -223,14 +223,7 @@ fn another_machine_takes_the_place_of_a_source_beyond_repair() {
     lyon.cli(["restore", GROUP, "--to", "berne", "--map", &map, "--yes"]).unwrap();
     town.goes_on(&client, "lyon").unwrap();
     assert_eq!(town.monitor_at(lyon).unwrap()["epoch"], 2, "its epoch stays");
-    assert_eq!(town.monitor_at(&berne).unwrap()["doing"], "standby");
-    is_replaced(&mut town).unwrap();
-    let lyon = &town.site.lyon;
-    lyon.cli(["failback", GROUP, "--yes"]).unwrap();
-    town.answers(&client, "berne", SOON).unwrap();
-    replicates(&town, &berne, GROUP);
-    assert!(!lyon.host().has_address(ADDRESS).unwrap());
-    assert_eq!(town.monitor_at(lyon).unwrap()["doing"], "standby");
+    goes_to(&mut town, &berne, &client);
 }
 
 #[test]
@@ -242,14 +235,7 @@ fn another_machine_takes_the_place_where_nobody_is_witness() {
     berne.join(&town.site.lyon).unwrap();
     town.site.lyon.cli(["restore", GROUP, "--to", "berne", "--map", &map, "--yes"]).unwrap();
     town.goes_on(&client, "lyon").unwrap();
-    assert_eq!(town.monitor_at(&berne).unwrap()["doing"], "standby");
-    is_replaced(&mut town).unwrap();
-    let lyon = &town.site.lyon;
-    lyon.cli(["failback", GROUP, "--yes"]).unwrap();
-    town.answers(&client, "berne", SOON).unwrap();
-    replicates(&town, &berne, GROUP);
-    assert!(!lyon.host().has_address(ADDRESS).unwrap() && !town.site.paris.host().has_address(ADDRESS).unwrap());
-    assert_eq!(town.monitor_at(lyon).unwrap()["doing"], "standby");
+    goes_to(&mut town, &berne, &client);
 }
 
 #[test]
@@ -306,6 +292,18 @@ fn a_hand_over_that_fails_says_why_to_whoever_asked() {
     fs::write(&town.commands.stop, stop).unwrap();
     town.site.lyon.cli(["switchover", GROUP, "--yes"]).unwrap();
     town.is_served_by("lyon").unwrap();
+}
+
+/// Lyon gives back to berne, which stands by in the place of paris.
+fn goes_to(town: &mut Town, berne: &Node, client: &Client) {
+    assert_eq!(town.monitor_at(berne).unwrap()["doing"], "standby");
+    is_replaced(town).unwrap();
+    let (paris, lyon) = (&town.site.paris, &town.site.lyon);
+    lyon.cli(["failback", GROUP, "--yes"]).unwrap();
+    town.answers(client, "berne", SOON).unwrap();
+    replicates(town, berne, GROUP);
+    assert!(![paris, lyon].iter().any(|node| node.host().has_address(ADDRESS).unwrap()));
+    assert_eq!(town.monitor_at(lyon).unwrap()["doing"], "standby");
 }
 
 /// Paris comes back, serves nothing, and learns that another node is in its place.

@@ -102,6 +102,13 @@ fn slow_program(town: &Town) -> PathBuf {
     path
 }
 
+/// Lyon watches paris, with a resource that comes up on that host, and on the other one when it may.
+fn with_slow(town: &Town, quick: &Host) -> Result<()> {
+    town.monitor(&["--witness", "oslo"])?;
+    fs::write(quick.dir().join("go"), "")?;
+    with_resources(town, &resource(&slow_program(town), "slow", "[]"))
+}
+
 fn pids(host: &Host, file: &str) -> Vec<i32> {
     let text = fs::read_to_string(host.dir().join(file)).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
@@ -110,11 +117,8 @@ fn pids(host: &Host, file: &str) -> Vec<i32> {
 #[test]
 fn a_start_that_outlives_its_daemon_is_ended_before_the_next_one() {
     let mut town = town();
-    town.monitor(&["--witness", "oslo"]).unwrap();
     let (paris, lyon) = (town.site.hosts.paris.clone(), town.site.hosts.lyon.clone());
-    fs::write(paris.dir().join("go"), "").unwrap();
-    let program = slow_program(&town);
-    with_resources(&town, &resource(&program, "slow", "[]")).unwrap();
+    with_slow(&town, &paris).unwrap();
     until("it is up on paris", SOON, || Ok(has(&paris, "slow"))).unwrap();
     town.is_served_by("paris").unwrap();
 
@@ -137,13 +141,8 @@ fn a_start_that_outlives_its_daemon_is_ended_before_the_next_one() {
 #[test]
 fn a_start_whose_daemon_stays_dead_brings_nothing_up_past_the_lease() {
     let mut town = town();
-    town.monitor(&["--witness", "oslo"]).unwrap();
     let (paris, lyon) = (town.site.hosts.paris.clone(), town.site.hosts.lyon.clone());
-    fs::write(lyon.dir().join("go"), "").unwrap();
-    let program = slow_program(&town);
-    let before = town.site.lyon.cli(["plan", "show"]).unwrap();
-    assert!(!before.contains("slow"));
-    with_resources(&town, &resource(&program, "slow", "[]")).unwrap();
+    with_slow(&town, &lyon).unwrap();
     until("paris starts it", SOON, || Ok(pids(&paris, "starting").len() == 1)).unwrap();
     let first = pids(&paris, "starting")[0];
     town.site.paris.kill();
