@@ -37,7 +37,7 @@ fn losses(status: &Status, group: &GroupName) -> Vec<String> {
     let Some(monitor) = status.monitors.iter().find(|monitor| monitor.group == group.as_str()) else {
         return vec![format!("nothing is known of group {group}: its target does not answer")];
     };
-    let node = monitor.node.as_ref().unwrap_or(&monitor.target);
+    let node = monitor.told_by();
     let is_again = monitor.active.as_ref() == Some(node) && ["down", "offline"].contains(&monitor.doing.as_str());
     let connections = status.connections.iter().filter(|c| monitor.sets.contains(&c.set) && c.target == monitor.target);
     let mut lines: Vec<_> = match is_again {

@@ -48,15 +48,15 @@ fn detail(monitor: &MonitorStatus) -> String {
         parts.push(format!("{:.1} s to fail", monitor.time_to_fail_seconds));
     }
     if !matches!(monitor.doing.as_str(), "" | "active") {
-        parts.push(format!("{}: {}", monitor.node.as_ref().unwrap_or(&monitor.target), monitor.doing));
+        parts.push(format!("{}: {}", monitor.told_by(), monitor.doing));
     }
     parts.push(match &monitor.active {
         Some(node) => format!("active: {node}, epoch {}", monitor.epoch),
         None => "active: not known".into(),
     });
-    parts.extend(
-        monitor.node.as_ref().filter(|node| **node != monitor.target).map(|node| format!("as {node} tells it")),
-    );
+    if *monitor.told_by() != monitor.target {
+        parts.push(format!("as {} tells it", monitor.told_by()));
+    }
     parts.join(", ")
 }
 

@@ -210,6 +210,11 @@ pub struct MonitorStatus {
 }
 
 impl MonitorStatus {
+    /// Whose view this is, also where a node of before did not say so.
+    pub fn told_by(&self) -> &NodeName {
+        self.node.as_ref().unwrap_or(&self.target)
+    }
+
     /// Does whoever has it say that its resources cannot be kept up there?
     pub fn is_failing(&self) -> bool {
         self.failing || self.other.as_deref() == Some("failing")

@@ -53,14 +53,8 @@ pub fn body(answer: &str) -> Option<&str> {
 /// The beginning of the body, for people.
 pub fn shown(answer: &[u8]) -> String {
     let text = String::from_utf8_lossy(answer);
-    body(&text)
-        .unwrap_or(&text)
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .take(SHOWN_CHARS_MAX)
-        .collect()
+    let said = body(&text).unwrap_or(&text);
+    said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
